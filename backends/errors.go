@@ -1,0 +1,71 @@
+package backends
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Sentinels of the port. Test with errors.Is.
+var (
+	// ErrHoldConflict: the hold id is in use with a different body.
+	ErrHoldConflict = errors.New("hold id is in use with a different shop or different lines; use a new id for a new cart")
+	// ErrBusy: a lock could not be had in time. Nothing was changed; the answer is unknown,
+	// never sold out, and the caller may retry under the same id.
+	ErrBusy = errors.New("store is busy: a lock could not be had in time; retry under the same id")
+	// ErrUnavailable: the store could not be reached, and nothing was sent to it.
+	ErrUnavailable = errors.New("store is unavailable")
+	// ErrAmbiguous: the connection or the deadline broke after the step was sent.
+	ErrAmbiguous = errors.New("outcome unknown: the step may or may not have taken effect; retry under the same id")
+	// ErrStaleAttempt: the mirror attempt is older than half the receiver's retain time.
+	ErrStaleAttempt = errors.New("mirror attempt is too old to be applied safely; read the store's time again and retry")
+	// ErrDamaged: a record or key in the store is not what the store itself writes.
+	ErrDamaged = errors.New("stored data is damaged")
+	// ErrSetup: the server cannot be used as it is configured (see the text for the next step).
+	ErrSetup = errors.New("server is not usable")
+)
+
+// FieldError says what is wrong with an input, and what to do.
+type FieldError struct {
+	Field string // which field
+	Value string // what it was (quoted and shortened)
+	Bound string // what is allowed
+	Next  string // what to do
+}
+
+func (e *FieldError) Error() string {
+	return fmt.Sprintf("%s is %s; allowed: %s; %s", e.Field, e.Value, e.Bound, e.Next)
+}
+
+// UnknownStockError: none of the locations that a line names has a level for its item.
+type UnknownStockError struct {
+	Key  Key
+	Line int // index of the line; -1 when it is not about a line
+}
+
+func (e *UnknownStockError) Error() string {
+	return fmt.Sprintf("no stock is known for shop %q item %q location %q; load it with 'crossfade stock load' or a restock", e.Key.Shop, e.Key.Item, e.Key.Location)
+}
+
+// FencedError: the store refused a write since its fence does not admit the token. Nothing was
+// changed. Have is the fence as the store has it: when its epoch is higher than the sender's, the
+// sender is stale and should adopt it.
+type FencedError struct {
+	Side Side
+	Have Fence
+	Want Token
+}
+
+func (e *FencedError) Error() string {
+	return fmt.Sprintf("%s fence is at %s and refuses epoch %d", e.Side, e.Have, e.Want.Epoch)
+}
+
+// IsAmbiguous tells whether the step that answered err may have taken effect.
+func IsAmbiguous(err error) bool { return errors.Is(err, ErrAmbiguous) }
+
+// IsRejection tells whether err is the caller's own fault: the store works, and a retry of the same
+// request would be refused again. For a breaker it is not a failure.
+func IsRejection(err error) bool {
+	var fe *FieldError
+	var ue *UnknownStockError
+	return errors.As(err, &fe) || errors.As(err, &ue) || errors.Is(err, ErrHoldConflict)
+}
