@@ -83,6 +83,10 @@
 //
 // # Unknown outcomes
 //
+// A store remembers each operation id with the OnHand delta that it gave it. A mirrored entry with
+// that id moves OnHand by the difference to the delta that the entry carries, and its delta is
+// remembered: the truth's word counts (see [LevelChange]).
+//
 // An error that [IsAmbiguous] says nothing about whether the step took effect. Every write can be
 // sent again under its id: a hold id, or the operation id of a restock or a take.
 package backends

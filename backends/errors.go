@@ -18,6 +18,12 @@ var (
 	ErrAmbiguous = errors.New("outcome unknown: the step may or may not have taken effect; retry under the same id")
 	// ErrStaleAttempt: the mirror attempt is older than half the receiver's retain time.
 	ErrStaleAttempt = errors.New("mirror attempt is too old to be applied safely; read the store's time again and retry")
+	// ErrOutOfOrder: a take's entry came before an earlier one of its key. Takes travel as the sum
+	// that they leave, so the later entry would bring the earlier take's effect without its operation
+	// id; after a kill that take, sent again to Redis under its id, would be taken twice. So in live,
+	// where answers wait for Redis, the entries of a key are applied in their order: mirror the
+	// earlier one first.
+	ErrOutOfOrder = errors.New("an earlier take of the same key has to be mirrored first")
 	// ErrDamaged: a record or key in the store is not what the store itself writes.
 	ErrDamaged = errors.New("stored data is damaged")
 	// ErrSetup: the server cannot be used as it is configured (see the text for the next step).

@@ -33,10 +33,16 @@ func (e *Entry) Keys() []Key {
 // Applying it makes the key if it does not exist.
 type LevelChange struct {
 	Key Key `json:"key"`
-	// Taken and Version: applied when Version is higher than the receiver's.
+	// Taken and Version: applied when Version is higher than the receiver's. Only entries of
+	// OpCount that moved Taken, and of OpReemit, carry them; elsewhere Version is zero. In live,
+	// once filled, an OpCount's Version has to follow the receiver's without a gap, else the
+	// entry answers ErrOutOfOrder: see there.
 	Taken   int64   `json:"taken"`
 	Version Version `json:"version"`
-	// OnHandDelta is applied once per OpID. An empty OpID carries no delta.
+	// OnHandDelta belongs to OpID by state as well: the receiver keeps the delta that it has
+	// for each operation id, and moves OnHand by the difference. Nearly always that is "once"; but
+	// how much of a give-back is a restock depends on the store that decides it, and after a kill
+	// the same operation may be decided again by the new truth. An empty OpID carries no delta.
 	OpID        OpID  `json:"op_id,omitempty"`
 	OnHandDelta int64 `json:"delta,omitempty"`
 }

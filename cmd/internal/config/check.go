@@ -1,0 +1,124 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+func (c *Config) check() error {
+	if err := backends.CheckID("proxy_id", c.ProxyID); err != nil {
+		return err
+	}
+	if err := checkListen("resp.listen", c.RESP.Listen, false); err != nil {
+		return err
+	}
+	if err := checkListen("admin.listen", c.Admin.Listen, len(c.Admin.Tokens) == 0); err != nil {
+		return err
+	}
+	if c.Metrics.Listen != "" {
+		if err := checkListen("metrics.listen", c.Metrics.Listen, false); err != nil {
+			return err
+		}
+	}
+	if (c.RESP.TLSCert == "") != (c.RESP.TLSKey == "") {
+		return &backends.FieldError{Field: "resp.tls_cert and resp.tls_key", Value: "only one of them", Bound: "both or none", Next: "name the file with the private key too"}
+	}
+	for name, token := range c.Admin.Tokens {
+		if err := backends.CheckID("admin.tokens name", name); err != nil {
+			return err
+		}
+		const least = 16
+		if len(token) < least {
+			return &backends.FieldError{Field: "admin.tokens." + name, Value: strconv.Itoa(len(token)) + " bytes", Bound: fmt.Sprintf("at least %d", least), Next: "generate one, for example with 'openssl rand -hex 16'"}
+		}
+	}
+	if n := len(c.Pods); n < 1 || n > MaxPods {
+		return &backends.FieldError{Field: "pods", Value: strconv.Itoa(n), Bound: fmt.Sprintf("1 to %d", MaxPods), Next: "describe at least one pod with its redis and mysql"}
+	}
+	if err := c.checkRouting(); err != nil {
+		return err
+	}
+	for i := range c.Pods {
+		if err := c.Pods[i].check(fmt.Sprintf("pods[%d]", i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkRouting() error {
+	names := map[string]bool{}
+	shops := map[string]string{}
+	def := ""
+	for _, p := range c.Pods {
+		if names[p.Name] {
+			return &backends.FieldError{Field: "pods", Value: fmt.Sprintf("%q twice", p.Name), Bound: "each name once", Next: "rename one of the pods"}
+		}
+		names[p.Name] = true
+		for _, s := range p.Shops {
+			if err := backends.CheckID("shop of pod "+p.Name, s); err != nil {
+				return err
+			}
+			if other, dup := shops[s]; dup {
+				return &backends.FieldError{Field: "shops", Value: fmt.Sprintf("%q in pods %s and %s", s, other, p.Name), Bound: "each shop in one pod", Next: "take it out of one of them"}
+			}
+			shops[s] = p.Name
+		}
+		if p.Default {
+			if def != "" {
+				return &backends.FieldError{Field: "default", Value: fmt.Sprintf("true in pods %s and %s", def, p.Name), Bound: "one default pod at most", Next: "take it out of one of them"}
+			}
+			def = p.Name
+		}
+	}
+	if pt := c.RESP.Passthrough; pt != "" && !names[pt] {
+		return &backends.FieldError{Field: "resp.passthrough", Value: fmt.Sprintf("%q", pt), Bound: "the name of a pod", Next: "name a pod, or leave it out to refuse other keys"}
+	}
+	return nil
+}
+
+func (p *Pod) check(at string) error {
+	if err := backends.CheckID(at+".name", p.Name); err != nil {
+		return err
+	}
+	at = "pod " + p.Name
+	if p.Redis.Addr == "" {
+		return &backends.FieldError{Field: at + " redis.addr", Value: `""`, Bound: "host:port", Next: "every pod needs a Redis: it counts until the pod is in mysql-only, and arbitrates in live"}
+	}
+	if err := checkListen(at+" redis.addr", p.Redis.Addr, false); err != nil {
+		return err
+	}
+	if p.MySQL.DSN == "" {
+		return &backends.FieldError{Field: at + " mysql.dsn", Value: `""`, Bound: "user:password@tcp(host:port)/database", Next: "every pod needs a MySQL: the ledger is there in every stage"}
+	}
+	if _, err := mysql.ParseDSN(p.MySQL.DSN); err != nil {
+		return &backends.FieldError{Field: at + " mysql.dsn", Value: "not readable (" + err.Error() + ")", Bound: "user:password@tcp(host:port)/database", Next: "see the documentation of go-sql-driver/mysql"}
+	}
+	if _, err := p.Template(); err != nil {
+		return fmt.Errorf("%s: %w", at, err)
+	}
+	if s := p.ProbeShare; s != nil && (*s < 0 || *s > 1) {
+		return &backends.FieldError{Field: at + " probe_share", Value: strconv.FormatFloat(*s, 'g', -1, 64), Bound: "0 to 1", Next: "1 probes every refusal in the shadow"}
+	}
+	const leastRetain = time.Minute
+	if time.Duration(p.Retain) < leastRetain {
+		return &backends.FieldError{Field: at + " retain", Value: time.Duration(p.Retain).String(), Bound: "at least " + leastRetain.String(), Next: "the longest TTL plus the longest outage of a shadow that you want to survive without a backfill"}
+	}
+	if p.OutboxMax < 1000 {
+		return &backends.FieldError{Field: at + " outbox_max", Value: strconv.FormatInt(p.OutboxMax, 10), Bound: "at least 1000", Next: "leave it out for the default"}
+	}
+	if p.MySQL.PoolCap < 1 || p.MySQL.PoolCap > backends.MaxQuantity {
+		return &backends.FieldError{Field: at + " mysql.pool_cap", Value: strconv.Itoa(p.MySQL.PoolCap), Bound: fmt.Sprintf("1 to %d", backends.MaxQuantity), Next: "leave it out for the default of " + strconv.Itoa(backends.DefaultPoolCap)}
+	}
+	return nil
+}
+
+// Template gives the pod's key template.
+func (p *Pod) Template() (*backends.KeyTemplate, error) {
+	return backends.ParseKeyTemplate(p.KeyTemplate, backends.Shop(p.Shop), backends.Location(p.Location))
+}

@@ -1,0 +1,235 @@
+package config
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+// MaxFileBytes bounds a configuration file: a file larger than this is not one.
+const MaxFileBytes = 4 << 20
+
+// MaxPods bounds the pods that one proxy serves.
+const MaxPods = 1000
+
+// Config is a proxy's configuration.
+type Config struct {
+	// ProxyID names this proxy among those that serve the same pods.
+	ProxyID string `yaml:"proxy_id"`
+	// DataDir keeps what must outlive the process: the spool of findings.
+	DataDir string  `yaml:"data_dir"`
+	RESP    RESP    `yaml:"resp"`
+	Admin   Admin   `yaml:"admin"`
+	Metrics Metrics `yaml:"metrics"`
+	Control Control `yaml:"control"`
+	Pods    []Pod   `yaml:"pods"`
+
+	dir string // of the file: relative paths start there
+}
+
+// RESP is the front door.
+type RESP struct {
+	Listen   string `yaml:"listen"`
+	User     string `yaml:"user"`
+	Password string `yaml:"password"`
+	TLSCert  string `yaml:"tls_cert"`
+	TLSKey   string `yaml:"tls_key"`
+	// Passthrough names the pod whose Redis answers commands on other keys; empty refuses them.
+	Passthrough string `yaml:"passthrough"`
+	// MaxConns bounds the client connections.
+	MaxConns int `yaml:"max_conns"`
+}
+
+// Admin is the admin service.
+type Admin struct {
+	Listen string `yaml:"listen"`
+	// Tokens by the name of who holds them.
+	Tokens map[string]string `yaml:"tokens"`
+}
+
+// Metrics is the page that Prometheus reads.
+type Metrics struct {
+	Listen string `yaml:"listen"`
+}
+
+// Control is the control store.
+type Control struct {
+	// Dir is a folder that all proxies of these pods on this machine share.
+	Dir string `yaml:"dir"`
+}
+
+// Pod is one pod.
+type Pod struct {
+	Name string `yaml:"name"`
+	// Shops that belong to the pod.
+	Shops []string `yaml:"shops"`
+	// Default takes the shops that no pod names.
+	Default bool  `yaml:"default"`
+	Redis   Redis `yaml:"redis"`
+	MySQL   MySQL `yaml:"mysql"`
+	// KeyTemplate of the counters; see backends.KeyTemplate.
+	KeyTemplate string `yaml:"key_template"`
+	// Shop is the constant shop of a template without {shop}.
+	Shop string `yaml:"shop"`
+	// Location is the constant location of a template without {location}.
+	Location string `yaml:"location"`
+	// SetRestocks makes SET on a stock key an absolute restock.
+	SetRestocks bool `yaml:"set_restocks"`
+	// ProbeShare is the share of refusals that are probed in the shadow, 0 to 1.
+	ProbeShare *float64 `yaml:"probe_share"`
+	// Retain is how long ended holds are kept.
+	Retain Duration `yaml:"retain"`
+	// OutboxMax bounds each outbox, in entries.
+	OutboxMax int64 `yaml:"outbox_max"`
+	// SettleWindow is how long a difference may wait for its explanation.
+	SettleWindow Duration `yaml:"settle_window"`
+	// SweepAge is how long an entry stays with the proxy that made it.
+	SweepAge Duration `yaml:"sweep_age"`
+}
+
+// Redis of a pod.
+type Redis struct {
+	Addr     string `yaml:"addr"`
+	User     string `yaml:"user"`
+	Password string `yaml:"password"`
+	DB       int    `yaml:"db"`
+	TLS      bool   `yaml:"tls"`
+	// Prefix of Crossfade's own keys; "xf:<pod>:" when empty.
+	Prefix   string `yaml:"prefix"`
+	PoolSize int    `yaml:"pool_size"`
+}
+
+// MySQL of a pod.
+type MySQL struct {
+	DSN      string `yaml:"dsn"`
+	MaxConns int    `yaml:"max_conns"`
+	PoolCap  int    `yaml:"pool_cap"`
+	// LockWait is how long a statement waits for a lock, whole seconds.
+	LockWait Duration `yaml:"lock_wait"`
+}
+
+// Duration is written as Go writes it: 500ms, 3s, 48h.
+type Duration time.Duration
+
+// UnmarshalText reads a duration.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil {
+		return &backends.FieldError{Field: "duration", Value: fmt.Sprintf("%q", b), Bound: "a number with a unit", Next: "write it like 500ms, 3s or 48h"}
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// MarshalText writes a duration.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// Load reads, completes and checks a file.
+func Load(path string) (*Config, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no configuration at %s; 'crossfade lab up' writes one to try, docs/configuration.md describes it: %w", path, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > MaxFileBytes {
+		return nil, fmt.Errorf("%s has %d bytes; a configuration has at most %d", path, info.Size(), MaxFileBytes)
+	}
+	b, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	if err != nil {
+		return nil, err
+	}
+	c, err := Parse(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if c.dir, err = filepath.Abs(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Parse reads, completes and checks the text of a configuration. An unknown key is an error.
+func Parse(b []byte) (*Config, error) {
+	c := &Config{}
+	if err := yaml.UnmarshalWithOptions(b, c, yaml.Strict()); err != nil {
+		return nil, errors.New(strings.TrimSpace(yaml.FormatError(err, false, true)))
+	}
+	c.complete()
+	return c, c.check()
+}
+
+func (c *Config) complete() {
+	def := func(s *string, v string) {
+		if *s == "" {
+			*s = v
+		}
+	}
+	def(&c.ProxyID, "proxy-1")
+	def(&c.DataDir, "data")
+	def(&c.RESP.Listen, "127.0.0.1:6380")
+	def(&c.Admin.Listen, "127.0.0.1:6390")
+	def(&c.Control.Dir, "control")
+	for i := range c.Pods {
+		p := &c.Pods[i]
+		def(&p.KeyTemplate, backends.DefaultKeyTemplate)
+		if p.Location == "" && !strings.Contains(p.KeyTemplate, "{location}") {
+			p.Location = string(backends.DefaultLocation)
+		}
+		def(&p.Redis.Prefix, "xf:"+p.Name+":")
+		if p.Retain == 0 {
+			p.Retain = Duration(backends.DefaultRetain)
+		}
+		if p.OutboxMax == 0 {
+			p.OutboxMax = backends.DefaultOutboxMax
+		}
+		if p.MySQL.PoolCap == 0 {
+			p.MySQL.PoolCap = backends.DefaultPoolCap
+		}
+	}
+	if len(c.Pods) == 1 && len(c.Pods[0].Shops) == 0 {
+		c.Pods[0].Default = true
+	}
+}
+
+// Path resolves a path of the file against the file's own folder.
+func (c *Config) Path(p string) string {
+	if filepath.IsAbs(p) || c.dir == "" {
+		return p
+	}
+	return filepath.Join(c.dir, p)
+}
+
+// TLS loads the door's certificate; nil when none is configured.
+func (r RESP) TLS(c *Config) (*tls.Config, error) {
+	if r.TLSCert == "" {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(c.Path(r.TLSCert), c.Path(r.TLSKey))
+	if err != nil {
+		return nil, fmt.Errorf("resp.tls_cert and resp.tls_key: %w", err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
+}
+
+func checkListen(field, addr string, loopbackOnly bool) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return &backends.FieldError{Field: field, Value: fmt.Sprintf("%q", addr), Bound: "host:port", Next: "write it like 127.0.0.1:6380"}
+	}
+	if ip := net.ParseIP(host); loopbackOnly && (ip == nil || !ip.IsLoopback()) && host != "localhost" {
+		return &backends.FieldError{Field: field, Value: fmt.Sprintf("%q", addr), Bound: "a loopback address unless admin.tokens is set", Next: "set a token, or listen on 127.0.0.1"}
+	}
+	return nil
+}

@@ -1,0 +1,258 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/dualwrite"
+)
+
+// quiesce ends the disturbances and lets one healthy proxy finish what is open, as it would by
+// itself: learn the fences, settle, go to a stage in which both stores are complete, backfill.
+func (w *world) quiesce() {
+	w.faults = false
+	w.s.close()
+	ctx := context.Background()
+	f, _ := w.redis.Fence(ctx)
+	m, _ := w.mysql.Fence(ctx)
+	to := backends.Fence{Epoch: max(f.Epoch, m.Epoch) + 1, Stage: backends.Shadow, Open: true}
+	if f.Stage.Truth() == backends.SideMySQL {
+		to.Stage, to.Filled = backends.Live, f.Stage == backends.Live && f.Filled
+	}
+	settle := f.Stage.Truth() == backends.SideRedis
+	_, _ = w.redis.Raise(ctx, to, 0)
+	_, _ = w.mysql.Raise(ctx, to, 0)
+	pod := dualwrite.NewPod(podName, dualwrite.Stores{Redis: w.redis, MySQL: w.mysql}, dualwrite.Options{Clock: clock{w.s}, Comparer: counter{w}})
+	if err := pod.Refresh(ctx); err != nil {
+		w.fail("at the end: refresh: %v", err)
+	}
+	if settle {
+		if _, err := pod.Settle(ctx); err != nil {
+			w.fail("at the end: settle: %v", err)
+		}
+	}
+	if err := pod.Backfill(ctx, nil); err != nil {
+		w.fail("at the end: backfill: %v", err)
+	}
+	for range 10 {
+		if _, saw, err := pod.SweepNow(ctx, 0); err != nil || saw == 0 {
+			break
+		}
+	}
+	st, _ := w.store(to.Stage.Truth()).OutboxStats(ctx)
+	if st.Entries != 0 {
+		w.fail("P4: %d entries never leave the outbox", st.Entries)
+	}
+}
+
+// check judges the schedule.
+func (w *world) check() {
+	ctx := context.Background()
+	f, _ := w.redis.Fence(ctx)
+	truth := w.store(f.Stage.Truth())
+	shadow := w.store(f.Stage.Truth().Other())
+	tl := w.compareLevels(ctx, truth, shadow)
+	w.compareHolds(ctx, truth, shadow)
+	for side, st := range map[string]backends.Store{"truth": truth, "shadow": shadow} {
+		broken, _, err := st.Conservation(ctx)
+		if err != nil || len(broken) > 0 {
+			w.fail("P2: at the end the %s is out of balance: %+v %v", side, broken, err)
+		}
+	}
+	w.checkOps(ctx, truth)
+	w.checkTotals(ctx, truth, tl)
+	w.checkSoldOuts()
+	for id, n := range w.counted {
+		if n > 1 {
+			w.fail("P6: the grant of %s was counted %d times", id, n)
+		}
+	}
+}
+
+func (w *world) compareLevels(ctx context.Context, truth, shadow backends.Store) []backends.Level {
+	a, _ := truth.Levels(ctx, keys[:])
+	b, _ := shadow.Levels(ctx, keys[:])
+	if len(a) != len(b) {
+		w.fail("P7: %d levels in the truth, %d in the shadow", len(a), len(b))
+		return a
+	}
+	for i := range a {
+		x, y := a[i], b[i]
+		if x.Key != y.Key || x.OnHand != y.OnHand || x.Sellable() != y.Sellable() || x.Held != y.Held || x.Taken != y.Taken {
+			w.fail("P7: the levels differ at the end:\n  truth  %+v\n  shadow %+v", x, y)
+		}
+	}
+	return a
+}
+
+func (w *world) compareHolds(ctx context.Context, truth, shadow backends.Store) {
+	for _, id := range w.holds {
+		a, _ := truth.Get(ctx, id)
+		b, _ := shadow.Get(ctx, id)
+		as, bs := backends.StateUnknown, backends.StateUnknown
+		if a != nil {
+			as = a.State
+		}
+		if b != nil {
+			bs = b.State
+		}
+		// A hold that ended before the shadow first heard of it has no footprint anywhere.
+		quiet := func(s backends.State) bool {
+			return s == backends.StateUnknown || s == backends.Released || s == backends.Expired
+		}
+		// Reserved and claimed in mysql-only: its deduction travelled in the level's Owed.
+		owed := a != nil && a.LedgerOwed && quiet(bs)
+		if as != bs && !(quiet(as) && quiet(bs)) && !owed {
+			w.fail("P4: hold %s is %s in the truth and %s in the shadow", id, as, bs)
+		}
+	}
+}
+
+// seen is what the clients know of a hold.
+type seen struct {
+	granted, claimed, released            bool
+	triedClaim, triedRelease, soldOutOnly bool
+}
+
+func (w *world) checkOps(ctx context.Context, truth backends.Store) {
+	all := map[backends.HoldID]*seen{}
+	for _, o := range w.ops {
+		if o.hold == "" {
+			continue
+		}
+		s := all[o.hold]
+		if s == nil {
+			s = &seen{soldOutOnly: true}
+			all[o.hold] = s
+		}
+		known := o.ended && o.err == nil
+		switch o.kind {
+		case backends.OpReserve:
+			s.granted = s.granted || known && o.outcome == backends.OutcomeGranted
+			s.soldOutOnly = s.soldOutOnly && known && o.outcome == backends.OutcomeSoldOut
+		case backends.OpClaim:
+			s.triedClaim = true
+			s.claimed = s.claimed || known && o.outcome == backends.OutcomeClaimed
+		case backends.OpRelease:
+			s.triedRelease = true
+			s.released = s.released || known && o.outcome == backends.OutcomeReleased
+		default:
+		}
+	}
+	for id, s := range all {
+		h, _ := truth.Get(ctx, id)
+		st := backends.StateUnknown
+		if h != nil {
+			st = h.State
+		}
+		switch {
+		case s.claimed && st != backends.Claimed:
+			w.fail("P4: hold %s was acknowledged as claimed and is %s", id, st)
+		case s.released && !s.triedClaim && st != backends.Released:
+			w.fail("P4: hold %s was acknowledged as released and is %s", id, st)
+		case s.granted && st == backends.StateUnknown:
+			w.fail("P4: hold %s was acknowledged as granted and is gone", id)
+		case s.granted && st == backends.Claimed && !s.triedClaim, s.granted && st == backends.Released && !s.triedRelease:
+			w.fail("P4: hold %s was granted, nobody asked for it, and it is %s", id, st)
+		}
+	}
+}
+
+// checkTotals: what was ever there = what is there + what was sold, per key.
+func (w *world) checkTotals(ctx context.Context, truth backends.Store, levels []backends.Level) {
+	aps, _ := truth.Apologies(ctx, 100)
+	sa, _ := w.store(truth.Side().Other()).Apologies(ctx, 100)
+	overdrawn := len(aps)+len(sa) > 0
+	for i, k := range keys {
+		lo, hi := w.initial[i], w.initial[i]
+		for _, o := range w.ops {
+			if o.hold != "" || o.key != i {
+				continue
+			}
+			overdrawn = overdrawn || o.delta < 0
+			if o.ended && o.err == nil {
+				lo, hi = lo+o.delta, hi+o.delta
+			} else {
+				lo, hi = lo+min(0, o.delta), hi+max(0, o.delta)
+			}
+		}
+		var sold int64
+		for _, id := range w.holds {
+			if h, _ := truth.Get(ctx, id); h != nil && h.State == backends.Claimed {
+				for _, u := range h.Takes() {
+					if u.Key == k {
+						sold += u.Quantity
+					}
+				}
+			}
+		}
+		at := slices.IndexFunc(levels, func(l backends.Level) bool { return l.Key == k })
+		if at < 0 {
+			w.fail("P4: level %s is gone", k)
+			continue
+		}
+		l := levels[at]
+		if total := l.OnHand - l.Taken + sold; total < lo || total > hi {
+			w.fail("P4: at %s %d units are accounted for, between %d and %d were put in (%+v, %d sold)", k, total, lo, hi, l, sold)
+		}
+		if !overdrawn && l.Sellable() < 0 {
+			w.fail("P2: %s is oversold by %d without an apology", k, -l.Sellable())
+		}
+	}
+}
+
+// checkSoldOuts: at some instant of each call that was refused, the store that was the truth then
+// had too little for the whole cart.
+func (w *world) checkSoldOuts() {
+	for _, o := range w.ops {
+		if !o.ended || o.err != nil || o.kind != backends.OpReserve || o.outcome != backends.OutcomeSoldOut {
+			continue
+		}
+		ok := false
+		for _, in := range w.hist[max(0, o.start):min(o.end+1, len(w.hist))] {
+			if in.truth == backends.SideUnknown {
+				continue
+			}
+			for i, q := range o.want {
+				ok = ok || q > 0 && in.sellable[i] < q
+			}
+		}
+		if !ok {
+			w.fail("P3: %s was refused %v between steps %d and %d although it was there all the time", o.hold, o.want, o.start, o.end)
+		}
+	}
+}
+
+// Result of one schedule.
+type Result struct {
+	Seed    uint64
+	Steps   int
+	Ops     int
+	Crashes int
+	Kills   int
+	Failure string // empty when every promise held
+}
+
+// Run plays one schedule.
+func Run(seed uint64) Result { return Replay(seed, nil) }
+
+// Replay plays one schedule and writes each call of a store to trace, when it is not nil.
+func Replay(seed uint64, trace func(string)) (r Result) {
+	w := newWorld(seed)
+	w.s.trace = trace
+	defer func() {
+		if e := recover(); e != nil {
+			r.Seed, r.Failure = seed, fmt.Sprintf("panic: %v", e)
+		}
+	}()
+	w.setUp()
+	w.play()
+	w.s.run(maxSteps, func() {})
+	w.quiesce()
+	if w.failure == "" {
+		w.check()
+	}
+	return Result{Seed: seed, Steps: w.s.steps, Ops: len(w.ops), Crashes: w.crashes, Kills: w.kills, Failure: w.failure}
+}

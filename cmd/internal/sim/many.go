@@ -1,0 +1,56 @@
+package sim
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+)
+
+// Summary of many schedules.
+type Summary struct {
+	Schedules  int     `json:"schedules"`
+	Steps      int64   `json:"steps"`
+	Operations int64   `json:"operations"`
+	Crashes    int64   `json:"crashes"`
+	Kills      int64   `json:"kills"`
+	Failed     *Result `json:"failed,omitempty"` // the failing schedule with the lowest seed seen
+}
+
+// RunMany plays the schedules from seed first on, n of them, on workers goroutines, and stops at
+// the first failure. progress is called now and then with the number played.
+func RunMany(ctx context.Context, first uint64, n, workers int, progress func(int)) Summary {
+	var s Summary
+	var mu sync.Mutex
+	var next, played atomic.Int64
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range max(1, workers) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for !stop.Load() && ctx.Err() == nil {
+				i := next.Add(1) - 1
+				if i >= int64(n) {
+					return
+				}
+				r := Run(first + uint64(i)) //nolint:gosec // i is not negative
+				mu.Lock()
+				s.Schedules++
+				s.Steps += int64(r.Steps)
+				s.Operations += int64(r.Ops)
+				s.Crashes += int64(r.Crashes)
+				s.Kills += int64(r.Kills)
+				if r.Failure != "" && (s.Failed == nil || r.Seed < s.Failed.Seed) {
+					s.Failed = &r
+					stop.Store(true)
+				}
+				mu.Unlock()
+				if p := played.Add(1); progress != nil && p%1000 == 0 {
+					progress(int(p))
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	return s
+}

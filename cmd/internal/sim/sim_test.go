@@ -1,0 +1,53 @@
+package sim
+
+import (
+	"os"
+	"runtime"
+	"strconv"
+	"testing"
+)
+
+// TestReplay prints the schedule of CROSSFADE_SEED, call by call; seed 1 when it is not set.
+func TestReplay(t *testing.T) {
+	seed := uint64(1)
+	if v := os.Getenv("CROSSFADE_SEED"); v != "" {
+		var err error
+		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
+			t.Fatalf("CROSSFADE_SEED is %q; it has to be a seed that a run has printed", v)
+		}
+	}
+	a := Replay(seed, func(line string) { t.Log(line) })
+	if b := Run(seed); a != b {
+		t.Fatalf("a seed does not replay: %+v and %+v", a, b)
+	}
+	if a.Failure != "" {
+		t.Fatal(a.Failure)
+	}
+}
+
+// TestSchedules plays a short run; CROSSFADE_SCHEDULES sets another number (make sim: 100,000).
+func TestSchedules(t *testing.T) {
+	n := 5000
+	if v := os.Getenv("CROSSFADE_SCHEDULES"); v != "" {
+		var err error
+		if n, err = strconv.Atoi(v); err != nil || n < 1 {
+			t.Fatalf("CROSSFADE_SCHEDULES is %q; it has to be a positive number", v)
+		}
+	}
+	s := RunMany(t.Context(), 0, n, runtime.NumCPU(), nil)
+	t.Logf("%d schedules, %d steps, %d operations, %d crashes, %d kills", s.Schedules, s.Steps, s.Operations, s.Crashes, s.Kills)
+	if s.Failed != nil {
+		t.Fatalf("seed %d: %s", s.Failed.Seed, s.Failed.Failure)
+	}
+	if s.Schedules != n {
+		t.Fatalf("%d schedules were played, %d were asked for", s.Schedules, n)
+	}
+}
+
+func BenchmarkSchedule(b *testing.B) {
+	steps := 0
+	for i := range b.N {
+		steps += Run(uint64(i)).Steps
+	}
+	b.ReportMetric(float64(steps)/float64(b.N), "steps/schedule")
+}

@@ -1,0 +1,236 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/backends/memstore"
+	"github.com/crossfade-proxy/crossfade/dualwrite"
+)
+
+// Bounds of one schedule. Small worlds find what large ones hide: a promise that breaks, breaks with
+// two proxies, two items and a handful of operations.
+const (
+	maxSteps   = 4000
+	proxyCount = 2
+	holdTTL    = 200 * time.Millisecond
+)
+
+const podName backends.Pod = "pod"
+
+var keys = [...]backends.Key{
+	{Shop: "s", Item: "a", Location: "l"},
+	{Shop: "s", Item: "b", Location: "l"},
+}
+
+// world is one schedule.
+type world struct {
+	s        *scheduler
+	seed     uint64
+	redis    *memstore.Store
+	mysql    *memstore.Store
+	proxies  []*proxy
+	faults   bool
+	faultPct int
+	initial  [len(keys)]int64
+	hist     []instant // of the truth, for P3
+	ops      []*op
+	holds    []backends.HoldID
+	nextID   int
+	crashes  int
+	kills    int
+	counted  map[string]int // grants compared, by hold
+	lost     int
+	failure  string
+}
+
+// proxy is a group with one Pod. It is rebuilt after a crash.
+type proxy struct {
+	w   *world
+	n   int
+	g   *group
+	pod *dualwrite.Pod
+	cut [3]time.Time // by side: unreachable until
+}
+
+// instant is what the truth looked like after a step.
+type instant struct {
+	step     int
+	truth    backends.Side
+	sellable [len(keys)]int64
+}
+
+// op is one operation of a client.
+type op struct {
+	kind       backends.Op
+	hold       backends.HoldID
+	want       []int64 // units per key, of a reserve or a claim with lines
+	key        int
+	delta      int64
+	opID       backends.OpID
+	start, end int
+	ended      bool
+	outcome    backends.Outcome
+	err        error
+}
+
+func newWorld(seed uint64) *world {
+	w := &world{s: newScheduler(seed), seed: seed, counted: map[string]int{}}
+	now := func() backends.Instant { return backends.Instant(w.s.now.UnixMilli()) }
+	w.redis = memstore.New(memstore.Options{Side: backends.SideRedis, Clock: now})
+	w.mysql = memstore.New(memstore.Options{Side: backends.SideMySQL, Clock: now})
+	return w
+}
+
+func (w *world) fail(format string, a ...any) {
+	if w.failure == "" {
+		w.failure = fmt.Sprintf("step %d: ", w.s.steps) + fmt.Sprintf(format, a...)
+	}
+}
+
+// tell writes a line of the trace, when there is one.
+func (w *world) tell(line func() string) {
+	if w.s.trace == nil {
+		return
+	}
+	name := "outside"
+	if w.s.cur != nil {
+		name = w.s.cur.name
+	}
+	w.s.trace(fmt.Sprintf("%5d %s [%s] %s", w.s.steps, w.s.now.Sub(epoch0), name, line()))
+}
+
+func (w *world) draw() fault {
+	if w.s.rng.IntN(100) >= w.faultPct {
+		return faultNone
+	}
+	return fault(1 + w.s.rng.IntN(int(faultTwice)))
+}
+
+func (w *world) ghostSleep() {
+	w.s.cur.until = w.s.now.Add(time.Duration(w.s.rng.IntN(300)) * time.Millisecond)
+	w.s.pause()
+}
+
+// touched checks P5: a caller's operation calls the shadow in live only.
+func (w *world) touched(l *link, name string) {
+	p := w.s.cur
+	if p == nil || !p.caller || l.side != backends.SideMySQL {
+		return
+	}
+	if f, _ := w.redis.Fence(context.Background()); f.Open && f.Stage.Truth() == backends.SideRedis && !strings.HasPrefix(name, "fence") {
+		// The operation may have begun under MySQL as truth and be refused there: that is how it
+		// learns. What it must not do is mirror or probe.
+		if name == "apply" || name == "probe" {
+			w.fail("P5: a caller's operation waits for the shadow (%s)", name)
+		}
+	}
+}
+
+// truth is the store whose decisions could be acknowledged at this instant.
+func (w *world) truth() backends.Side {
+	ctx := context.Background()
+	r, _ := w.redis.Fence(ctx)
+	m, _ := w.mysql.Fence(ctx)
+	rt := r.Admits(backends.Token{Epoch: r.Epoch}, backends.SideRedis)
+	mt := m.Admits(backends.Token{Epoch: m.Epoch}, backends.SideMySQL)
+	if mt && m.Arbitrates() {
+		mt = r.AdmitsMirror(backends.Token{Epoch: m.Epoch}, backends.SideRedis)
+	}
+	switch {
+	case rt && mt:
+		w.fail("P1: both stores could acknowledge: redis %s, mysql %s", r, m)
+		return backends.SideUnknown
+	case rt:
+		return backends.SideRedis
+	case mt:
+		return backends.SideMySQL
+	default:
+		return backends.SideUnknown
+	}
+}
+
+func (w *world) store(side backends.Side) *memstore.Store {
+	if side == backends.SideMySQL {
+		return w.mysql
+	}
+	return w.redis
+}
+
+// mutated is called after every call of a store: it keeps the history of the truth and checks P2.
+func (w *world) mutated() {
+	t := w.truth()
+	in := instant{step: w.s.steps, truth: t}
+	for _, side := range []backends.Side{backends.SideRedis, backends.SideMySQL} {
+		ls, _ := w.store(side).Levels(context.Background(), keys[:])
+		for _, l := range ls {
+			if l.Imbalance() != 0 {
+				w.fail("P2: %s %s is out of balance by %d: %+v", side, l.Key, l.Imbalance(), l)
+			}
+			if side == t {
+				for i := range keys {
+					if keys[i] == l.Key {
+						in.sellable[i] = l.Sellable()
+					}
+				}
+			}
+		}
+	}
+	w.hist = append(w.hist, in)
+}
+
+// start gives a proxy a fresh Pod: its memory is empty.
+func (p *proxy) start() {
+	w := p.w
+	p.g = &group{name: fmt.Sprintf("proxy %d", p.n)}
+	down := func(side backends.Side) func() bool {
+		return func() bool { return w.s.now.Before(p.cut[side]) }
+	}
+	st := dualwrite.Stores{
+		Redis: &link{Store: w.redis, w: w, g: p.g, side: backends.SideRedis, down: down(backends.SideRedis)},
+		MySQL: &link{Store: w.mysql, w: w, g: p.g, side: backends.SideMySQL, down: down(backends.SideMySQL)},
+	}
+	p.pod = dualwrite.NewPod(podName, st, dualwrite.Options{
+		GateWait: 100 * time.Millisecond, OpTimeout: 200 * time.Millisecond, SweepAge: 20 * time.Millisecond,
+		Lanes: 2, LaneDepth: 4, Clock: clock{w.s}, Comparer: counter{w},
+	})
+	for i, task := range p.tasks() {
+		w.s.spawn(p.g, fmt.Sprintf("proxy %d task %d", p.n, i), task)
+	}
+}
+
+// tasks are the loops of dualwrite.Service, with a bounded number of rounds.
+func (p *proxy) tasks() []func() {
+	ctx := context.Background()
+	loop := func(rounds int, gap time.Duration, do func()) func() {
+		return func() {
+			for range rounds {
+				do()
+				p.w.s.cur.until = p.w.s.now.Add(gap)
+				p.w.s.pause()
+			}
+		}
+	}
+	return []func(){
+		func() { _ = p.pod.Refresh(ctx); loop(8, 30*time.Millisecond, func() { _ = p.pod.Refresh(ctx) })() },
+		loop(12, 5*time.Millisecond, func() { p.pod.LaneStep(ctx, 0) }),
+		loop(12, 5*time.Millisecond, func() { p.pod.LaneStep(ctx, 1) }),
+		loop(5, 40*time.Millisecond, func() { _, _, _ = p.pod.SweepNow(ctx, 20*time.Millisecond) }),
+		loop(4, 60*time.Millisecond, func() { _, _ = p.pod.Expire(ctx) }),
+		loop(3, 80*time.Millisecond, func() { _, _ = p.pod.Settle(ctx) }),
+	}
+}
+
+// counter is the comparer: it only counts, for P6.
+type counter struct{ w *world }
+
+func (c counter) Compare(p dualwrite.Pair) {
+	if !p.Probed {
+		c.w.counted[string(p.Hold)]++
+	}
+}
+func (c counter) SampledOut(backends.Pod, backends.Fence, int) {}
+func (c counter) Lost(_ backends.Pod, _ backends.Fence, n int) { c.w.lost += n }

@@ -1,0 +1,220 @@
+package dualwrite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+// BackfillProgress is told to a backfill's caller after every page.
+type BackfillProgress struct {
+	Phase   string // "levels", "open holds", "holds that only the shadow has", "waiting for the shadow"
+	Levels  int
+	Holds   int
+	Voided  int
+	Waiting int64 // entries in the outbox
+}
+
+// ErrEpochMoved: the pod's epoch changed during a backfill; start it again under the new one.
+var ErrEpochMoved = errors.New("the pod's epoch changed during the backfill")
+
+// Backfill makes the shadow complete, under traffic: the truth emits every level and every open
+// hold once more into its outbox, and settles each hold that is open in the shadow and not in the
+// truth. It is paced by the shadow and ends when the shadow has confirmed everything that was
+// emitted. It may run in several proxies at once, and again at any time: emitting twice is once.
+func (p *Pod) Backfill(ctx context.Context, progress func(BackfillProgress)) error {
+	f := p.gate.Serving()
+	if !f.Stage.Dual() {
+		return nil
+	}
+	b := backfill{p: p, f: f, t: backends.Token{Epoch: f.Epoch}, truth: p.stores.Of(f.Stage.Truth()), shadow: p.stores.Of(shadowOf(f)), tell: progress}
+	if b.tell == nil {
+		b.tell = func(BackfillProgress) {}
+	}
+	err := b.run(ctx)
+	var fe *backends.FencedError
+	if errors.As(err, &fe) {
+		p.met(fe)
+		return errors.Join(ErrEpochMoved, err)
+	}
+	return err
+}
+
+type backfill struct {
+	p             *Pod
+	f             backends.Fence
+	t             backends.Token
+	truth, shadow backends.Store
+	tell          func(BackfillProgress)
+	done          BackfillProgress
+}
+
+func (b *backfill) run(ctx context.Context) error {
+	if err := b.truth.BeginBackfill(ctx, b.t); err != nil {
+		return fmt.Errorf("beginning the backfill: %w", err)
+	}
+	for _, phase := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"levels", b.levels},
+		{"open holds", b.open},
+		{"holds that only the shadow has", b.strays},
+		{"waiting for the shadow", b.settled},
+	} {
+		b.done.Phase = phase.name
+		if err := phase.do(ctx); err != nil {
+			return fmt.Errorf("backfill, %s: %w", phase.name, err)
+		}
+	}
+	return nil
+}
+
+func (b *backfill) levels(ctx context.Context) error {
+	for cursor := ""; ; {
+		ls, next, err := b.truth.ScanLevels(ctx, cursor, backfillPage)
+		if err != nil {
+			return err
+		}
+		keys := make([]backends.Key, len(ls))
+		for i := range ls {
+			keys[i] = ls[i].Key
+		}
+		if len(keys) > 0 {
+			n, err := b.truth.ReemitLevels(ctx, b.t, keys)
+			if err != nil {
+				return err
+			}
+			b.done.Levels += n
+		}
+		if err := b.pace(ctx, backfillAhead); err != nil {
+			return err
+		}
+		if next == "" {
+			return nil
+		}
+		cursor = next
+	}
+}
+
+func (b *backfill) open(ctx context.Context) error {
+	for cursor := ""; ; {
+		hs, next, err := b.truth.ScanHolds(ctx, cursor, backfillPage, true)
+		if err != nil {
+			return err
+		}
+		n, err := b.reemit(ctx, hs)
+		if err != nil {
+			return err
+		}
+		b.done.Holds += n
+		if err := b.pace(ctx, backfillAhead); err != nil {
+			return err
+		}
+		if next == "" {
+			return nil
+		}
+		cursor = next
+	}
+}
+
+func (b *backfill) reemit(ctx context.Context, hs []*backends.Hold) (int, error) {
+	if len(hs) == 0 {
+		return 0, nil
+	}
+	ids := make([]backends.HoldID, len(hs))
+	for i, h := range hs {
+		ids[i] = h.ID
+	}
+	return b.truth.Reemit(ctx, b.t, ids)
+}
+
+// strays are open in the shadow and not in the truth: ended there without word, or never there.
+func (b *backfill) strays(ctx context.Context) error {
+	for cursor := ""; ; {
+		hs, next, err := b.shadow.ScanHolds(ctx, cursor, backfillPage, true)
+		if err != nil {
+			return err
+		}
+		ids := make([]backends.HoldID, len(hs))
+		for i, h := range hs {
+			ids[i] = h.ID
+		}
+		known, err := b.truth.GetMany(ctx, ids)
+		if err != nil {
+			return err
+		}
+		stray := hs[:0]
+		for _, h := range hs {
+			if k := known[h.ID]; k == nil || !k.State.Open() {
+				stray = append(stray, h)
+			}
+		}
+		n, err := b.reemit(ctx, stray)
+		if err != nil {
+			return err
+		}
+		b.done.Voided += n
+		if err := b.pace(ctx, backfillAhead); err != nil {
+			return err
+		}
+		if next == "" {
+			return nil
+		}
+		cursor = next
+	}
+}
+
+// settled waits until everything that was in the outbox when it began has left it.
+func (b *backfill) settled(ctx context.Context) error {
+	start := b.p.o.Clock.Now()
+	for {
+		if _, _, err := b.p.Sweep(ctx, b.f, 0); err != nil {
+			return err
+		}
+		st, err := b.truth.OutboxStats(ctx)
+		if err != nil {
+			return err
+		}
+		b.done.Waiting = st.Entries
+		b.tell(b.done)
+		waited := b.p.o.Clock.Now().Sub(start)
+		if st.Entries == 0 || time.Duration(st.OldestMillis)*time.Millisecond < waited {
+			return nil
+		}
+		if err := b.again(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// pace sweeps until at most most entries wait.
+func (b *backfill) pace(ctx context.Context, most int64) error {
+	for {
+		st, err := b.truth.OutboxStats(ctx)
+		if err != nil {
+			return err
+		}
+		b.done.Waiting = st.Entries
+		b.tell(b.done)
+		if st.Entries <= most {
+			return nil
+		}
+		if _, _, err := b.p.Sweep(ctx, b.f, 0); err != nil {
+			return err
+		}
+		if err := b.again(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (b *backfill) again(ctx context.Context) error {
+	if !b.p.stillServing(b.f) {
+		return ErrEpochMoved
+	}
+	return b.p.o.Clock.Wait(ctx, nil, drainPause)
+}

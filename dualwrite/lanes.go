@@ -1,0 +1,168 @@
+package dualwrite
+
+import (
+	"context"
+	"math/rand/v2"
+)
+
+// lanes are bounded queues; what belongs to one hold (or one key) always takes the same lane, so
+// that its states are mirrored in their order and the shadow sees each as a fresh decision.
+type lanes struct {
+	qs []chan item
+}
+
+func newLanes(n, depth int) *lanes {
+	l := &lanes{qs: make([]chan item, n)}
+	for i := range l.qs {
+		l.qs[i] = make(chan item, depth)
+	}
+	return l
+}
+
+// laneHash is FNV-1a: the same in every process, so that a simulated schedule replays.
+func laneHash(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := 0; i < len(s); i++ {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	return h
+}
+
+func laneOf(it *item) uint64 {
+	switch {
+	case it.entry.Hold != nil:
+		return laneHash(string(it.entry.Hold.ID))
+	case it.entry.Level != nil:
+		return laneHash(string(it.entry.Level.Key.Item))
+	case it.ask != nil:
+		return laneHash(string(it.ask.hold))
+	default:
+		return 0
+	}
+}
+
+// offer never blocks; false means that the lane is full.
+func (l *lanes) offer(h uint64, it item) bool {
+	select {
+	case l.qs[h%uint64(len(l.qs))] <- it:
+		return true
+	default:
+		return false
+	}
+}
+
+// depth counts what waits.
+func (l *lanes) depth() int {
+	n := 0
+	for _, q := range l.qs {
+		n += len(q)
+	}
+	return n
+}
+
+// take gets the first item of a lane and what else is there, up to MirrorBatch; nil when the
+// context is done.
+func (l *lanes) take(ctx context.Context, lane int, buf []item) []item {
+	buf = buf[:0]
+	select {
+	case it := <-l.qs[lane]:
+		buf = append(buf, it)
+	case <-ctx.Done():
+		return nil
+	}
+	return l.more(lane, buf)
+}
+
+// more adds what is there without waiting.
+func (l *lanes) more(lane int, buf []item) []item {
+	for len(buf) < MirrorBatch {
+		select {
+		case it := <-l.qs[lane]:
+			buf = append(buf, it)
+		default:
+			return buf
+		}
+	}
+	return buf
+}
+
+// LaneStep handles what waits in one lane, without waiting for more; it answers how many items
+// it took. It is how a simulation turns the lanes.
+func (p *Pod) LaneStep(ctx context.Context, lane int) int {
+	buf := p.lanes.more(lane%len(p.lanes.qs), nil)
+	p.handle(ctx, buf)
+	return len(buf)
+}
+
+// LaneDepth counts what waits in all lanes.
+func (p *Pod) LaneDepth() int { return p.lanes.depth() }
+
+// handle mirrors, finishes and probes what a lane gave, in its order: entries that stand together
+// are one mirror step.
+func (p *Pod) handle(ctx context.Context, its []item) {
+	for len(its) > 0 {
+		kind := kindOf(&its[0])
+		n := 1
+		for n < len(its) && kind != kindProbe && kindOf(&its[n]) == kind && its[n].fence.Stage.Truth() == its[0].fence.Stage.Truth() {
+			n++
+		}
+		batch := its[:n]
+		its = its[n:]
+		f := p.gate.Serving()
+		if f.Stage.Truth() != batch[0].fence.Stage.Truth() || !f.Stage.TakesMirrors(shadowOf(f)) {
+			p.abandon(batch)
+			continue
+		}
+		switch kind {
+		case kindProbe:
+			p.Probe(ctx, f, batch[0])
+		case kindApplied:
+			p.finish(ctx, f, batch, false)
+		default:
+			p.Mirror(ctx, f, batch, false)
+		}
+	}
+}
+
+// abandon lets go of items whose truth is not the truth any more. Entries stay in their outbox for
+// Settle; a probe has nothing left to be compared with.
+func (p *Pod) abandon(its []item) {
+	for i := range its {
+		if its[i].probe {
+			p.o.Comparer.SampledOut(p.name, its[i].fence, 1)
+		}
+	}
+}
+
+type itemKind uint8
+
+const (
+	kindEntry itemKind = iota
+	kindApplied
+	kindProbe
+)
+
+func kindOf(it *item) itemKind {
+	switch {
+	case it.probe:
+		return kindProbe
+	case it.applied != nil:
+		return kindApplied
+	default:
+		return kindEntry
+	}
+}
+
+// sampler decides which refusals are probed.
+type sampler struct{ share float64 }
+
+func newSampler(share *float64) sampler {
+	if share == nil {
+		return sampler{1}
+	}
+	return sampler{min(1, max(0, *share))}
+}
+
+func (s sampler) take() bool {
+	return s.share >= 1 || s.share > 0 && rand.Float64() < s.share //nolint:gosec // sampling, not a secret
+}

@@ -1,0 +1,228 @@
+package dualwrite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+// Bounds of background steps.
+const (
+	// ExpireBatch is how many holds one expiry step ends.
+	ExpireBatch = 128
+	// MaxSweepPages bounds one sweep; the rest is for the next one.
+	MaxSweepPages = 64
+	// backfillAhead is how many entries a backfill may have waiting in the outbox: it is paced by
+	// the shadow, so that neither the outbox nor the lag of live traffic grows because of it.
+	backfillAhead = 4 * SweepPage
+	backfillPage  = SweepPage
+	drainPause    = 2 * time.Millisecond
+)
+
+// Sweep mirrors what has been in the truth's outbox for at least age, under f. It answers how many
+// entries it has confirmed, and how many it saw. An entry that fails does not stop those after it.
+func (p *Pod) Sweep(ctx context.Context, f backends.Fence, age time.Duration) (confirmed, saw int, err error) {
+	if !f.Stage.TakesMirrors(shadowOf(f)) {
+		return 0, 0, nil
+	}
+	truth := p.stores.Of(f.Stage.Truth())
+	after := ""
+	for range MaxSweepPages {
+		es, err := truth.Pending(ctx, after, age.Milliseconds(), SweepPage)
+		if err != nil {
+			return confirmed, saw, err
+		}
+		saw += len(es)
+		for i := 0; i < len(es); i += MirrorBatch {
+			part := es[i:min(i+MirrorBatch, len(es))]
+			its := make([]item, len(part))
+			for j, e := range part {
+				its[j] = item{fence: f, entry: e}
+			}
+			n := p.Mirror(ctx, f, its, true)
+			if n == 0 && !p.stillServing(f) {
+				return confirmed, saw, nil // the fence has moved: nothing more to do here
+			}
+			confirmed += n
+			if n == 0 && p.o.Guard.Open() {
+				return confirmed, saw, nil // the shadow is away: all wait
+			}
+		}
+		if len(es) < SweepPage {
+			break
+		}
+		after = es[len(es)-1].Seq
+	}
+	return confirmed, saw, nil
+}
+
+func (p *Pod) stillServing(f backends.Fence) bool { return p.gate.Serving().Epoch <= f.Epoch }
+
+// SweepNow is Sweep under the fence that the pod serves.
+func (p *Pod) SweepNow(ctx context.Context, age time.Duration) (confirmed, saw int, err error) {
+	return p.Sweep(ctx, p.gate.Serving(), age)
+}
+
+// Drain sweeps the truth's outbox under f until it is empty or the context is done. It is the
+// step of a switch that comes after the truth's fence was closed, so nothing new arrives.
+func (p *Pod) Drain(ctx context.Context, f backends.Fence) error {
+	truth := p.stores.Of(f.Stage.Truth())
+	for {
+		if _, _, err := p.Sweep(ctx, f, 0); err != nil {
+			return err
+		}
+		st, err := truth.OutboxStats(ctx)
+		if err != nil {
+			return err
+		}
+		if st.Entries == 0 {
+			return nil
+		}
+		if err := p.o.Clock.Wait(ctx, nil, drainPause); err != nil {
+			return fmt.Errorf("%d entries are still in the outbox of %s: %w", st.Entries, f.Stage.Truth(), err)
+		}
+	}
+}
+
+// Expire ends holds whose time has passed, by the truth's clock, and has that mirrored.
+func (p *Pod) Expire(ctx context.Context) (int, error) {
+	f := p.gate.Serving()
+	truth := p.stores.Of(f.Stage.Truth())
+	if truth == nil {
+		return 0, nil
+	}
+	ds, err := truth.Expire(ctx, backends.Token{Epoch: f.Epoch}, ExpireBatch)
+	if err != nil {
+		var fe *backends.FencedError
+		if errors.As(err, &fe) {
+			p.met(fe)
+			return 0, nil
+		}
+		return 0, err
+	}
+	now := p.o.Clock.Now()
+	for _, d := range ds {
+		if d.Entry == nil {
+			continue
+		}
+		it := item{fence: f, entry: *d.Entry, decision: d, at: now}
+		if !p.lanes.offer(laneOf(&it), it) {
+			p.o.Observer.LaneFull(p.name, "entry")
+		}
+	}
+	return len(ds), nil
+}
+
+// Maintain does one round of upkeep in each store that this epoch admits.
+func (p *Pod) Maintain(ctx context.Context) (more bool, err error) {
+	f := p.gate.Serving()
+	if f.Epoch == 0 {
+		return false, nil
+	}
+	for _, side := range []backends.Side{backends.SideRedis, backends.SideMySQL} {
+		if f.Stage.Truth() != side && !f.Stage.TakesMirrors(side) {
+			continue
+		}
+		m, e := p.stores.Of(side).Maintain(ctx, backends.Token{Epoch: f.Epoch})
+		var fe *backends.FencedError
+		if errors.As(e, &fe) {
+			p.met(fe)
+			continue
+		}
+		more = more || m
+		err = errors.Join(err, e)
+	}
+	return more, err
+}
+
+// RaiseShadow brings MySQL's fence up to a fence under which Redis is the truth: after a kill, or
+// when MySQL was away. (The other direction is a switch's business: a proxy never makes MySQL the
+// truth by itself.) It answers whether MySQL's fence is at f now.
+func (p *Pod) RaiseShadow(ctx context.Context, f backends.Fence) (bool, error) {
+	if f.Stage.Truth() != backends.SideRedis || !f.Open {
+		return true, nil
+	}
+	have, err := p.stores.MySQL.Fence(ctx)
+	if err != nil {
+		return false, err
+	}
+	if f.Outranks(have) {
+		have, err = p.stores.MySQL.Raise(ctx, f, 0)
+		var fe *backends.FencedError
+		if err != nil && !errors.As(err, &fe) {
+			return false, err
+		}
+	}
+	return have.Epoch == f.Epoch && have.Open, nil
+}
+
+// Settle handles what is left in MySQL's outbox when Redis is the truth again (DESIGN §6): Redis's
+// state of a known hold is copied to MySQL, an unknown hold is voided, a claim follows the claim
+// rule, a restock is carried by its operation id. MySQL's fence must be raised first. It answers how
+// many entries it settled.
+func (p *Pod) Settle(ctx context.Context) (int, error) {
+	f := p.gate.Serving()
+	if f.Stage.Truth() != backends.SideRedis {
+		return 0, nil
+	}
+	if at, err := p.RaiseShadow(ctx, f); err != nil || !at {
+		return 0, err
+	}
+	t := backends.Token{Epoch: f.Epoch}
+	n := 0
+	for {
+		es, err := p.stores.MySQL.Pending(ctx, "", 0, SweepPage)
+		if err != nil || len(es) == 0 {
+			return n, err
+		}
+		seqs := make([]string, 0, len(es))
+		for i := range es {
+			if err := p.settleOne(ctx, t, &es[i]); err != nil {
+				return n, err
+			}
+			seqs = append(seqs, es[i].Seq)
+		}
+		removed, err := p.stores.MySQL.Done(ctx, seqs)
+		n += len(removed)
+		if err != nil {
+			return n, err
+		}
+	}
+}
+
+func (p *Pod) settleOne(ctx context.Context, t backends.Token, e *backends.Entry) error {
+	redis := p.stores.Redis
+	if h := e.Hold; h != nil {
+		if h.State == backends.Claimed {
+			d, err := redis.Claim(ctx, t, &backends.ClaimRequest{ID: h.ID, Shop: h.Shop, Lines: h.Lines, Caller: h.Caller})
+			if err != nil {
+				return fmt.Errorf("settling the claim of hold %q: %w", h.ID, err)
+			}
+			for _, ap := range d.Apologies {
+				p.o.Observer.Apology(p.name, ap)
+			}
+		}
+		if _, err := redis.Reemit(ctx, t, []backends.HoldID{h.ID}); err != nil {
+			return fmt.Errorf("settling hold %q: %w", h.ID, err)
+		}
+		return nil
+	}
+	l := e.Level
+	if l == nil {
+		return nil
+	}
+	if l.OpID != "" && l.OnHandDelta != 0 {
+		// Who sent it may send it again under the same id: then this is its answer.
+		if _, err := redis.Restock(ctx, t, &backends.RestockRequest{OpID: l.OpID, Key: l.Key, Amount: l.OnHandDelta}); err != nil {
+			return fmt.Errorf("settling operation %q: %w", l.OpID, err)
+		}
+	}
+	// A take that nobody was told of is void: Redis's sum replaces it.
+	if _, err := redis.ReemitLevels(ctx, t, []backends.Key{l.Key}); err != nil {
+		return fmt.Errorf("settling level %s: %w", l.Key, err)
+	}
+	return nil
+}
