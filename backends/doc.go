@@ -43,6 +43,8 @@
 // claimed, nothing once released or expired, nothing when unknown. Applying a state moves
 // Sellable by footprint(old) − footprint(new), per key. Entering claimed from any other state
 // moves OnHand by −(its allocations), once, in each store (unless [Hold.LedgerOwed], below).
+// Where LedgerOwed is applied, the claimed state has no footprint either: its units leave OnHand and
+// Sellable together, by the delta that is owed.
 //
 // # Following
 //
@@ -85,7 +87,8 @@
 //
 // A store remembers each operation id with the OnHand delta that it gave it. A mirrored entry with
 // that id moves OnHand by the difference to the delta that the entry carries, and its delta is
-// remembered: the truth's word counts (see [LevelChange]).
+// remembered: the truth's word counts (see [LevelChange]). In mysql-only an operation is remembered
+// with delta 0: its delta travels in Owed, under an operation id of its own.
 //
 // An error that [IsAmbiguous] says nothing about whether the step took effect. Every write can be
 // sent again under its id: a hold id, or the operation id of a restock or a take.

@@ -88,6 +88,16 @@ func ParseKeyTemplate(source string, shop Shop, location Location) (*KeyTemplate
 	if has["location"] == (location != "") {
 		return nil, bad("either {location} in the template or a constant location, not both and not neither", "set the pod's 'location' or add {location}")
 	}
+	if shop != "" {
+		if err := CheckID("constant shop of the key template", string(shop)); err != nil {
+			return nil, err
+		}
+	}
+	if location != "" {
+		if err := CheckID("constant location of the key template", string(location)); err != nil {
+			return nil, err
+		}
+	}
 	return t, nil
 }
 

@@ -38,7 +38,10 @@ type Truth interface {
 	Release(ctx context.Context, t Token, r *ReleaseRequest) (*Decision, error)
 	// Extend sets ExpiresAt to now+TTL while held (also after expiry, before the sweep).
 	Extend(ctx context.Context, t Token, r *ExtendRequest) (*Decision, error)
-	// Restock answers OutcomeRestocked with an Entry for a Level.
+	// Restock answers OutcomeRestocked with an Entry for a Level. Sent again it answers Replayed and
+	// changes nothing, but writes the operation's id and delta, as this store has them, to the outbox
+	// once more, as OpReemit and in every stage that has an outbox: it is how an operation that
+	// both stores have decided, each in its own way, is brought to one delta after a kill.
 	Restock(ctx context.Context, t Token, r *RestockRequest) (*Decision, error)
 	// Count answers as Redis does.
 	Count(ctx context.Context, t Token, r *CountRequest) (*CountResult, error)

@@ -66,6 +66,10 @@ func (s Stage) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText reads what MarshalText writes.
 func (s *Stage) UnmarshalText(b []byte) error {
+	if string(b) == stageNames[StageUnknown] {
+		*s = StageUnknown // what the zero value is written as
+		return nil
+	}
 	p, err := ParseStage(string(b))
 	if err == nil {
 		*s = p
@@ -133,7 +137,7 @@ func (f Fence) Outranks(o Fence) bool {
 
 // Admits tells whether side may decide as truth under t.
 func (f Fence) Admits(t Token, side Side) bool {
-	return f.Open && t.Epoch != 0 && f.Epoch == t.Epoch && f.Stage.Truth() == side
+	return f.Open && t.Epoch != 0 && f.Epoch == t.Epoch && side != SideUnknown && f.Stage.Truth() == side
 }
 
 // AdmitsMirror tells whether side may apply mirrored states under t.

@@ -11,7 +11,7 @@ import (
 
 // BackfillProgress is told to a backfill's caller after every page.
 type BackfillProgress struct {
-	Phase   string // "levels", "open holds", "holds that only the shadow has", "waiting for the shadow"
+	Phase   string // "waiting for what was there", "levels", "open holds", "holds that only the shadow has", "waiting for the shadow"
 	Levels  int
 	Holds   int
 	Voided  int
@@ -60,6 +60,10 @@ func (b *backfill) run(ctx context.Context) error {
 		name string
 		do   func(context.Context) error
 	}{
+		// What waits from before goes first: under a single store later states of the same holds were
+		// not emitted, so an old entry that arrives after the strays were looked for would bring back
+		// a hold that has ended.
+		{"waiting for what was there", b.settled},
 		{"levels", b.levels},
 		{"open holds", b.open},
 		{"holds that only the shadow has", b.strays},

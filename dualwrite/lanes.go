@@ -129,7 +129,7 @@ func (p *Pod) handle(ctx context.Context, its []item) {
 func (p *Pod) abandon(its []item) {
 	for i := range its {
 		if its[i].probe {
-			p.o.Comparer.SampledOut(p.name, its[i].fence, 1)
+			p.o.Comparer.SampledOut(its[i].fence.Epoch, 1)
 		}
 	}
 }

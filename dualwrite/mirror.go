@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/comparator"
 )
 
 // item is what a lane carries: an entry to mirror, an entry that is mirrored already and only has
@@ -24,7 +25,7 @@ type item struct {
 	mirrored time.Duration     // how long the shadow took
 }
 
-// nowCache keeps the last reading of each shadow's clock for nowTrusted.
+// nowCache keeps the last reading of a store's clock for nowTrusted.
 type nowCache struct {
 	mu   sync.Mutex
 	side backends.Side
@@ -32,22 +33,38 @@ type nowCache struct {
 	now  backends.Instant
 }
 
+// shadowNow is the asOf of a mirror attempt: the reading itself, which is in the past.
 func (p *Pod) shadowNow(ctx context.Context, side backends.Side) (backends.Instant, error) {
+	return p.nows.read(ctx, p, side)
+}
+
+// readClock is a store's time now: the cached reading and what has passed here since.
+func (p *Pod) readClock(ctx context.Context, c *nowCache, side backends.Side) (backends.Instant, error) {
+	n, err := c.read(ctx, p, side)
+	if err != nil {
+		return 0, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return n.Add(p.o.Clock.Now().Sub(c.at)), nil
+}
+
+func (c *nowCache) read(ctx context.Context, p *Pod, side backends.Side) (backends.Instant, error) {
 	local := p.o.Clock.Now()
-	p.nows.mu.Lock()
-	if p.nows.side == side && local.Sub(p.nows.at) < nowTrusted && !p.nows.at.IsZero() {
-		n := p.nows.now
-		p.nows.mu.Unlock()
+	c.mu.Lock()
+	if c.side == side && local.Sub(c.at) < nowTrusted && !c.at.IsZero() {
+		n := c.now
+		c.mu.Unlock()
 		return n, nil
 	}
-	p.nows.mu.Unlock()
+	c.mu.Unlock()
 	n, err := p.stores.Of(side).Now(ctx)
 	if err != nil {
 		return 0, err
 	}
-	p.nows.mu.Lock()
-	p.nows.side, p.nows.at, p.nows.now = side, local, n
-	p.nows.mu.Unlock()
+	c.mu.Lock()
+	c.side, c.at, c.now = side, local, n
+	c.mu.Unlock()
 	return n, nil
 }
 
@@ -164,8 +181,8 @@ func (p *Pod) finish(ctx context.Context, f backends.Fence, items []item, swept 
 		if !it.at.IsZero() {
 			lag = max(lag, now.Sub(it.at))
 		}
-		if it.entry.Op == backends.OpReserve && it.entry.Hold != nil && f.Stage.Dual() {
-			p.o.Comparer.Compare(p.pair(f, it))
+		if it.entry.Op == backends.OpReserve && it.entry.Hold != nil {
+			p.o.Comparer.Observe(p.observed(f, it))
 		}
 	}
 	p.o.Observer.Mirrored(p.name, len(removed), lag, swept)
@@ -182,69 +199,57 @@ func (p *Pod) Probe(ctx context.Context, f backends.Fence, it item) {
 		own, err = p.stores.Of(shadowOf(f)).Probe(ctx, it.ask.reserve)
 		return err
 	})
-	it.mirrored = p.o.Clock.Now().Sub(start)
-	pr := p.pair(f, &it)
-	pr.Own, pr.Probed, pr.ProbeErr = own, true, err
-	p.o.Comparer.Compare(pr)
+	o := comparator.FromRefusal(p.name, f.Stage, it.fence.Epoch, it.ask.reserve, it.decision, own)
+	o.TruthLatency, o.ShadowLatency = it.took, p.o.Clock.Now().Sub(start)
+	if err != nil {
+		o.Detail = err.Error()
+	}
+	p.o.Comparer.Observe(o)
 }
 
-// Pair is one decision of the truth with what the shadow made of it.
-type Pair struct {
-	Pod    backends.Pod
-	Fence  backends.Fence
-	Hold   backends.HoldID
-	Shop   backends.Shop
-	Lines  []backends.Line
-	Caller string
-	// Truth's side: a grant has Allocs, a refusal Short.
-	Outcome backends.Outcome
-	Allocs  []backends.Allocation
-	Short   []backends.Shortage
-	Seen    []backends.Units // may be missing (a swept entry, a grant that did not count)
-	At      time.Time        // when this proxy had it; zero for a swept entry of another
-	Took    time.Duration    // the truth's time; 0 when not known
-	// The shadow's side. Own is nil when it never decided for itself.
-	Own      *backends.OwnDecision
-	Probed   bool
-	ProbeErr error
-	Mirrored time.Duration // the shadow's time
-	Debt     []backends.Units
-}
-
-// Comparer takes pairs. Its methods must not block; a panic is its own affair.
+// Comparer takes what was decided and what the shadow made of it. *comparator.Comparator is one. Its
+// methods must not block; a panic is its own affair.
 type Comparer interface {
-	Compare(Pair)
-	// SampledOut: n refusals were not probed.
-	SampledOut(pod backends.Pod, f backends.Fence, n int)
-	// Lost: n decisions will never be compared, since the outbox dropped them.
-	Lost(pod backends.Pod, f backends.Fence, n int)
+	// Begin enters one decision that the truth has made under epoch.
+	Begin(epoch uint64)
+	// Observe ends it with what the shadow decided.
+	Observe(o comparator.Observation)
+	// SampledOut ends n refusals that are not probed, Lost n decisions that never reach the shadow.
+	SampledOut(epoch uint64, n int64)
+	Lost(epoch uint64, n int64)
 }
 
 // NoComparer ignores everything.
 type NoComparer struct{}
 
-// Compare implements Comparer.
-func (NoComparer) Compare(Pair) {}
+// Begin implements Comparer.
+func (NoComparer) Begin(uint64) {}
+
+// Observe implements Comparer.
+func (NoComparer) Observe(comparator.Observation) {}
 
 // SampledOut implements Comparer.
-func (NoComparer) SampledOut(backends.Pod, backends.Fence, int) {}
+func (NoComparer) SampledOut(uint64, int64) {}
 
 // Lost implements Comparer.
-func (NoComparer) Lost(backends.Pod, backends.Fence, int) {}
+func (NoComparer) Lost(uint64, int64) {}
 
-func (p *Pod) pair(f backends.Fence, it *item) Pair {
-	pr := Pair{Pod: p.name, Fence: f, At: it.at, Took: it.took, Mirrored: it.mirrored}
-	if h := it.entry.Hold; h != nil {
-		pr.Hold, pr.Shop, pr.Lines, pr.Caller, pr.Allocs = h.ID, h.Shop, h.Lines, h.Caller, h.Allocs
-		pr.Outcome = backends.OutcomeGranted
-	} else if it.ask != nil {
-		pr.Hold, pr.Shop, pr.Lines, pr.Caller = it.ask.hold, it.ask.shop, it.ask.lines, it.ask.caller
+// observed is a mirrored grant with what the shadow had decided for itself.
+func (p *Pod) observed(f backends.Fence, it *item) comparator.Observation {
+	o := comparator.FromEntry(p.name, f.Stage, &it.entry, it.applied.Own)
+	o.TruthLatency, o.ShadowLatency, o.Debt = it.took, it.mirrored, it.applied.Debt
+	if it.decision != nil {
+		o.Truth.Seen = it.decision.Seen
 	}
-	if d := it.decision; d != nil {
-		pr.Outcome, pr.Short, pr.Seen = d.Outcome, d.Short, d.Seen
+	return o
+}
+
+// TruthNow tells the time by the truth's clock, to within what it drifted since it was last read
+// (at most nowTrusted ago). It serves to show how long a hold still has; nothing is decided by it.
+func (p *Pod) TruthNow(ctx context.Context) (backends.Instant, error) {
+	f, err := p.enter(ctx)
+	if err != nil {
+		return 0, err
 	}
-	if it.applied != nil {
-		pr.Own, pr.Debt = it.applied.Own, it.applied.Debt
-	}
-	return pr
+	return p.readClock(ctx, &p.truthNows, f.Stage.Truth())
 }

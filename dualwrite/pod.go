@@ -124,8 +124,10 @@ type Pod struct {
 	gate   *Gate
 	o      Options
 	lanes  *lanes
-	nows   nowCache
+	nows   nowCache // the shadow's clock
 	probes sampler
+	// the truth's clock, apart, so that the two do not displace each other
+	truthNows nowCache
 }
 
 // NewPod joins the stores. The pod serves nothing until its gate has adopted a fence.

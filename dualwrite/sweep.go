@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -187,6 +188,12 @@ func (p *Pod) Settle(ctx context.Context) (int, error) {
 		}
 		removed, err := p.stores.MySQL.Done(ctx, seqs)
 		n += len(removed)
+		for _, s := range removed {
+			i := slices.IndexFunc(es, func(e backends.Entry) bool { return e.Seq == s })
+			if i >= 0 && es[i].Op == backends.OpReserve && es[i].Hold != nil {
+				p.o.Comparer.Lost(es[i].Hold.Version.Epoch, 1) // voided or carried, never compared
+			}
+		}
 		if err != nil {
 			return n, err
 		}

@@ -147,7 +147,7 @@ func (p *Pod) decide(ctx context.Context, op backends.Op, c call, a *ask) (d *ba
 		if f, err = p.enter(ctx); err != nil {
 			return nil, err
 		}
-		d, err = p.attempt(ctx, f, op, c, a)
+		d, err = p.attempt(ctx, f, op, c, a, attempt > 0)
 		if err == nil || backends.IsRejection(err) {
 			return d, err
 		}
@@ -185,7 +185,7 @@ func unknown(err error, fenced bool) error {
 }
 
 // attempt is one try under one fence.
-func (p *Pod) attempt(ctx context.Context, f backends.Fence, op backends.Op, c call, a *ask) (*backends.Decision, error) {
+func (p *Pod) attempt(ctx context.Context, f backends.Fence, op backends.Op, c call, a *ask, again bool) (*backends.Decision, error) {
 	side := f.Stage.Truth()
 	t := backends.Token{Epoch: f.Epoch}
 	start := p.o.Clock.Now()
@@ -198,8 +198,15 @@ func (p *Pod) attempt(ctx context.Context, f backends.Fence, op backends.Op, c c
 	for _, ap := range d.Apologies {
 		p.o.Observer.Apology(p.name, ap)
 	}
+	refused := d.Outcome == backends.OutcomeSoldOut
+	if a.reserve != nil && f.Stage.Dual() && (refused || decidedNow(d, f, again)) {
+		p.o.Comparer.Begin(f.Epoch)
+	}
 	if f.Arbitrates() {
 		if err := p.arbitrate(ctx, f, d, a, took); err != nil {
+			if refused {
+				p.o.Comparer.Lost(f.Epoch, 1) // nobody was told
+			}
 			return nil, err
 		}
 		return d, nil
@@ -208,12 +215,21 @@ func (p *Pod) attempt(ctx context.Context, f backends.Fence, op backends.Op, c c
 	return d, nil
 }
 
+// decidedNow tells whether a grant was decided by this call: by this attempt, or by an earlier one
+// of the same call whose answer was lost (then its entry is in the outbox and will be compared).
+func decidedNow(d *backends.Decision, f backends.Fence, again bool) bool {
+	if d.Outcome != backends.OutcomeGranted {
+		return false
+	}
+	return !d.Replayed || again && d.Hold != nil && d.Hold.Version == (backends.Version{Epoch: f.Epoch, N: 1})
+}
+
 // follow hands what was decided to the mirror lanes: never blocking, never failing.
 func (p *Pod) follow(ctx context.Context, f backends.Fence, d *backends.Decision, a *ask, took time.Duration) {
 	it := item{fence: f, decision: d, ask: a, took: took, at: p.o.Clock.Now()}
 	switch {
 	case d.Dropped && d.Op == backends.OpReserve && d.Outcome == backends.OutcomeGranted:
-		p.o.Comparer.Lost(p.name, f, 1)
+		p.o.Comparer.Lost(f.Epoch, 1)
 	case d.Entry != nil:
 		it.entry = *d.Entry
 		if a.wait > 0 && d.LedgerPending {
@@ -235,13 +251,13 @@ func (p *Pod) follow(ctx context.Context, f backends.Fence, d *backends.Decision
 // offerProbe has a refusal compared, unless it is sampled out.
 func (p *Pod) offerProbe(it item) {
 	if !p.probes.take() {
-		p.o.Comparer.SampledOut(p.name, it.fence, 1)
+		p.o.Comparer.SampledOut(it.fence.Epoch, 1)
 		return
 	}
 	it.probe = true
 	if !p.lanes.offer(laneOf(&it), it) {
 		p.o.Observer.LaneFull(p.name, "probe")
-		p.o.Comparer.SampledOut(p.name, it.fence, 1)
+		p.o.Comparer.SampledOut(it.fence.Epoch, 1)
 	}
 }
 

@@ -15,8 +15,12 @@ func (s *Store) Restock(ctx context.Context, t backends.Token, r *backends.Resto
 		return nil, err
 	}
 	defer d.mu.Unlock()
-	if _, known := d.ops[r.OpID]; known {
-		return &backends.Decision{Op: backends.OpRestock, Outcome: backends.OutcomeRestocked, Replayed: true}, nil
+	if op, known := d.ops[r.OpID]; known {
+		dec := &backends.Decision{Op: backends.OpRestock, Outcome: backends.OutcomeRestocked, Replayed: true}
+		if d.fence.Stage != backends.MySQLOnly {
+			dec.Entry, dec.Dropped = d.changed(backends.OpReemit, d.level(r.Key), false, r.OpID, op.delta)
+		}
+		return dec, nil
 	}
 	now := backends.Level{Key: r.Key}
 	if l := d.levels[r.Key]; l != nil {
@@ -34,7 +38,7 @@ func (s *Store) Restock(ctx context.Context, t backends.Token, r *backends.Resto
 	}
 	l := d.level(r.Key)
 	l.restock(delta)
-	d.remember(r.OpID, l.sellable, delta)
+	d.remember(r.OpID, l.sellable, d.attributed(delta))
 	dec := &backends.Decision{Op: backends.OpRestock, Outcome: backends.OutcomeRestocked}
 	dec.Entry, dec.Dropped = d.changed(backends.OpRestock, l, false, r.OpID, delta)
 	return dec, nil
@@ -77,7 +81,7 @@ func (s *Store) Count(ctx context.Context, t backends.Token, r *backends.CountRe
 	if takes != 0 {
 		l.version = l.version.Next(t.Epoch)
 	}
-	d.remember(r.OpID, l.sellable, rest)
+	d.remember(r.OpID, l.sellable, d.attributed(rest))
 	res := &backends.CountResult{Value: l.sellable}
 	res.Entry, _ = d.changed(backends.OpCount, l, takes != 0, r.OpID, rest)
 	return res, nil
@@ -91,6 +95,15 @@ func split(delta, taken int64) (takes, rest int64) {
 	}
 	back := min(delta, max(0, taken))
 	return -back, delta - back
+}
+
+// attributed is the OnHand delta that an operation id stands for: in mysql-only none, since it
+// travels in Owed, under an operation id of its own.
+func (d *data) attributed(delta int64) int64 {
+	if d.fence.Stage == backends.MySQLOnly {
+		return 0
+	}
+	return delta
 }
 
 // changed tells the other store of a level: by the outbox, or where there is none by Owed. moved

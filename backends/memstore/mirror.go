@@ -74,7 +74,7 @@ func (d *data) inOrder(e *backends.Entry) error {
 	return nil
 }
 
-// applyLevel takes the sum by its version and the delta by its operation id.
+// applyLevel takes the sum by its version, and the delta as the state of its operation id.
 func (d *data) applyLevel(ch *backends.LevelChange) (changed bool) {
 	l := d.levels[ch.Key]
 	if l == nil {
@@ -85,9 +85,8 @@ func (d *data) applyLevel(ch *backends.LevelChange) (changed bool) {
 		l.version = ch.Version
 		changed = true
 	}
-	news, first := d.remember(ch.OpID, 0, ch.OnHandDelta)
-	if first || news != 0 {
-		l.restock(news)
+	if had, known := d.ops[ch.OpID]; ch.OpID != "" && (!known || had.delta != ch.OnHandDelta) {
+		l.restock(ch.OnHandDelta - had.delta)
 		d.remember(ch.OpID, l.sellable, ch.OnHandDelta)
 		changed = true
 	}

@@ -127,12 +127,12 @@ func (d *data) put(rec *record, h *backends.Hold) *record {
 	return rec
 }
 
-// remember notes an operation id with the answer of its count and the OnHand delta that it has now.
-// It answers by how much that delta is new: all of it the first time, else the difference to what
-// was remembered. The empty id is never noted and carries nothing.
-func (d *data) remember(id backends.OpID, value, delta int64) (news int64, first bool) {
+// remember notes an operation id with the answer of its count and the OnHand delta that it has
+// now; its age stays that of the first time. The caller has looked whether it is known. The empty
+// id is never noted.
+func (d *data) remember(id backends.OpID, value, delta int64) {
 	if id == "" {
-		return 0, false
+		return
 	}
 	had, known := d.ops[id]
 	if !known {
@@ -140,7 +140,6 @@ func (d *data) remember(id backends.OpID, value, delta int64) (news int64, first
 		d.opList = append(d.opList, id)
 	}
 	d.ops[id] = opRecord{at: had.at, value: value, delta: delta}
-	return delta - had.delta, !known
 }
 
 // Bypass changes the units for sale at a key behind the store's back, as a writer that does not

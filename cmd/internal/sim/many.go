@@ -13,6 +13,7 @@ type Summary struct {
 	Operations int64   `json:"operations"`
 	Crashes    int64   `json:"crashes"`
 	Kills      int64   `json:"kills"`
+	Switches   int64   `json:"switches"`
 	Failed     *Result `json:"failed,omitempty"` // the failing schedule with the lowest seed seen
 }
 
@@ -40,6 +41,7 @@ func RunMany(ctx context.Context, first uint64, n, workers int, progress func(in
 				s.Operations += int64(r.Ops)
 				s.Crashes += int64(r.Crashes)
 				s.Kills += int64(r.Kills)
+				s.Switches += int64(r.Switches)
 				if r.Failure != "" && (s.Failed == nil || r.Seed < s.Failed.Seed) {
 					s.Failed = &r
 					stop.Store(true)

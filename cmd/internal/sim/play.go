@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/killswitch"
 )
 
 // setUp loads stock into both stores and raises the fences of the first stage.
@@ -36,6 +37,8 @@ func (w *world) setUp() {
 	first.Filled = first.Stage == backends.Live
 	_, _ = w.redis.Raise(ctx, first, 0)
 	_, _ = w.mysql.Raise(ctx, first, 0)
+	w.control.state = killswitch.PodState{Pod: podName, Stage: first.Stage, Epoch: first.Epoch, Filled: first.Filled, Phase: killswitch.Serving, MaxEpoch: first.Epoch, Who: "sim", Why: "sim", Since: w.s.now}
+	w.control.rev = 1
 	w.mutated()
 	for i := range proxyCount {
 		p := &proxy{w: w, n: i}

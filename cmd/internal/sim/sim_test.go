@@ -35,7 +35,7 @@ func TestSchedules(t *testing.T) {
 		}
 	}
 	s := RunMany(t.Context(), 0, n, runtime.NumCPU(), nil)
-	t.Logf("%d schedules, %d steps, %d operations, %d crashes, %d kills", s.Schedules, s.Steps, s.Operations, s.Crashes, s.Kills)
+	t.Logf("%d schedules, %d steps, %d operations, %d crashes, %d kills, %d switches", s.Schedules, s.Steps, s.Operations, s.Crashes, s.Kills, s.Switches)
 	if s.Failed != nil {
 		t.Fatalf("seed %d: %s", s.Failed.Seed, s.Failed.Failure)
 	}

@@ -8,7 +8,9 @@ import (
 
 	"github.com/crossfade-proxy/crossfade/backends"
 	"github.com/crossfade-proxy/crossfade/backends/memstore"
+	"github.com/crossfade-proxy/crossfade/comparator"
 	"github.com/crossfade-proxy/crossfade/dualwrite"
+	"github.com/crossfade-proxy/crossfade/killswitch"
 )
 
 // Bounds of one schedule. Small worlds find what large ones hide: a promise that breaks, breaks with
@@ -42,6 +44,8 @@ type world struct {
 	nextID   int
 	crashes  int
 	kills    int
+	switches int
+	control  *control
 	counted  map[string]int // grants compared, by hold
 	lost     int
 	failure  string
@@ -53,7 +57,10 @@ type proxy struct {
 	n   int
 	g   *group
 	pod *dualwrite.Pod
-	cut [3]time.Time // by side: unreachable until
+	drv *killswitch.Driver
+	// stores as this proxy reaches them
+	stores dualwrite.Stores
+	cut    [3]time.Time // by side: unreachable until
 }
 
 // instant is what the truth looked like after a step.
@@ -82,6 +89,7 @@ func newWorld(seed uint64) *world {
 	now := func() backends.Instant { return backends.Instant(w.s.now.UnixMilli()) }
 	w.redis = memstore.New(memstore.Options{Side: backends.SideRedis, Clock: now})
 	w.mysql = memstore.New(memstore.Options{Side: backends.SideMySQL, Clock: now})
+	w.control = &control{w: w}
 	return w
 }
 
@@ -193,10 +201,12 @@ func (p *proxy) start() {
 		Redis: &link{Store: w.redis, w: w, g: p.g, side: backends.SideRedis, down: down(backends.SideRedis)},
 		MySQL: &link{Store: w.mysql, w: w, g: p.g, side: backends.SideMySQL, down: down(backends.SideMySQL)},
 	}
+	p.stores = st
 	p.pod = dualwrite.NewPod(podName, st, dualwrite.Options{
 		GateWait: 100 * time.Millisecond, OpTimeout: 200 * time.Millisecond, SweepAge: 20 * time.Millisecond,
 		Lanes: 2, LaneDepth: 4, Clock: clock{w.s}, Comparer: counter{w},
 	})
+	p.drv = p.driver(st)
 	for i, task := range p.tasks() {
 		w.s.spawn(p.g, fmt.Sprintf("proxy %d task %d", p.n, i), task)
 	}
@@ -221,16 +231,37 @@ func (p *proxy) tasks() []func() {
 		loop(5, 40*time.Millisecond, func() { _, _, _ = p.pod.SweepNow(ctx, 20*time.Millisecond) }),
 		loop(4, 60*time.Millisecond, func() { _, _ = p.pod.Expire(ctx) }),
 		loop(3, 80*time.Millisecond, func() { _, _ = p.pod.Settle(ctx) }),
+		loop(5, 40*time.Millisecond, func() {
+			_, _ = p.drv.Resume(ctx, podName)
+			_, _ = p.drv.Work(ctx, podName, nil)
+		}),
+		loop(6, 15*time.Millisecond, p.follow),
 	}
+}
+
+// follow is what a proxy's keeper does with the control store.
+func (p *proxy) follow() {
+	st, _, err := p.w.control.Get(context.Background(), podName)
+	if err != nil {
+		p.pod.Gate().Withdraw()
+		return
+	}
+	if epoch, holds := st.Hold(); holds {
+		p.pod.Gate().Announce(epoch)
+		return
+	}
+	p.pod.Gate().Withdraw()
 }
 
 // counter is the comparer: it only counts, for P6.
 type counter struct{ w *world }
 
-func (c counter) Compare(p dualwrite.Pair) {
-	if !p.Probed {
-		c.w.counted[string(p.Hold)]++
+func (c counter) Begin(uint64)             {}
+func (c counter) SampledOut(uint64, int64) {}
+func (c counter) Lost(_ uint64, n int64)   { c.w.lost += int(n) }
+
+func (c counter) Observe(o comparator.Observation) {
+	if o.How == comparator.HowMirror {
+		c.w.counted[string(o.Hold)]++
 	}
 }
-func (c counter) SampledOut(backends.Pod, backends.Fence, int) {}
-func (c counter) Lost(_ backends.Pod, _ backends.Fence, n int) { c.w.lost += n }

@@ -1,0 +1,343 @@
+package mysqlstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+// Damage that no store writes.
+var (
+	errEmptyEntry = errors.New("the entry has neither a hold nor a level")
+	errAnonymous  = errors.New("the entry's hold has no id or no state")
+)
+
+// Apply follows entries of the other store, one transaction each, in the order given. An entry
+// that meets a lock for too long, or is damaged, fails alone.
+func (s *Store) Apply(ctx context.Context, t backends.Token, asOf backends.Instant, entries []backends.Entry) ([]backends.Applied, error) {
+	j := job{op: "apply", tok: t, role: asMirror}
+	if len(entries) == 0 {
+		return nil, s.fresh(ctx, j, asOf)
+	}
+	out := make([]backends.Applied, len(entries))
+	for i := range entries {
+		e := &entries[i]
+		a := &out[i]
+		a.Seq = e.Seq
+		var err error
+		switch {
+		case e.Level != nil:
+			err = s.applyLevel(ctx, j, asOf, e, a)
+		case e.Hold == nil:
+			err = damaged(errEmptyEntry)
+		case e.Hold.ID == "" || e.Hold.State == backends.StateUnknown:
+			err = damaged(errAnonymous)
+		default:
+			j.caller = e.Hold.Caller
+			err = s.applyHold(ctx, j, asOf, e.Hold, a)
+		}
+		if wholeBatch(err) {
+			return nil, err
+		}
+		a.Err = err
+	}
+	return out, nil
+}
+
+func damaged(err error) error { return fmt.Errorf("%w: %w", backends.ErrDamaged, err) }
+
+// wholeBatch tells whether an error is about the attempt and not about one entry.
+func wholeBatch(err error) bool {
+	var fe *backends.FencedError
+	return errors.As(err, &fe) || errors.Is(err, backends.ErrStaleAttempt) || errors.Is(err, backends.ErrUnavailable) ||
+		errors.Is(err, backends.ErrAmbiguous) || errors.Is(err, backends.ErrSetup)
+}
+
+// fresh checks fence and age of an attempt that has nothing to write.
+func (s *Store) fresh(ctx context.Context, j job, asOf backends.Instant) error {
+	var fence backends.Fence
+	var now backends.Instant
+	err := s.read(ctx, j.op, j.caller, func(b *batch) { s.askFence(b, &fence, &now) })
+	switch {
+	case err != nil:
+		return err
+	case !j.role.admitted(fence, j.tok):
+		return s.fenced(fence, j.tok)
+	default:
+		return s.ageOf(asOf, now)
+	}
+}
+
+// ageOf refuses an attempt so old that what it is about may have been purged meanwhile.
+func (s *Store) ageOf(asOf, now backends.Instant) error {
+	if now.Sub(asOf) > s.cfg.Retain/2 {
+		return backends.ErrStaleAttempt
+	}
+	return nil
+}
+
+// applyLevel takes the taken sum by its version, and the delta as the state of its operation id.
+func (s *Store) applyLevel(ctx context.Context, j job, asOf backends.Instant, e *backends.Entry, a *backends.Applied) error {
+	ch := e.Level
+	return s.again(ctx, func() error {
+		a.Changed, a.Debt = false, nil
+		o := operation{id: ch.OpID, key: ch.Key}
+		j.first = func(x *txn, b *batch) { x.askLevels(b, []backends.Key{ch.Key}) }
+		err := s.write(ctx, j, func(x *txn) error {
+			if err := s.ageOf(asOf, x.now); err != nil {
+				return err
+			}
+			changed := x.levels[ch.Key] == nil
+			if changed {
+				if err := x.lock(ctx, []backends.Key{ch.Key}, inAll); err != nil {
+					return err
+				}
+			}
+			b := x.batch()
+			x.askOp(b, &o)
+			if err := x.send(ctx, b); err != nil {
+				return err
+			}
+			return x.followLevel(ctx, ch, &o, changed, a)
+		})
+		if errors.Is(err, errNothing) {
+			return nil
+		}
+		return err
+	})
+}
+
+func (x *txn) followLevel(ctx context.Context, ch *backends.LevelChange, o *operation, changed bool, a *backends.Applied) error {
+	l := x.levels[ch.Key]
+	var c levelMove
+	if ch.Version.After(l.version) {
+		c.takes = ch.Taken - l.taken
+		l.version = ch.Version
+		changed = true
+	}
+	if o.id != "" && (!o.known || o.delta != ch.OnHandDelta) {
+		c.onHand, c.note, c.delta = ch.OnHandDelta-o.delta, true, ch.OnHandDelta
+		changed = true
+	}
+	if !changed {
+		return errNothing
+	}
+	// The value that a count sent again to this store would be answered: as committed, since
+	// nothing of the shadow may wait for checkout's neighbours here.
+	counts := map[backends.Key]int64{}
+	b := x.batch()
+	x.askCount(b, []backends.Key{ch.Key}, counts)
+	if err := x.send(ctx, b); err != nil {
+		return err
+	}
+	c.value = counts[ch.Key] + l.unmaterialised + c.onHand - c.takes
+	if err := x.moveLevel(ctx, o, c); err != nil {
+		return err
+	}
+	a.Changed, a.Debt = true, x.debts([]backends.Key{ch.Key})
+	return nil
+}
+
+// debts lists the debts at levels that are locked.
+func (x *txn) debts(keys []backends.Key) (out []backends.Units) {
+	for _, k := range keys {
+		if l := x.levels[k]; l != nil && l.unmaterialised < 0 {
+			out = append(out, backends.Units{Key: k, Quantity: -l.unmaterialised})
+		}
+	}
+	return out
+}
+
+// applyHold follows a newer state of a hold, and answers what this store decided for itself.
+func (s *Store) applyHold(ctx context.Context, j job, asOf backends.Instant, h *backends.Hold, a *backends.Applied) error {
+	create := false
+	return s.again(ctx, func() error {
+		a.Changed, a.Own, a.Debt = false, nil, nil
+		if h.State.Open() && s.ownWay(h) {
+			err := s.followFast(ctx, j, asOf, h, a)
+			if !errors.Is(err, errTooFew) && !errors.Is(err, errKnown) {
+				return err
+			}
+		}
+		err := s.follow(ctx, j, asOf, h, a, create)
+		create = create || errors.Is(err, errNoLevel)
+		return err
+	})
+}
+
+// ownWay tells whether the truth's allocation is the one that a fast reserve here would make.
+func (s *Store) ownWay(h *backends.Hold) bool {
+	g := newGrant(requestOf(h))
+	return slices.Equal(g.allocs, h.Allocs) && len(g.wants) > 0 && s.fits(g.wants) && !s.hints.dry(g.wants)
+}
+
+func requestOf(h *backends.Hold) *backends.ReserveRequest {
+	return &backends.ReserveRequest{ID: h.ID, Shop: h.Shop, Lines: h.Lines, Caller: h.Caller}
+}
+
+// followFast follows a new open hold whose allocation is the one that this store makes itself, by
+// the same path: finding the free rows is the decision.
+func (s *Store) followFast(ctx context.Context, j job, asOf backends.Instant, h *backends.Hold, a *backends.Applied) error {
+	var rec *record
+	wants := h.Takes()
+	rows := map[backends.Key][]uint64{}
+	j.first = func(x *txn, b *batch) {
+		s.askRecord(b, h.ID, &rec)
+		x.askSkip(b, wants, s.hints.cursor, rows)
+	}
+	err := s.write(ctx, j, func(x *txn) error {
+		if err := s.ageOf(asOf, x.now); err != nil {
+			return err
+		}
+		if rec != nil {
+			return errKnown
+		}
+		if !enough(rows, wants) {
+			return errTooFew
+		}
+		a.Changed, a.Own = true, &backends.OwnDecision{Outcome: backends.OutcomeGranted, Allocs: slices.Clone(h.Allocs)}
+		b := x.batch()
+		x.deleteUnits(b, rows)
+		x.store(b, nil, h, a.Own)
+		x.after = append(x.after, func() { s.noteTaken(rows) })
+		return x.send(ctx, b)
+	})
+	if err != nil {
+		a.Changed, a.Own = false, nil
+	}
+	return err
+}
+
+// follow applies a state in the order of locks.
+func (s *Store) follow(ctx context.Context, j job, asOf backends.Instant, h *backends.Hold, a *backends.Applied, create bool) error {
+	rec, now, err := s.look(ctx, j, h.ID)
+	if err != nil {
+		return err
+	}
+	if err := s.ageOf(asOf, now); err != nil {
+		return err
+	}
+	next, decides := nextOf(rec, h)
+	if next == nil {
+		a.Own = ownOf(rec, h)
+		return nil
+	}
+	var was *backends.Hold
+	if rec != nil {
+		was = rec.hold
+	}
+	ms := moves(was, next)
+	j.first = nil
+	return s.write(ctx, j, func(x *txn) error {
+		if err := s.ageOf(asOf, x.now); err != nil {
+			return err
+		}
+		keys := levelKeys(ms)
+		moved := map[backends.Key]bool{}
+		for _, k := range keys {
+			moved[k] = true
+		}
+		if decides {
+			keys = append(keys, backends.Keys(h.Shop, h.Lines)...)
+			slices.SortFunc(keys, backends.Key.Compare)
+			keys = slices.Compact(keys)
+		}
+		if err := x.lock(ctx, keys, func(k backends.Key) bool { return create && moved[k] }); err != nil {
+			return err
+		}
+		own, err := x.ownDecision(ctx, rec, h, decides)
+		if err != nil {
+			return err
+		}
+		p := putting{was: rec, is: next, own: own, ms: ms}
+		if err := x.put(ctx, p); err != nil {
+			return err
+		}
+		a.Changed = true
+		if h.State.Open() {
+			a.Own = own
+		}
+		return x.debtsOf(ctx, h, a)
+	})
+}
+
+// nextOf is the state that a mirrored one makes of what is there; nil when it changes nothing. New
+// open holds are decided first.
+func nextOf(rec *record, h *backends.Hold) (next *backends.Hold, decides bool) {
+	switch {
+	case rec == nil, rec.bare() && h.Version.After(rec.hold.Version):
+		return h, h.State.Open()
+	case !h.Version.After(rec.hold.Version):
+		return nil, false
+	case rec.hold.State == backends.Claimed && h.State != backends.Claimed:
+		return nil, false // money was taken: no state of another epoch undoes that
+	case (&record{hold: h}).bare():
+		n := rec.hold.Clone()
+		n.State, n.EndedAt, n.Version = h.State, h.EndedAt, h.Version
+		return n, false
+	default:
+		return h, false
+	}
+}
+
+func ownOf(rec *record, h *backends.Hold) *backends.OwnDecision {
+	if rec == nil || !h.State.Open() {
+		return nil
+	}
+	return rec.own
+}
+
+// ownDecision is the kept one, or one taken now at locked levels, by the rule of a confirmed
+// reserve.
+func (x *txn) ownDecision(ctx context.Context, rec *record, h *backends.Hold, decides bool) (*backends.OwnDecision, error) {
+	if !decides {
+		if rec == nil {
+			return nil, nil
+		}
+		return rec.own, nil
+	}
+	allocs, short, err := x.allocate(ctx, h.Shop, h.Lines)
+	if err != nil {
+		return nil, err
+	}
+	if len(short) == 0 {
+		return &backends.OwnDecision{Outcome: backends.OutcomeGranted, Allocs: allocs}, nil
+	}
+	seen, err := x.seen(ctx, requestOf(h))
+	return &backends.OwnDecision{Outcome: backends.OutcomeSoldOut, Short: short, Seen: seen}, err
+}
+
+// debtsOf tells the debts at the keys of a hold: from the levels that are locked, else as committed.
+func (x *txn) debtsOf(ctx context.Context, h *backends.Hold, a *backends.Applied) error {
+	keys := unitKeys(h)
+	if len(keys) == 0 {
+		return nil
+	}
+	b := x.batch()
+	x.s.askDebts(b, keys, &a.Debt)
+	return x.send(ctx, b)
+}
+
+// Probe decides a reserve by a view, and takes nothing.
+func (s *Store) Probe(ctx context.Context, r *backends.ReserveRequest) (*backends.OwnDecision, error) {
+	stocks := map[backends.Key]stock{}
+	err := s.read(ctx, "probe", r.Caller, func(b *batch) {
+		clear(stocks)
+		s.askStock(b, chunkLines(r.Shop, r.Lines), stocks)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := checkKnown(r.Shop, r.Lines, func(k backends.Key) bool { _, ok := stocks[k]; return ok }); err != nil {
+		return nil, err
+	}
+	sellable := func(k backends.Key) int64 { return stocks[k].sellable() }
+	own := &backends.OwnDecision{Outcome: backends.OutcomeGranted, Seen: seenIn(r, sellable)}
+	if own.Allocs, own.Short = backends.Allocate(r.Shop, r.Lines, sellable); len(own.Short) > 0 {
+		own.Outcome = backends.OutcomeSoldOut
+	}
+	return own, nil
+}

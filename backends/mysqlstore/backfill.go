@@ -1,0 +1,114 @@
+package mysqlstore
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"strconv"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+// reemitBatch bounds what one transaction re-emits: the holds are locked meanwhile.
+const reemitBatch = 100
+
+var statementHoldEpoch = named("hold_epoch")
+
+// Reemit writes the present state of each hold, or a tombstone, to the outbox.
+func (s *Store) Reemit(ctx context.Context, t backends.Token, ids []backends.HoldID) (written int, err error) {
+	j := job{op: backends.OpReemit.String(), tok: t, role: asTruth}
+	ids = slices.Clone(ids)
+	slices.Sort(ids)
+	for part := range slices.Chunk(slices.Compact(ids), reemitBatch) {
+		n := 0
+		err := s.again(ctx, func() error {
+			return s.write(ctx, j, func(x *txn) (err error) {
+				n, err = x.reemit(ctx, part)
+				return err
+			})
+		})
+		if err != nil {
+			return written, err
+		}
+		written += n
+	}
+	return written, nil
+}
+
+func (x *txn) reemit(ctx context.Context, ids []backends.HoldID) (written int, err error) {
+	args := []any{x.s.cfg.Pod}
+	for _, id := range ids {
+		args = append(args, id)
+	}
+	found := map[backends.HoldID]*backends.Hold{}
+	b := x.batch()
+	b.ask(func(r *sql.Rows) error {
+		rec, err := scanRecord(r)
+		if err == nil {
+			found[rec.hold.ID] = rec.hold
+		}
+		return err
+	}, statementHoldLock.times(len(ids)), args...)
+	if err := x.send(ctx, b); err != nil {
+		return 0, err
+	}
+	b = x.batch()
+	b.do(statementHoldEpoch.times(len(ids)), append(append([]any{x.tok.Epoch}, args...), x.tok.Epoch)...)
+	for _, id := range ids {
+		h := found[id]
+		if h == nil {
+			h = &backends.Hold{ID: id, State: backends.Released, EndedAt: x.now}
+		}
+		h.Version.Epoch = max(h.Version.Epoch, x.tok.Epoch)
+		if e, _ := x.emit(b, backends.Entry{Op: backends.OpReemit, Hold: h}); e != nil {
+			written++
+		}
+	}
+	return written, x.send(ctx, b)
+}
+
+// ReemitLevels writes taken sums and what is owed to the outbox. Keys without a level have nothing
+// to say.
+func (s *Store) ReemitLevels(ctx context.Context, t backends.Token, keys []backends.Key) (written int, err error) {
+	j := job{op: backends.OpReemit.String(), tok: t, role: asTruth}
+	keys = slices.Clone(keys)
+	slices.SortFunc(keys, backends.Key.Compare)
+	for part := range slices.Chunk(slices.Compact(keys), reemitBatch) {
+		n := 0
+		err := s.again(ctx, func() error {
+			return s.write(ctx, j, func(x *txn) (err error) {
+				n, err = x.reemitLevels(ctx, part)
+				return err
+			})
+		})
+		if err != nil {
+			return written, err
+		}
+		written += n
+	}
+	return written, nil
+}
+
+func (x *txn) reemitLevels(ctx context.Context, keys []backends.Key) (written int, err error) {
+	if err := x.lock(ctx, keys, nil); err != nil {
+		return 0, err
+	}
+	b := x.batch()
+	for _, k := range keys {
+		l := x.levels[k]
+		if l == nil {
+			continue
+		}
+		l.version.Epoch, l.dirty = max(l.version.Epoch, x.tok.Epoch), true
+		ch := backends.LevelChange{Key: k, Taken: l.taken, Version: l.version}
+		if l.owed != 0 {
+			ch.OpID = backends.OpID("owed:mysql:" + strconv.FormatUint(x.s.ids.one(), 10))
+			ch.OnHandDelta, l.owed = l.owed, 0
+		}
+		if e, _ := x.emit(b, backends.Entry{Op: backends.OpReemit, Level: &ch}); e != nil {
+			written++
+		}
+	}
+	x.writeLevels(b)
+	return written, x.send(ctx, b)
+}

@@ -1,0 +1,244 @@
+package mysqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+const (
+	// maintainKeys bounds the pools that one round looks at: those that reserves took from, and
+	// as many again from the paged scan.
+	maintainKeys = 128
+	// purgeBatch bounds the rows that one round removes of each kind: a short transaction.
+	purgeBatch = 500
+)
+
+var (
+	statementUnitsLow   = named("units_low")
+	textLevelsWanting   = named("levels_wanting").one()
+	statementHoldsPurge = named("holds_purge")
+	textOpsOld          = named("ops_old").one()
+	statementOpsPurge   = named("ops_purge")
+)
+
+// upkeep is where the paged scan of pools is.
+type upkeep struct {
+	mu   sync.Mutex
+	last backends.Key
+}
+
+// Maintain does one bounded round: refills, debts, purges.
+func (s *Store) Maintain(ctx context.Context, t backends.Token) (more bool, err error) {
+	j := job{op: "maintain", tok: t, role: asEither}
+	var fence backends.Fence
+	var now backends.Instant
+	if err := s.read(ctx, j.op, "", func(b *batch) { s.askFence(b, &fence, &now) }); err != nil {
+		return false, err
+	}
+	if !j.role.admitted(fence, t) {
+		return false, s.fenced(fence, t)
+	}
+	keys, more, err := s.toRefill(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, k := range keys {
+		if err := s.replenish(ctx, j, k); err != nil && !errors.Is(err, backends.ErrBusy) {
+			return false, err // a busy level has somebody else at work, and comes again
+		}
+	}
+	oldest := now.Add(-s.cfg.Retain)
+	moreHolds, err := s.purgeHolds(ctx, j, oldest)
+	if err != nil {
+		return false, err
+	}
+	moreOps, err := s.purgeOps(ctx, j, oldest)
+	return more || moreHolds || moreOps, err
+}
+
+// toRefill lists keys whose pools are low though there are unmaterialised units, or which have debt
+// and a pool at once. More says that there are more keys that were touched lately.
+func (s *Store) toRefill(ctx context.Context) (low []backends.Key, more bool, err error) {
+	keys, more := s.hints.toMaintain(maintainKeys)
+	paged, err := s.nextPage(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	keys = append(keys, paged...)
+	slices.SortFunc(keys, backends.Key.Compare)
+	for part := range slices.Chunk(slices.Compact(keys), maxBranches) {
+		var got []backends.Key
+		err := s.read(ctx, "maintain", "", func(b *batch) {
+			got = nil
+			var args []any
+			for i, k := range part {
+				args = append(append(append(append(args, i), s.keyArgs(k)...), s.cfg.lowWaterFor(k)), s.keyArgs(k)...)
+			}
+			b.ask(func(r *sql.Rows) error {
+				var i int
+				var st stock
+				if err := r.Scan(&i, &st.unmaterialised, &st.pool); err != nil {
+					return err
+				}
+				if st.unmaterialised > 0 && st.pool < s.cfg.lowWaterFor(part[i]) || st.unmaterialised < 0 && st.pool > 0 {
+					got = append(got, part[i])
+				}
+				return nil
+			}, statementUnitsLow.times(len(part)), args...)
+		})
+		if err != nil {
+			return nil, false, err
+		}
+		low = append(low, got...)
+	}
+	return low, more, nil
+}
+
+// nextPage is the next keys of a slow scan over all levels, which finds what hints have lost.
+func (s *Store) nextPage(ctx context.Context) (keys []backends.Key, err error) {
+	s.upkeep.mu.Lock()
+	defer s.upkeep.mu.Unlock()
+	for _, kr := range rangesAfter(s.upkeep.last) {
+		err := s.read(ctx, "maintain", "", func(b *batch) {
+			before := len(keys)
+			b.ask(func(r *sql.Rows) error {
+				var k backends.Key
+				err := r.Scan(&k.Shop, &k.Item, &k.Location)
+				keys = append(keys, k)
+				return err
+			}, strings.Replace(textLevelsWanting, "%s", kr.condition, 1),
+				append(append([]any{s.cfg.Pod}, kr.args...), maintainKeys-before)...)
+		})
+		if err != nil {
+			return nil, err
+		}
+		if len(keys) >= maintainKeys {
+			s.upkeep.last = keys[len(keys)-1]
+			return keys, nil
+		}
+	}
+	s.upkeep.last = backends.Key{}
+	return keys, nil
+}
+
+// replenish brings one key in order: debt paid from the pool, the pool filled to its cap.
+func (s *Store) replenish(ctx context.Context, j job, k backends.Key) error {
+	return s.again(ctx, func() error {
+		err := s.write(ctx, j, func(x *txn) error {
+			if err := x.lock(ctx, []backends.Key{k}, nil); err != nil {
+				return err
+			}
+			l := x.levels[k]
+			if l == nil {
+				return errNothing
+			}
+			ch := newChanges()
+			if l.unmaterialised < 0 {
+				if err := x.payDebt(ctx, l, ch); err != nil {
+					return err
+				}
+			}
+			if err := x.refill(ctx, []backends.Key{k}, s.cfg.capFor, ch); err != nil {
+				return err
+			}
+			b := x.batch()
+			x.writeUnits(b, ch)
+			x.writeLevels(b)
+			x.proof = &proof{query: "SELECT 0", committed: none} // done again, it finds nothing to do
+			return x.send(ctx, b)
+		})
+		if errors.Is(err, errNothing) {
+			return nil
+		}
+		return err
+	})
+}
+
+// payDebt moves rows of the pool into a debt. There is no debt while there are rows unless a hand
+// that is not ours put them there.
+func (x *txn) payDebt(ctx context.Context, l *level, ch *changes) error {
+	debt := -l.unmaterialised
+	got := map[backends.Key][]uint64{}
+	b := x.batch()
+	x.askWait(b, []want{{Key: l.key, Quantity: debt}}, got)
+	if err := x.send(ctx, b); err != nil {
+		return err
+	}
+	ch.gone[l.key] = got[l.key]
+	n := int64(len(got[l.key]))
+	l.unmaterialised += n
+	l.pooled = max(0, l.pooled-n)
+	l.dirty = true
+	return nil
+}
+
+// purgeHolds removes ended holds that nothing changed since oldest, by this server's clock.
+func (s *Store) purgeHolds(ctx context.Context, j job, oldest backends.Instant) (more bool, err error) {
+	for _, state := range []backends.State{backends.Claimed, backends.Released, backends.Expired} {
+		var ids []backends.HoldID
+		err := s.read(ctx, j.op, "", func(b *batch) {
+			ids = nil
+			b.ask(func(r *sql.Rows) error {
+				var id backends.HoldID
+				err := r.Scan(&id)
+				ids = append(ids, id)
+				return err
+			}, textHoldsDue, s.cfg.Pod, state, oldest-1, purgeBatch)
+		})
+		if err != nil {
+			return false, err
+		}
+		more = more || len(ids) == purgeBatch
+		if len(ids) == 0 {
+			continue
+		}
+		slices.Sort(ids)
+		args := []any{s.cfg.Pod}
+		for _, id := range ids {
+			args = append(args, id)
+		}
+		args = append(args, oldest)
+		if err := s.purge(ctx, j, statementHoldsPurge.times(len(ids)), args); err != nil {
+			return false, err
+		}
+	}
+	return more, nil
+}
+
+func (s *Store) purgeOps(ctx context.Context, j job, oldest backends.Instant) (more bool, err error) {
+	var ids []backends.OpID
+	err = s.read(ctx, j.op, "", func(b *batch) {
+		ids = nil
+		b.ask(func(r *sql.Rows) error {
+			var id backends.OpID
+			err := r.Scan(&id)
+			ids = append(ids, id)
+			return err
+		}, textOpsOld, s.cfg.Pod, oldest, purgeBatch)
+	})
+	if err != nil || len(ids) == 0 {
+		return false, err
+	}
+	slices.Sort(ids)
+	args := []any{s.cfg.Pod}
+	for _, id := range ids {
+		args = append(args, id)
+	}
+	return len(ids) == purgeBatch, s.purge(ctx, j, statementOpsPurge.times(len(ids)), args)
+}
+
+// purge runs one DELETE under the fence; done again, it deletes nothing.
+func (s *Store) purge(ctx context.Context, j job, text string, args []any) error {
+	return s.again(ctx, func() error {
+		return s.write(ctx, j, func(x *txn) error {
+			x.proof = &proof{query: "SELECT 0", committed: none}
+			return x.run(ctx, text, args...)
+		})
+	})
+}

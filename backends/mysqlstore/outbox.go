@@ -1,0 +1,268 @@
+package mysqlstore
+
+import (
+	"context"
+	"database/sql"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+const (
+	// lostSlots spread what a full outbox drops over rows, so that writers do not queue for one.
+	lostSlots = 64
+	// countShare: counting a large outbox may take no more than one part in so many of the time.
+	countShare = 20
+	// doneBatch bounds the entries that one transaction removes.
+	doneBatch = 500
+)
+
+var (
+	statementOutboxInsert = named("outbox_insert")
+	textOutboxLost        = named("outbox_lost").one()
+	textOutboxFound       = named("outbox_found").one()
+	textOutboxPage        = named("outbox_page").one()
+	statementOutboxTake   = named("outbox_take")
+	statementOutboxDelete = named("outbox_delete")
+	statementOutboxLeft   = named("outbox_left")
+	textOutboxCount       = named("outbox_count").one()
+	textOutboxOldest      = named("outbox_oldest").one()
+	textOutboxLosses      = named("outbox_losses").one()
+)
+
+// body is an entry as its row has it; number and instant are columns.
+type body struct {
+	Op    backends.Op           `json:"op"`
+	Hold  *backends.Hold        `json:"hold,omitempty"`
+	Level *backends.LevelChange `json:"level,omitempty"`
+}
+
+// due tells whether the stage wants this entry in MySQL's outbox (the table in package backends).
+func due(stage backends.Stage, e *backends.Entry) bool {
+	return e.Op == backends.OpReemit || stage.Dual() || stage == backends.RedisOnly && mustKeep(e)
+}
+
+// mustKeep tells whether the entry moves the ledger: such a one is never dropped.
+func mustKeep(e *backends.Entry) bool {
+	return e.Op == backends.OpClaim || e.Level != nil && e.Level.OnHandDelta != 0
+}
+
+// emit adds the write of an entry where the stage wants it and there is room. It answers the
+// entry as it was written, or that it was dropped.
+func (x *txn) emit(b *batch, e backends.Entry) (written *backends.Entry, dropped bool) {
+	if !due(x.fence.Stage, &e) {
+		return nil, false
+	}
+	if x.s.room.full() && !mustKeep(&e) {
+		b.do(textOutboxLost, x.s.cfg.Pod, rand.N(lostSlots), 1)
+		return nil, true
+	}
+	seq := x.s.ids.one()
+	e.Seq, e.At = strconv.FormatUint(seq, 10), x.now
+	b.do(statementOutboxInsert.one(), x.s.cfg.Pod, seq, e.At, encode(body{Op: e.Op, Hold: e.Hold, Level: e.Level}))
+	x.after = append(x.after, x.s.room.wrote)
+	return &e, false
+}
+
+// tell adds the outbox entry of a decision about a hold.
+func (x *txn) tell(b *batch, d *backends.Decision) {
+	d.Entry, d.Dropped = x.emit(b, backends.Entry{Op: d.Op, Hold: d.Hold})
+}
+
+// room is what a store believes of the free places in its outbox. Counting costs, so a count is used
+// until half of the room that it showed is used up.
+type room struct {
+	now func() time.Time
+	max int64
+
+	mu      sync.Mutex
+	known   bool
+	count   int64
+	written int64
+	at      time.Time
+	took    time.Duration
+}
+
+// stale tells whether to count again.
+func (r *room) stale() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.known {
+		return true
+	}
+	half := (r.max - r.count) / 2
+	return r.written > 0 && r.written >= half && r.now().Sub(r.at) >= countShare*r.took || r.count >= r.max && r.now().Sub(r.at) >= countShare*r.took
+}
+
+func (r *room) counted(n int64, took time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.known, r.count, r.written, r.at, r.took = true, n, 0, r.now(), took
+}
+
+func (r *room) full() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.count+r.written >= r.max
+}
+
+func (r *room) wrote() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.written++
+}
+
+// forget makes the next write count: places came free.
+func (r *room) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.known = false
+}
+
+// measure counts the outbox if what is believed of it is stale.
+func (s *Store) measure(ctx context.Context) error {
+	if !s.room.stale() {
+		return nil
+	}
+	from := s.cfg.Now()
+	var n int64
+	err := s.read(ctx, "outbox", "", func(b *batch) {
+		b.ask(func(r *sql.Rows) error { return r.Scan(&n) }, textOutboxCount, s.cfg.Pod, s.cfg.OutboxMax)
+	})
+	if err == nil {
+		s.room.counted(n, s.cfg.Now().Sub(from))
+	}
+	return err
+}
+
+// Pending lists entries in the order of their numbers.
+func (s *Store) Pending(ctx context.Context, after string, minAgeMillis int64, limit int) ([]backends.Entry, error) {
+	from, err := parseSeq(after)
+	if err != nil {
+		return nil, err
+	}
+	var out []backends.Entry
+	err = s.read(ctx, "outbox", "", func(b *batch) {
+		out = nil
+		b.ask(func(r *sql.Rows) error {
+			e, err := scanEntry(r)
+			out = append(out, e)
+			return err
+		}, textOutboxPage, s.cfg.Pod, from, minAgeMillis, page(limit))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func scanEntry(r *sql.Rows) (backends.Entry, error) {
+	var e backends.Entry
+	var text []byte
+	if err := r.Scan(&e.Seq, &e.At, &text); err != nil {
+		return e, err
+	}
+	var v body
+	err := decode(text, &v, "outbox entry "+e.Seq)
+	e.Op, e.Hold, e.Level = v.Op, v.Hold, v.Level
+	return e, err
+}
+
+func parseSeq(seq string) (uint64, error) {
+	if seq == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(seq, 10, 64)
+	if err != nil {
+		return 0, &backends.FieldError{Field: "outbox position", Value: strconv.Quote(seq), Bound: "the Seq of an entry", Next: "start from the beginning"}
+	}
+	return n, nil
+}
+
+// Done removes entries; of several callers one is told. It needs no fence: what was mirrored was
+// mirrored.
+func (s *Store) Done(ctx context.Context, seqs []string) (removed []string, err error) {
+	numbers := make([]uint64, 0, len(seqs))
+	for _, seq := range seqs {
+		if n, err := parseSeq(seq); err == nil && n != 0 {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	for part := range slices.Chunk(slices.Compact(numbers), doneBatch) {
+		err := s.again(ctx, func() error {
+			got, err := s.remove(ctx, part)
+			if err == nil {
+				removed = append(removed, got...)
+			}
+			return err
+		})
+		if err != nil {
+			return removed, err
+		}
+	}
+	if len(removed) > 0 {
+		s.room.forget()
+	}
+	return removed, nil
+}
+
+func (s *Store) remove(ctx context.Context, numbers []uint64) (removed []string, err error) {
+	args := func(ns []uint64) []any {
+		out := []any{s.cfg.Pod}
+		for _, n := range ns {
+			out = append(out, n)
+		}
+		return out
+	}
+	err = s.write(ctx, job{op: "done", role: unfenced}, func(x *txn) error {
+		var found []uint64
+		removed = nil
+		b := x.batch()
+		b.ask(func(r *sql.Rows) error {
+			var n uint64
+			err := r.Scan(&n)
+			found = append(found, n)
+			removed = append(removed, strconv.FormatUint(n, 10))
+			return err
+		}, statementOutboxTake.times(len(numbers)), args(numbers)...)
+		if err := x.send(ctx, b); err != nil || len(found) == 0 {
+			return err
+		}
+		x.proof = &proof{query: statementOutboxLeft.times(len(found)), args: args(found), committed: none}
+		b = x.batch()
+		b.must(int64(len(found)), again(errVanished), statementOutboxDelete.times(len(found)), args(found)...)
+		return x.send(ctx, b)
+	})
+	return removed, err
+}
+
+// OutboxStats counts.
+func (s *Store) OutboxStats(ctx context.Context) (st backends.OutboxStats, err error) {
+	err = s.read(ctx, "outbox", "", func(b *batch) {
+		b.ask(func(r *sql.Rows) error { return r.Scan(&st.Entries) }, textOutboxCount, s.cfg.Pod, int64(everything))
+		b.ask(func(r *sql.Rows) error {
+			err := r.Scan(&st.OldestMillis)
+			st.OldestMillis = max(0, st.OldestMillis)
+			return err
+		}, textOutboxOldest, s.cfg.Pod)
+		b.ask(func(r *sql.Rows) error { return r.Scan(&st.Lost, &st.Dropped) }, textOutboxLosses, s.cfg.Pod)
+	})
+	return st, err
+}
+
+// BeginBackfill clears the Lost flag.
+func (s *Store) BeginBackfill(ctx context.Context, t backends.Token) error {
+	return s.again(ctx, func() error {
+		return s.write(ctx, job{op: "backfill", tok: t, role: asTruth}, func(x *txn) error {
+			return x.run(ctx, textOutboxFound, s.cfg.Pod)
+		})
+	})
+}
+
+// page keeps a page between one and MaxPage elements.
+func page(limit int) int { return min(max(1, limit), backends.MaxPage) }

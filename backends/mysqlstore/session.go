@@ -1,0 +1,184 @@
+package mysqlstore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+// rollbackPatience bounds a ROLLBACK, which is sent even when the caller is gone; a session that
+// does not answer in time is dropped, which rolls back as well.
+const rollbackPatience = time.Second
+
+// errShortAnswer: the server answered fewer result sets than were asked for.
+var errShortAnswer = errors.New("mysqlstore: the server answered fewer results than it was asked for")
+
+// batch is statements that travel in one packet. The server stops at the first that fails.
+type batch struct {
+	tag   string // for attribution, in a comment of every statement
+	text  strings.Builder
+	args  []any
+	scans []func(*sql.Rows) error
+}
+
+func (b *batch) add(q string, args []any) {
+	if b.text.Len() > 0 {
+		b.text.WriteString("; ")
+	}
+	b.text.WriteString("/* conn_tag:")
+	b.text.WriteString(b.tag)
+	b.text.WriteString(" */ ")
+	b.text.WriteString(q)
+	b.args = append(b.args, args...)
+}
+
+// do adds a statement without an answer.
+func (b *batch) do(q string, args ...any) { b.add(q, args) }
+
+// ask adds a query; scan is called for each of its rows.
+func (b *batch) ask(scan func(*sql.Rows) error, q string, args ...any) {
+	b.add(q, args)
+	b.scans = append(b.scans, scan)
+}
+
+var textRowCount = named("row_count").one()
+
+// must adds a statement that has to change n rows; otherwise the batch ends with other.
+func (b *batch) must(n int64, other error, q string, args ...any) {
+	b.do(q, args...)
+	b.ask(func(r *sql.Rows) error {
+		var got int64
+		if err := r.Scan(&got); err != nil {
+			return err
+		}
+		if got != n {
+			return other
+		}
+		return nil
+	}, textRowCount)
+}
+
+func (b *batch) empty() bool { return b.text.Len() == 0 }
+
+// asker is what sends statements: a session, or a pool for what is not a transaction.
+type asker interface {
+	QueryContext(ctx context.Context, q string, args ...any) (*sql.Rows, error)
+}
+
+// sendTo sends the batch and reads every answer to its end.
+func (b *batch) sendTo(ctx context.Context, on asker) error {
+	if b.empty() {
+		return nil
+	}
+	rows, err := on.QueryContext(ctx, b.text.String(), b.args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close() //nolint:errcheck // read to the end below; an early end has its own error
+	for i, scan := range b.scans {
+		if i > 0 && !rows.NextResultSet() {
+			return errors.Join(rows.Err(), errIf(rows.Err() == nil, errShortAnswer))
+		}
+		for rows.Next() {
+			if err := scan(rows); err != nil {
+				return err
+			}
+		}
+		if err := rows.Err(); err != nil {
+			return err
+		}
+	}
+	for rows.NextResultSet() { //nolint:revive // what follows the last query answers nothing
+	}
+	return rows.Err()
+}
+
+func errIf(is bool, err error) error {
+	if is {
+		return err
+	}
+	return nil
+}
+
+// session is one connection while it is used for one purpose.
+type session struct {
+	conn *sql.Conn
+	tag  string
+	free func()
+}
+
+// tagOf is what a statement is attributed to. A caller's tag has been checked by the request's
+// Check; one that has not must not get into a comment.
+func tagOf(caller string, op string) string {
+	if caller == "" || backends.CheckCaller(caller) != nil {
+		return op
+	}
+	return caller
+}
+
+// open takes a connection from a pool.
+func (s *Store) open(ctx context.Context, pool *sql.DB, op, caller string) (*session, error) {
+	conn, err := pool.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tag, from := tagOf(caller, op), s.cfg.Now()
+	return &session{conn: conn, tag: tag, free: func() {
+		_ = conn.Close() // gives it back to the pool; the pool drops broken ones
+		s.cfg.Observe(tag, op, s.cfg.Now().Sub(from))
+	}}, nil
+}
+
+func (c *session) batch() *batch { return &batch{tag: c.tag} }
+
+// run sends one statement without an answer.
+func (c *session) run(ctx context.Context, q string, args ...any) error {
+	b := c.batch()
+	b.do(q, args...)
+	return b.sendTo(ctx, c.conn)
+}
+
+// ask sends one query.
+func (c *session) ask(ctx context.Context, scan func(*sql.Rows) error, q string, args ...any) error {
+	b := c.batch()
+	b.ask(scan, q, args...)
+	return b.sendTo(ctx, c.conn)
+}
+
+// drop closes the connection for good, which ends its transaction.
+func (c *session) drop() {
+	_ = c.conn.Raw(func(any) error { return driver.ErrBadConn }) // the way to tell the pool
+}
+
+// rollback ends the transaction without its changes, whether or not the caller is still there.
+func (c *session) rollback(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackPatience)
+	defer cancel()
+	if err := c.run(ctx, "ROLLBACK"); err != nil {
+		c.drop()
+	}
+}
+
+// read sends queries outside any transaction, each a read view of its own; twice if the first
+// connection turns out to be dead.
+func (s *Store) read(ctx context.Context, op, caller string, fill func(*batch)) error {
+	if s.closed.Load() {
+		return fmt.Errorf("%w: the store is closed", backends.ErrUnavailable)
+	}
+	return s.again(ctx, func() error {
+		c, err := s.open(ctx, s.db, op, caller)
+		if err != nil {
+			return undone(err)
+		}
+		defer c.free()
+		b := c.batch()
+		fill(b)
+		return s.failed(b.sendTo(ctx, c.conn))
+	})
+}

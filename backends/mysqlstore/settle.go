@@ -1,0 +1,112 @@
+package mysqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+const (
+	// settlePatience bounds the settlement of one unknown COMMIT: a killed session is gone within
+	// milliseconds unless it has much to undo, and the caller waits.
+	settlePatience = 2 * time.Second
+	// settlePoll is how often the process list is asked.
+	settlePoll = 10 * time.Millisecond
+)
+
+var (
+	textGone   = named("session_gone").one()
+	textUptime = named("uptime").one()
+)
+
+// settle finds out what became of a COMMIT whose answer was lost: it kills the session, waits until
+// it is gone, and looks for what it wrote.
+func (x *txn) settle(ctx context.Context, cause error) error {
+	x.s.count.settled.Add(1)
+	ctx, cancel := context.WithTimeout(ctx, settlePatience)
+	defer cancel()
+	committed, err := x.s.outcome(ctx, x)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w (settling it: %w)", backends.ErrAmbiguous, cause, err)
+	case committed:
+		return nil
+	default:
+		return again(errors.Join(errUndone, cause))
+	}
+}
+
+var errNoProof = errors.New("this write leaves no proof")
+
+func (s *Store) outcome(ctx context.Context, x *txn) (committed bool, err error) {
+	c, err := s.open(ctx, s.admin, "settle", "")
+	if err != nil {
+		return false, err
+	}
+	defer c.free()
+	if err := s.end(ctx, c, x); err != nil {
+		return false, err
+	}
+	if x.proof == nil {
+		return false, errNoProof
+	}
+	var n int64
+	if err := c.ask(ctx, func(r *sql.Rows) error { return r.Scan(&n) }, x.proof.query, x.proof.args...); err != nil {
+		return false, err
+	}
+	return x.proof.committed(n), nil
+}
+
+// end kills a transaction's session and waits until both are gone. The ids of sessions begin anew
+// when the server does: where it has done so since the transaction began, the session is gone, and
+// its id may be somebody else's.
+func (s *Store) end(ctx context.Context, c *session, x *txn) error {
+	restarted, err := s.restartedSince(ctx, c, x.began)
+	if err != nil || restarted {
+		return err
+	}
+	if err := kill(ctx, c, x.id); err != nil {
+		return err
+	}
+	tick := time.NewTicker(settlePoll)
+	defer tick.Stop()
+	for {
+		var left int64
+		err := c.ask(ctx, func(r *sql.Rows) error { return r.Scan(&left) }, textGone, x.id, x.id)
+		if err != nil || left == 0 {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// restartedSince tells whether the server surely began after the instant. It counts its uptime in
+// whole seconds; within the one in doubt the answer is no, which costs at worst a needless KILL.
+func (s *Store) restartedSince(ctx context.Context, c *session, since time.Time) (bool, error) {
+	var up int64
+	err := c.ask(ctx, func(r *sql.Rows) error {
+		var name string
+		return r.Scan(&name, &up)
+	}, textUptime)
+	return time.Duration(up+1)*time.Second < s.cfg.Now().Sub(since), err
+}
+
+// kill ends a session; one that is not there is no error.
+func kill(ctx context.Context, c *session, id uint64) error {
+	err := c.run(ctx, "KILL ?", id)
+	var me *mysql.MySQLError
+	if errors.As(err, &me) && me.Number == erNoSuchThread {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,84 @@
+-- name: hold_read
+-- index: PRIMARY range of single points. locks: none.
+SELECT id, shop, state, epoch, n, digest, body, allocs, caller, created, expires, ended, ledger_owed, own
+  FROM crossfade_holds WHERE pod = ? AND id IN ([[?|, ]]);
+
+-- name: hold_lock
+-- index: PRIMARY range of single points, in id order. locks: X,REC_NOT_GAP on each row found.
+SELECT id, shop, state, epoch, n, digest, body, allocs, caller, created, expires, ended, ledger_owed, own
+  FROM crossfade_holds WHERE pod = ? AND id IN ([[?|, ]]) ORDER BY id FOR UPDATE;
+
+-- name: hold_insert
+-- locks: an implicit one on the new row; waits for another transaction that inserts the same id.
+INSERT INTO crossfade_holds (pod, id, shop, state, epoch, n, stamp, digest, body, allocs, caller, created, expires, ended, ledger_owed, own, due)
+  VALUES [[(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)|, ]];
+
+-- name: hold_update
+-- index: PRIMARY const. locks: X,REC_NOT_GAP on one row. Changes nothing when another was faster.
+UPDATE crossfade_holds SET shop = ?, state = ?, epoch = ?, n = ?, stamp = ?, digest = ?, body = ?, allocs = ?, caller = ?,
+  created = ?, expires = ?, ended = ?, ledger_owed = ?, own = ?, due = ?
+  WHERE pod = ? AND id = ? AND epoch = ? AND n = ?;
+
+-- name: hold_epoch
+-- index: PRIMARY range of single points. locks: none new, the rows are locked.
+UPDATE crossfade_holds SET epoch = ? WHERE pod = ? AND id IN ([[?|, ]]) AND epoch < ?;
+
+-- name: hold_stamp
+-- index: PRIMARY const. locks: none.
+SELECT COUNT(*) FROM crossfade_holds WHERE pod = ? AND id = ? AND stamp = ?;
+
+-- name: holds_due
+-- index: due, range. locks: none.
+SELECT id FROM crossfade_holds WHERE pod = ? AND state = ? AND due <= ? ORDER BY due, id LIMIT ?;
+
+-- name: holds_page
+-- index: PRIMARY range. locks: none.
+SELECT id, shop, state, epoch, n, digest, body, allocs, caller, created, expires, ended, ledger_owed, own
+  FROM crossfade_holds WHERE pod = ? AND id > ? ORDER BY id LIMIT ?;
+
+-- name: holds_open_page
+-- index: PRIMARY range. locks: none. It reads over ended holds; the index on due would not give
+-- the order of ids.
+SELECT id, shop, state, epoch, n, digest, body, allocs, caller, created, expires, ended, ledger_owed, own
+  FROM crossfade_holds FORCE INDEX (PRIMARY) WHERE pod = ? AND id > ? AND state = 1 ORDER BY id LIMIT ?;
+
+-- name: holds_purge
+-- index: PRIMARY range of single points. locks: X,REC_NOT_GAP on each row.
+DELETE FROM crossfade_holds WHERE pod = ? AND id IN ([[?|, ]]) AND state <> 1 AND due < ?;
+
+-- name: holds_open_all
+-- index: due, ref. locks: none. Streamed, within one snapshot.
+SELECT shop, body, allocs FROM crossfade_holds WHERE pod = ? AND state = 1;
+
+-- name: op_read
+-- index: PRIMARY const. locks: none.
+SELECT value, delta FROM crossfade_ops WHERE pod = ? AND op_id = ?;
+
+-- name: op_insert
+-- locks: an implicit one on the new row; waits for another transaction that inserts the same id.
+INSERT INTO crossfade_ops (pod, op_id, stamp, value, delta, created) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: op_update
+-- index: PRIMARY const. locks: X,REC_NOT_GAP on one row. Its age stays that of the first time.
+UPDATE crossfade_ops SET stamp = ?, value = ?, delta = ? WHERE pod = ? AND op_id = ? AND delta = ?;
+
+-- name: op_stamp
+-- index: PRIMARY const. locks: none.
+SELECT COUNT(*) FROM crossfade_ops WHERE pod = ? AND op_id = ? AND stamp = ?;
+
+-- name: ops_old
+-- index: created, range. locks: none.
+SELECT op_id FROM crossfade_ops WHERE pod = ? AND created < ? ORDER BY created LIMIT ?;
+
+-- name: ops_purge
+-- index: PRIMARY range of single points. locks: X,REC_NOT_GAP on each row.
+DELETE FROM crossfade_ops WHERE pod = ? AND op_id IN ([[?|, ]]);
+
+-- name: apology_insert
+-- locks: an implicit one on the new row.
+INSERT INTO crossfade_apologies (pod, seq, hold, shop, item, location, quantity, reason, at)
+  VALUES [[(?, ?, ?, ?, ?, ?, ?, ?, ?)|, ]];
+
+-- name: apologies
+-- index: PRIMARY ref. locks: none.
+SELECT hold, shop, item, location, quantity, reason, at FROM crossfade_apologies WHERE pod = ? ORDER BY seq LIMIT ?;

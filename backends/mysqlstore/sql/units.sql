@@ -1,0 +1,37 @@
+-- name: units_skip
+-- index: PRIMARY range (pod, shop, item, location, id >= cursor). locks: X,REC_NOT_GAP on the rows
+-- answered and no others, each branch up to its LIMIT. It passes over what others have locked.
+[[(SELECT ? AS i, id FROM crossfade_units
+  WHERE pod = ? AND shop = ? AND item = ? AND location = ? AND id >= ? ORDER BY id LIMIT ? FOR UPDATE SKIP LOCKED)| UNION ALL ]];
+
+-- name: units_wait
+-- index: PRIMARY ref (pod, shop, item, location). locks: X,REC_NOT_GAP on the rows answered; it waits
+-- for rows that others have locked. No condition on id: the end of a range, unlike the end of a
+-- prefix, would make it wait for the first row of the next key as well.
+[[(SELECT ? AS i, id FROM crossfade_units
+  WHERE pod = ? AND shop = ? AND item = ? AND location = ? ORDER BY id LIMIT ? FOR UPDATE)| UNION ALL ]];
+
+-- name: units_count
+-- index: PRIMARY ref. locks: none.
+[[(SELECT ? AS i, COUNT(*) FROM crossfade_units
+  WHERE pod = ? AND shop = ? AND item = ? AND location = ?)| UNION ALL ]];
+
+-- name: units_low
+-- index: PRIMARY ref of units, PRIMARY const of levels. locks: none. Reads no more rows than the
+-- LIMIT.
+[[(SELECT ? AS i, unmaterialised, (SELECT COUNT(*) FROM (SELECT 1 FROM crossfade_units
+  WHERE pod = ? AND shop = ? AND item = ? AND location = ? LIMIT ?) c) AS pool
+  FROM crossfade_levels WHERE pod = ? AND shop = ? AND item = ? AND location = ?)| UNION ALL ]];
+
+-- name: units_delete
+-- index: PRIMARY range of single points. locks: none new, the rows are locked. No row constructors:
+-- MariaDB answers a single one in IN with a full scan.
+DELETE FROM crossfade_units WHERE [[(pod = ? AND shop = ? AND item = ? AND location = ? AND id IN (?*))| OR ]];
+
+-- name: units_insert
+-- locks: implicit ones on the new rows.
+INSERT INTO crossfade_units (pod, shop, item, location, id) VALUES [[(?, ?, ?, ?, ?)|, ]];
+
+-- name: row_count
+-- Rows that the statement before it changed, in the same packet.
+SELECT ROW_COUNT();

@@ -1,0 +1,102 @@
+package mysqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"sync/atomic"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+// Store keeps one pod in MySQL or MariaDB.
+type Store struct {
+	cfg    Config
+	db     *sql.DB // reads and writes
+	admin  *sql.DB // fences and settlements
+	ledger ledgerTexts
+	ids    *idSource
+	hints  *hints
+	room   *room
+	upkeep upkeep
+	count  counters
+	closed atomic.Bool
+}
+
+var _ backends.Store = (*Store)(nil)
+
+// counters of what happened since the store was opened.
+type counters struct {
+	fast, confirmed, refills, restarts, deadlocks, busy, settled, killed atomic.Int64
+}
+
+// Stats counts what happened since the store was opened.
+type Stats struct {
+	Fast      int64 // holds granted from free rows alone
+	Confirmed int64 // reserves decided with level rows locked
+	Refills   int64 // pools refilled
+	Restarts  int64 // transactions begun again, for whatever reason
+	Deadlocks int64 // of those, after a deadlock
+	Busy      int64 // waits for a lock that timed out
+	Settled   int64 // COMMITs whose answer was lost
+	Killed    int64 // sessions that a raised fence killed
+}
+
+// Open makes a store. It does not touch the server, which may be away when a proxy starts.
+func Open(_ context.Context, cfg Config) (*Store, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, err
+	}
+	d, err := cfg.driverConfig()
+	if err != nil {
+		return nil, err
+	}
+	c, err := newConnector(d, cfg.LockWait)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{
+		cfg:    cfg,
+		db:     openPool(c, cfg.MaxConns, cfg.MaxConns),
+		admin:  openPool(c, adminConns, 1),
+		ledger: newLedgerTexts(cfg.Ledger),
+		ids:    newIDSource(cfg.Now),
+		hints:  newHints(cfg.Now),
+		room:   &room{now: cfg.Now, max: int64(cfg.OutboxMax)},
+	}, nil
+}
+
+// Side is MySQL, for both dialects.
+func (s *Store) Side() backends.Side { return backends.SideMySQL }
+
+// DB is the pool of connections, for the adapters of tables that live beside these. They are in
+// READ COMMITTED and UTC; whoever borrows one gives it back outside any transaction.
+func (s *Store) DB() *sql.DB { return s.db }
+
+// Stats reads the counters.
+func (s *Store) Stats() Stats {
+	c := &s.count
+	return Stats{
+		Fast: c.fast.Load(), Confirmed: c.confirmed.Load(), Refills: c.refills.Load(), Restarts: c.restarts.Load(),
+		Deadlocks: c.deadlocks.Load(), Busy: c.busy.Load(), Settled: c.settled.Load(), Killed: c.killed.Load(),
+	}
+}
+
+// Close ends every connection; twice is once.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	return errors.Join(s.db.Close(), s.admin.Close())
+}
+
+// Ping answers nil when the server answers.
+func (s *Store) Ping(ctx context.Context) error {
+	return s.read(ctx, "ping", "", func(b *batch) {
+		b.ask(func(r *sql.Rows) error {
+			var one int
+			return r.Scan(&one)
+		}, "SELECT 1")
+	})
+}

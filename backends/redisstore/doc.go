@@ -1,0 +1,64 @@
+// Package redisstore fills backends.Store on Redis 7 (or newer) and Valkey, through go-redis.
+//
+// # Data
+//
+// A pod's own keys begin with its prefix, "xf:<pod>:" unless configured:
+//
+//	fence      hash    epoch, stage, open, filled; run (of the server at which it was raised)
+//	levels     hash    "shop<tab>item<tab>location" → "onhand held taken taken-epoch taken-n changes";
+//	                   it is also the index of the keys that exist
+//	h:<id>     string  one hold with its whole state (see codec.go); ended ones live for retain
+//	exp        zset    open holds by the millisecond of their expiry
+//	out        stream  the outbox; an entry is the whole state, so reading it needs nothing else
+//	box        hash    lost and dropped of the outbox
+//	op:<id>    string  "answer delta" of a restock, for retain, or of a take, for TakeRetain
+//	apologies  stream  bounded
+//
+// What is for sale at a level is the counter that an existing checkout has already, named by
+// backends.KeyTemplate ("stock:{shop}:{item}"); it goes below zero for debt by nature. Held is a
+// running sum, so one reading of a field and a counter checks P2 at a key; Conservation sums the
+// holds themselves. changes counts the changes of held, which is how Conservation knows that
+// nothing moved while it was reading.
+//
+// A counter that holds a number and has no level is adopted at its first use: what it has is on
+// hand, and what it lacks has been taken. Adopt does so for all of them. A counter that is missing
+// where there is a level counts as zero, as in Redis; Conservation reports it.
+//
+// # Steps
+//
+// Each truth or mirror write is one script (lua/*.lua, with a shared prelude before each), and a
+// script reads and checks everything before its first write, since Lua has no rollback: a key of a
+// wrong type, a number that is none, or a record that cannot be read is backends.ErrDamaged,
+// names the key, and nothing is changed. "#!lua" on the first line has a server that is out of
+// memory refuse a writing script as a whole. Scripts are called by their SHA-1; a call whose
+// script the server does not know has done nothing, and is sent again after the script's text.
+//
+// # Sending
+//
+// Callers hand their commands to a lane. Its few writers each take what waits, up to a bound, send
+// it in one pipeline and answer: under load many requests share a round trip, and without load
+// nobody waits for a timer. Decisions have one lane; scans, the outbox and fences another.
+//
+// Nothing is ever sent twice, neither by the driver (its retries are off) nor by this package (but
+// for scripts that were unknown). A failure before the command was written is ErrUnavailable; one
+// after that is ErrAmbiguous for a write, and ErrUnavailable for a read, which has no effect to be
+// unknown. What was written is known exactly: an argument of each write notes when the driver
+// asks for its bytes.
+//
+// # Restarts
+//
+// A server that was restarted, restored or promoted may have lost acknowledged writes, and its
+// fence with them. Raise writes the run id of the server into the fence. Every new connection reads
+// both before anything else is sent on it, and where they differ no write is sent any more: the
+// answer is a [*RestartedError] (an ErrUnavailable) until the fence is raised under a new epoch,
+// by whichever proxy. That is enough, though it is not looked at with every write: a restart
+// breaks all connections, so a connection belongs to one run of one server. Until then Fence
+// answers the fence as closed.
+//
+// Raise counts when WAIT has shown it at every connected replica; else it is a
+// [*ReplicationError].
+//
+// # Arrows
+//
+// The package imports backends and go-redis.
+package redisstore

@@ -1,0 +1,3 @@
+-- admitted (no writes): ARGV 5 'truth', 'mirror' or 'either'.
+admit(ARGV[5])
+return {1}

@@ -1,0 +1,29 @@
+-- reemit: writes one present state to the outbox.
+-- ARGV 5 'hold' (KEYS 7 hold; ARGV 6 id) or 'level' (KEYS 7 counter; ARGV 6 field).
+admit('truth')
+local epoch = tonumber(EPOCH)
+if ARGV[5] == 'level' then
+  load({ARGV[6]}, {KEYS[7]})
+  local l = levels[ARGV[6]]
+  if not l.known then return {0} end
+  change(l)
+  l.te = math.max(l.te, epoch)
+  local verdict = outbox(REEMIT, false)
+  settle()
+  local seq = emit_level(verdict, REEMIT, l, true, '', 0)
+  flush()
+  return {seq ~= '' and 1 or 0}
+end
+local id, key = ARGV[6], KEYS[7]
+local h = read_hold(key, id)
+local verdict = outbox(REEMIT, false)
+local seq
+if h then
+  h.e = math.max(h.e, epoch)
+  seq = emit_hold(verdict, REEMIT, id, h)
+  redis.call('SET', key, encode(h, h.own), 'KEEPTTL')
+else
+  seq = emit_hold(verdict, REEMIT, id, {s = RELEASED, e = epoch, n = 0, c = '0', x = '0', d = str(now()), w = '0',
+    caller = '', digest = '', allocs = '', body = ''})
+end
+return {seq ~= '' and 1 or 0}

@@ -1,0 +1,315 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/crossfade-proxy/crossfade/comparator"
+	"github.com/crossfade-proxy/crossfade/killswitch"
+)
+
+const watchEvery = time.Second
+
+func podsCmd(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use: "pods", Short: "List the pods with their stages", Args: args(cobra.NoArgs),
+		Example: "  crossfade pods --json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := g.client()
+			if err != nil {
+				return err
+			}
+			pods, err := c.Pods(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if g.json {
+				return g.printJSON(pods)
+			}
+			g.say("%s", killswitch.PodsTable(pods))
+			return nil
+		},
+	}
+}
+
+func statusCmd(g *globals) *cobra.Command {
+	var watch bool
+	cmd := &cobra.Command{
+		Use: "status [pod]", Short: "Show what a pod is doing", Args: args(cobra.MaximumNArgs(1)),
+		Long:    "Shows the stage and epoch of a pod as recorded and as each store's fence says, an open switch, what is\nleft to do, and which proxies serve which epoch. Without a pod: all of them.",
+		Example: "  crossfade status pod-1 --watch",
+		RunE: func(cmd *cobra.Command, a []string) error {
+			c, err := g.client()
+			if err != nil {
+				return err
+			}
+			once := func(ctx context.Context) error {
+				var all []killswitch.Status
+				if len(a) == 1 {
+					st, err := c.Status(ctx, a[0])
+					if err != nil {
+						return err
+					}
+					all = []killswitch.Status{st}
+				} else if all, err = c.Pods(ctx); err != nil {
+					return err
+				}
+				if g.json {
+					if len(a) == 1 {
+						return g.printJSON(all[0])
+					}
+					return g.printJSON(all)
+				}
+				for i := range all {
+					g.say("%s", all[i].Table())
+				}
+				return nil
+			}
+			if !watch {
+				return once(cmd.Context())
+			}
+			return watching(cmd.Context(), g, once)
+		},
+	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show again every second, until interrupted")
+	return cmd
+}
+
+// watching repeats once until the context ends; a failure is shown and does not end it.
+func watching(ctx context.Context, g *globals, once func(context.Context) error) error {
+	t := time.NewTicker(watchEvery)
+	defer t.Stop()
+	for {
+		if !g.json {
+			g.say("\x1b[H\x1b[2J%s\n\n", time.Now().Format(time.TimeOnly))
+		}
+		if err := once(ctx); err != nil && ctx.Err() == nil {
+			g.say("%v\n", err)
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func stageCmd(g *globals) *cobra.Command {
+	var why string
+	var force []string
+	var dry bool
+	cmd := &cobra.Command{
+		Use: "stage <pod> <stage> --why …", Short: "Move a pod by one stage", Args: args(cobra.ExactArgs(2)),
+		Long: "Moves a pod by one stage: redis-only ⇄ shadow ⇄ live ⇄ mysql-only. Checkout's operations on that pod wait\n" +
+			"for at most two seconds where the truth changes; other pods do not notice. Gates are checked first; what\n" +
+			"fails is named. A switch that cannot drain in its bound goes back by itself.",
+		Example: "  crossfade stage pod-1 shadow --why 'start comparing'\n  crossfade stage pod-1 live --dry-run --why 'what would happen'",
+		RunE: func(cmd *cobra.Command, a []string) error {
+			c, err := g.client()
+			if err != nil {
+				return err
+			}
+			res, err := c.SetStage(cmd.Context(), a[0], a[1], why, force, dry, func(step string, took time.Duration) {
+				if !g.json {
+					g.tell("  %-50s %6d ms\n", step, took.Milliseconds())
+				}
+			})
+			if err != nil {
+				return err
+			}
+			if g.json {
+				return g.printJSON(res)
+			}
+			g.say("%s", res.Table())
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&why, "why", "", "kept in the history (required)")
+	cmd.Flags().StringSliceVar(&force, "force", nil, "names of gates to pass by although they fail")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "print gates and steps, do nothing")
+	return cmd
+}
+
+func killCmd(g *globals) *cobra.Command {
+	var why string
+	var dry bool
+	cmd := &cobra.Command{
+		Use: "kill <pod> --why …", Short: "Take a pod back to Redis, now", Args: args(cobra.ExactArgs(1)),
+		Long: "From live to shadow, from shadow to redis-only, by one compare-and-set in Redis. It needs neither MySQL\n" +
+			"nor the control store, and asks no gate. In redis-only there is nothing to do; in mysql-only it is refused,\n" +
+			"with the way back.",
+		Example: "  crossfade kill pod-1 --why 'MySQL is slow'",
+		RunE: func(cmd *cobra.Command, a []string) error {
+			c, err := g.client()
+			if err != nil {
+				return err
+			}
+			start := time.Now()
+			res, err := c.Kill(cmd.Context(), a[0], why, dry)
+			if err != nil {
+				return err
+			}
+			if g.json {
+				return g.printJSON(res)
+			}
+			g.say("%sThe command took %d ms.\n", res.Table(), time.Since(start).Milliseconds())
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&why, "why", "", "kept in the history (required)")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "say what would be done, do nothing")
+	return cmd
+}
+
+// format is the --format flag of checks, with --json as its short form.
+func (g *globals) format(name string) (comparator.Format, error) {
+	if g.json {
+		name = "json"
+	}
+	f, err := comparator.ParseFormat(name)
+	if err != nil {
+		return f, &usageError{err}
+	}
+	return f, nil
+}
+
+func reportCmd(g *globals) *cobra.Command {
+	var format string
+	var since time.Duration
+	cmd := &cobra.Command{
+		Use: "report <pod>", Short: "Print the mismatch report", Args: args(cobra.ExactArgs(1)),
+		Long:    "Prints how many decisions were compared, what differed, what concurrency explains, and what to do next.\nExit code 3 when findings are open.",
+		Example: "  crossfade report pod-1 --since 24h\n  crossfade report pod-1 --format csv > findings.csv",
+		RunE: func(cmd *cobra.Command, a []string) error {
+			f, err := g.format(format)
+			if err != nil {
+				return err
+			}
+			c, err := g.client()
+			if err != nil {
+				return err
+			}
+			r, err := c.Report(cmd.Context(), a[0], since)
+			if err != nil {
+				return err
+			}
+			if err := r.Write(g.out, f); err != nil {
+				return err
+			}
+			if r.Open > 0 {
+				return &foundError{fmt.Sprintf("%d findings are open in pod %s", r.Open, a[0])}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVarP(&format, "format", "f", "table", "table, json or csv")
+	cmd.Flags().DurationVar(&since, "since", 0, "only the last so long, like 24h (default: all that is kept)")
+	return cmd
+}
+
+func auditCmd(g *globals) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use: "audit <pod>", Short: "Compare all holds and levels of both stores", Args: args(cobra.ExactArgs(1)),
+		Long:    "Reads every hold and level of both stores, under traffic and without locks. A difference counts only when it\nstays after everything in the outbox has been delivered. Exit code 3 when something is found.",
+		Example: "  crossfade audit pod-1",
+		RunE: func(cmd *cobra.Command, a []string) error {
+			f, err := g.format(format)
+			if err != nil {
+				return err
+			}
+			c, err := g.client()
+			if err != nil {
+				return err
+			}
+			var last time.Time
+			r, err := c.Audit(cmd.Context(), a[0], func(phase string, holds, levels int64) {
+				if f == comparator.FormatTable && time.Since(last) > time.Second {
+					last = time.Now()
+					g.tell("  %s: %d holds, %d levels\n", phase, holds, levels)
+				}
+			})
+			if err != nil {
+				return err
+			}
+			if err := r.Write(g.out, f); err != nil {
+				return err
+			}
+			if !r.Clean() {
+				return &foundError{fmt.Sprintf("the audit of pod %s found %d differences and left %d undetermined", a[0], r.FindingsTotal, r.UndeterminedTotal)}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVarP(&format, "format", "f", "table", "table, json or csv")
+	return cmd
+}
+
+func conservationCmd(g *globals) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use: "conservation <pod>", Short: "Check that no unit is lost or doubled inside each store", Args: args(cobra.ExactArgs(1)),
+		Long:    "Checks, for every item and location of each store against its own holds: units on hand = available + held +\ntaken + unmaterialised. Exit code 3 when a level is out of balance.",
+		Example: "  crossfade conservation pod-1",
+		RunE: func(cmd *cobra.Command, a []string) error {
+			f, err := g.format(format)
+			if err != nil {
+				return err
+			}
+			c, err := g.client()
+			if err != nil {
+				return err
+			}
+			r, err := c.Conservation(cmd.Context(), a[0])
+			if err != nil {
+				return err
+			}
+			if err := r.Write(g.out, f); err != nil {
+				return err
+			}
+			if !r.Clean() {
+				return &foundError{"levels are out of balance, or a store could not be checked"}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVarP(&format, "format", "f", "table", "table, json or csv")
+	return cmd
+}
+
+func backfillCmd(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use: "backfill <pod>", Short: "Make the shadow complete again, under traffic", Args: args(cobra.ExactArgs(1)),
+		Long:    "The truth emits every level and open hold once more into its outbox, and settles holds that only the shadow\nhas. It runs by itself when a pod enters shadow or live; by hand it is for a shadow that was declared lost.",
+		Example: "  crossfade backfill pod-1",
+		RunE: func(cmd *cobra.Command, a []string) error {
+			c, err := g.client()
+			if err != nil {
+				return err
+			}
+			var levels, holds, voided int64
+			var last time.Time
+			err = c.Backfill(cmd.Context(), a[0], func(phase string, l, h, v, waiting int64) {
+				levels, holds, voided = l, h, v
+				if !g.json && time.Since(last) > time.Second {
+					last = time.Now()
+					g.tell("  %s: %d levels, %d holds, %d settled, %d waiting\n", phase, l, h, v, waiting)
+				}
+			})
+			if err != nil {
+				return err
+			}
+			if g.json {
+				return g.printJSON(map[string]int64{"levels": levels, "holds": holds, "settled": voided})
+			}
+			g.say("The shadow of %s is complete: %d levels and %d open holds emitted, %d settled that only the shadow had.\n", a[0], levels, holds, voided)
+			return nil
+		},
+	}
+}
+
+var errNoRows = errors.New("no rows")

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"sort"
+
+	"github.com/spf13/cobra"
+
+	"github.com/crossfade-proxy/crossfade/cmd/internal/admin"
+	"github.com/crossfade-proxy/crossfade/cmd/internal/config"
+)
+
+const rootHelp = `Crossfade moves a shop's inventory reservations from Redis counters to a MySQL unit pool,
+pod by pod, and back in a second. A checkout points its Redis client at 'crossfade serve'.
+
+Begin with:
+  crossfade demo                 see all of it on private, throw-away servers (about a minute)
+  crossfade lab up               private servers and a ready crossfade.yaml to play with
+  crossfade serve                run the proxy that crossfade.yaml describes
+
+Exit codes: 0 done; 1 it did not work; 2 wrong command or input; 3 a check found something;
+4 a gate or rule refused; 5 no proxy, or a store that is needed, answers.`
+
+// globals are the flags that every command has.
+type globals struct {
+	config string
+	admin  string
+	token  string
+	json   bool
+	out    io.Writer
+	err    io.Writer
+}
+
+func newRoot(stdout, stderr io.Writer) *cobra.Command {
+	g := &globals{out: stdout, err: stderr}
+	root := &cobra.Command{
+		Use: "crossfade", Short: "Dual-write proxy for inventory reservations", Long: rootHelp,
+		SilenceErrors: true, SilenceUsage: true, Version: version(),
+	}
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	f := root.PersistentFlags()
+	f.StringVarP(&g.config, "config", "c", envOr("CROSSFADE_CONFIG", "crossfade.yaml"), "configuration file")
+	f.StringVar(&g.admin, "admin", os.Getenv("CROSSFADE_ADMIN"), "admin address of a proxy, host:port (default: from the configuration)")
+	f.StringVar(&g.token, "token", os.Getenv("CROSSFADE_TOKEN"), "admin token (default: from the configuration)")
+	f.BoolVar(&g.json, "json", false, "print JSON")
+	root.AddCommand(
+		serveCmd(g), podsCmd(g), statusCmd(g), stageCmd(g), killCmd(g), reportCmd(g), auditCmd(g), conservationCmd(g),
+		backfillCmd(g), stockCmd(g), labCmd(g), demoCmd(g), replayCmd(g), simCmd(g), configCmd(g),
+	)
+	return root
+}
+
+func envOr(name, def string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return def
+}
+
+func version() string {
+	if bi, ok := debug.ReadBuildInfo(); ok && bi.Main.Version != "" {
+		return bi.Main.Version
+	}
+	return "unknown"
+}
+
+// args wraps a cobra check so that its failure is a usage error.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, a []string) error {
+		if err := check(c, a); err != nil {
+			return &usageError{fmt.Errorf("%w; see 'crossfade %s --help'", err, c.Name())}
+		}
+		return nil
+	}
+}
+
+// client finds the proxy to ask: by flag or environment, else by the configuration.
+func (g *globals) client() (*admin.Client, error) {
+	addr, token := g.admin, g.token
+	if addr == "" || token == "" {
+		cfg, err := config.Load(g.config)
+		switch {
+		case err == nil:
+			if addr == "" {
+				addr = cfg.Admin.Listen
+			}
+			if token == "" {
+				token = anyToken(cfg.Admin.Tokens)
+			}
+		case addr == "" && errors.Is(err, os.ErrNotExist):
+			return nil, &usageError{fmt.Errorf("%w; or name a proxy with --admin host:port", err)}
+		case addr == "":
+			return nil, &usageError{err}
+		}
+	}
+	return admin.NewClient(addr, token), nil
+}
+
+// anyToken takes the token of the name that comes first: whoever can read the file has them all.
+func anyToken(tokens map[string]string) string {
+	names := make([]string, 0, len(tokens))
+	for n := range tokens {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	if len(names) == 0 {
+		return ""
+	}
+	return tokens[names[0]]
+}
+
+func (g *globals) printJSON(v any) error {
+	e := json.NewEncoder(g.out)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func (g *globals) say(format string, a ...any) { _, _ = fmt.Fprintf(g.out, format, a...) }
+
+// tell is progress: it goes to the error stream, so that the output stays clean.
+func (g *globals) tell(format string, a ...any) { _, _ = fmt.Fprintf(g.err, format, a...) }

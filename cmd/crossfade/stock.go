@@ -1,0 +1,166 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/csv"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/cmd/internal/admin"
+)
+
+// maxBadRows is how many broken rows are listed; all are counted.
+const maxBadRows = 50
+
+func stockCmd(g *globals) *cobra.Command {
+	cmd := &cobra.Command{Use: "stock", Short: "Load stock"}
+	var add bool
+	load := &cobra.Command{
+		Use: "load FILE.csv", Short: "Put stock into ledger and both stores", Args: args(cobra.ExactArgs(1)),
+		Long: "Reads a CSV file with the columns shop, item, location and quantity (location may be missing: then it is\n" +
+			"\"" + string(backends.DefaultLocation) + "\"), and sets the units on hand of each row; with --add it adds to them. Each row has an operation id\n" +
+			"made from the file's content and the row, so loading the same file again after a failure does nothing twice.\n" +
+			"Broken rows are reported by row; the rest is loaded. Exit code 3 when a row failed.",
+		Example: "  crossfade stock load stock.csv",
+		RunE: func(cmd *cobra.Command, a []string) error {
+			c, err := g.client()
+			if err != nil {
+				return err
+			}
+			b, err := os.ReadFile(a[0])
+			if err != nil {
+				return &usageError{err}
+			}
+			rows, bad, err := parseStock(b, add)
+			if err != nil {
+				return &usageError{fmt.Errorf("%s: %w", a[0], err)}
+			}
+			loaded := 0
+			for part := range slices.Chunk(rows, admin.MaxRows) {
+				send := make([]admin.StockRow, len(part))
+				for i, r := range part {
+					send[i] = r.StockRow
+				}
+				n, errs, err := c.LoadStock(cmd.Context(), send, add)
+				if err != nil {
+					return fmt.Errorf("after %d rows: %w; load the file again, rows that are in are not loaded twice", loaded, err)
+				}
+				loaded += n
+				for i, text := range errs {
+					bad = append(bad, badRow{part[i].line, text})
+				}
+				if !g.json && len(rows) > admin.MaxRows {
+					g.tell("  %d of %d rows\n", loaded, len(rows))
+				}
+			}
+			return g.stockLoaded(loaded, bad)
+		},
+	}
+	load.Flags().BoolVar(&add, "add", false, "add to what is on hand instead of setting it")
+	cmd.AddCommand(load)
+	return cmd
+}
+
+func (g *globals) stockLoaded(loaded int, bad []badRow) error {
+	slices.SortFunc(bad, func(a, b badRow) int { return a.Row - b.Row })
+	if g.json {
+		if err := g.printJSON(map[string]any{"loaded": loaded, "failed": len(bad), "rows": bad}); err != nil {
+			return err
+		}
+	} else {
+		for _, r := range bad[:min(len(bad), maxBadRows)] {
+			g.tell("  row %d: %s\n", r.Row, r.Error)
+		}
+		g.say("%s loaded, %d failed.\n", plural(loaded, "row"), len(bad))
+	}
+	if len(bad) > 0 {
+		return &foundError{plural(len(bad), "row") + " failed"}
+	}
+	return nil
+}
+
+type badRow struct {
+	Row   int    `json:"row"`
+	Error string `json:"error"`
+}
+
+type stockRow struct {
+	admin.StockRow
+	line int
+}
+
+// parseStock reads rows; the error is about the file as a whole.
+func parseStock(b []byte, add bool) (rows []stockRow, bad []badRow, err error) {
+	sum := sha256.Sum256(b)
+	run := hex.EncodeToString(sum[:12])
+	if add {
+		run += "+"
+	}
+	r := csv.NewReader(strings.NewReader(strings.TrimPrefix(string(b), "\ufeff")))
+	r.FieldsPerRecord = -1
+	head, err := r.Read()
+	if err != nil {
+		return nil, nil, errors.Join(errNoRows, err)
+	}
+	col := map[string]int{}
+	for i, h := range head {
+		col[strings.ToLower(strings.TrimSpace(h))] = i
+	}
+	for _, want := range []string{"shop", "item", "quantity"} {
+		if _, ok := col[want]; !ok {
+			return nil, nil, &backends.FieldError{Field: "header", Value: strings.Join(head, ","), Bound: "the columns shop, item, quantity and, if wanted, location", Next: "add the column " + want}
+		}
+	}
+	for {
+		rec, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		line, _ := r.FieldPos(0)
+		if err != nil {
+			var pe *csv.ParseError
+			if errors.As(err, &pe) {
+				bad = append(bad, badRow{pe.Line, pe.Err.Error()})
+				continue
+			}
+			return nil, nil, err
+		}
+		row, err := stockRowOf(rec, col)
+		if err != nil {
+			bad = append(bad, badRow{line, err.Error()})
+			continue
+		}
+		row.OpID = backends.OpID(fmt.Sprintf("load:%s:%d", run, line))
+		rows = append(rows, stockRow{row, line})
+	}
+	return rows, bad, nil
+}
+
+func stockRowOf(rec []string, col map[string]int) (admin.StockRow, error) {
+	get := func(name, def string) string {
+		if i, ok := col[name]; ok && i < len(rec) && rec[i] != "" {
+			return rec[i]
+		}
+		return def
+	}
+	row := admin.StockRow{Key: backends.Key{
+		Shop: backends.Shop(get("shop", "")), Item: backends.Item(get("item", "")),
+		Location: backends.Location(get("location", string(backends.DefaultLocation))),
+	}}
+	q := get("quantity", "")
+	n, err := strconv.ParseInt(strings.TrimSpace(q), 10, 64)
+	if err != nil {
+		return row, &backends.FieldError{Field: "quantity", Value: fmt.Sprintf("%q", q), Bound: "a whole number", Next: "give the number of units"}
+	}
+	row.Quantity = n
+	return row, backends.CheckKey(row.Key)
+}

@@ -1,0 +1,218 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+	adminv1 "github.com/crossfade-proxy/crossfade/cmd/internal/admin/gen/crossfade/admin/v1"
+	"github.com/crossfade-proxy/crossfade/cmd/internal/admin/gen/crossfade/admin/v1/adminv1connect"
+	"github.com/crossfade-proxy/crossfade/comparator"
+	"github.com/crossfade-proxy/crossfade/killswitch"
+)
+
+// dialTimeout bounds how long a proxy may take to answer at all.
+const dialTimeout = 30 * time.Second
+
+// Client asks a proxy's admin service.
+type Client struct {
+	c    adminv1connect.AdminServiceClient
+	addr string
+}
+
+// NewClient speaks to addr (host:port) with token, which may be empty for a proxy without tokens.
+func NewClient(addr, token string) *Client {
+	tr := &http.Transport{ResponseHeaderTimeout: dialTimeout}
+	return &Client{c: adminv1connect.NewAdminServiceClient(&http.Client{Transport: &tokenTransport{tr, token}}, "http://"+addr), addr: addr}
+}
+
+// tokenTransport sets the token on every call.
+type tokenTransport struct {
+	next  http.RoundTripper
+	token string
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *tokenTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	bearer(r.Header, t.token)
+	return t.next.RoundTrip(r)
+}
+
+func bearer(h http.Header, token string) {
+	if token != "" {
+		h.Set("Authorization", "Bearer "+token)
+	}
+}
+
+// told gives an error of the wire its own words back, and says where nobody answered.
+func (c *Client) told(err error) error {
+	var ce *connect.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &ce) && ce.Code() == connect.CodeUnavailable && !connect.IsWireError(err):
+		return fmt.Errorf("no proxy answers at %s (%w); start one with 'crossfade serve', or name another with --admin", c.addr, err)
+	case errors.As(err, &ce):
+		return &RemoteError{Code: ce.Code(), Text: ce.Message()}
+	default:
+		return err
+	}
+}
+
+// RemoteError is what the proxy answered.
+type RemoteError struct {
+	Code connect.Code
+	Text string
+}
+
+func (e *RemoteError) Error() string { return e.Text }
+
+func decode[T any](s string) (v T, err error) {
+	if err = json.Unmarshal([]byte(s), &v); err != nil {
+		err = fmt.Errorf("the proxy's answer cannot be read (%w); is it of another version?", err)
+	}
+	return v, err
+}
+
+// Pods gives the status of every pod.
+func (c *Client) Pods(ctx context.Context) ([]killswitch.Status, error) {
+	r, err := c.c.ListPods(ctx, connect.NewRequest(&adminv1.ListPodsRequest{}))
+	if err != nil {
+		return nil, c.told(err)
+	}
+	var out []killswitch.Status
+	for _, s := range r.Msg.GetPodsJson() {
+		st, err := decode[killswitch.Status](s)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, st)
+	}
+	return out, nil
+}
+
+// Status gives the status of one pod.
+func (c *Client) Status(ctx context.Context, pod string) (killswitch.Status, error) {
+	r, err := c.c.GetStatus(ctx, connect.NewRequest(&adminv1.GetStatusRequest{Pod: pod}))
+	if err != nil {
+		return killswitch.Status{}, c.told(err)
+	}
+	return decode[killswitch.Status](r.Msg.GetStatusJson())
+}
+
+// SetStage moves a pod.
+func (c *Client) SetStage(ctx context.Context, pod, stage, why string, force []string, dryRun bool, step func(name string, took time.Duration)) (res killswitch.Result, err error) {
+	st, err := c.c.SetStage(ctx, connect.NewRequest(&adminv1.SetStageRequest{Pod: pod, Stage: stage, Why: why, Force: force, DryRun: dryRun}))
+	if err != nil {
+		return res, c.told(err)
+	}
+	defer func() { _ = st.Close() }()
+	for st.Receive() {
+		m := st.Msg()
+		if m.GetDone() {
+			return decode[killswitch.Result](m.GetResultJson())
+		}
+		step(m.GetStep(), time.Duration(m.GetTookMs())*time.Millisecond)
+	}
+	return res, c.ended(st.Err())
+}
+
+// ended is the error of a stream that ended without its last message.
+func (c *Client) ended(err error) error {
+	if err == nil {
+		return fmt.Errorf("the proxy at %s ended its answer early; see 'crossfade status'", c.addr)
+	}
+	return c.told(err)
+}
+
+// Kill takes a pod back.
+func (c *Client) Kill(ctx context.Context, pod, why string, dryRun bool) (killswitch.KillResult, error) {
+	r, err := c.c.Kill(ctx, connect.NewRequest(&adminv1.KillRequest{Pod: pod, Why: why, DryRun: dryRun}))
+	if err != nil {
+		return killswitch.KillResult{}, c.told(err)
+	}
+	return decode[killswitch.KillResult](r.Msg.GetResultJson())
+}
+
+// Report gives the mismatch report; since 0 means all that is kept.
+func (c *Client) Report(ctx context.Context, pod string, since time.Duration) (comparator.Report, error) {
+	r, err := c.c.GetReport(ctx, connect.NewRequest(&adminv1.GetReportRequest{Pod: pod, SinceSeconds: int64(since.Seconds())}))
+	if err != nil {
+		return comparator.Report{}, c.told(err)
+	}
+	return decode[comparator.Report](r.Msg.GetReportJson())
+}
+
+// Audit compares all holds and levels.
+func (c *Client) Audit(ctx context.Context, pod string, progress func(phase string, holds, levels int64)) (*comparator.AuditResult, error) {
+	st, err := c.c.Audit(ctx, connect.NewRequest(&adminv1.AuditRequest{Pod: pod}))
+	if err != nil {
+		return nil, c.told(err)
+	}
+	defer func() { _ = st.Close() }()
+	for st.Receive() {
+		m := st.Msg()
+		if m.GetResultJson() != "" {
+			return decode[*comparator.AuditResult](m.GetResultJson())
+		}
+		progress(m.GetPhase(), m.GetHolds(), m.GetLevels())
+	}
+	return nil, c.ended(st.Err())
+}
+
+// Conservation checks P2 inside each store.
+func (c *Client) Conservation(ctx context.Context, pod string) (*comparator.Conservation, error) {
+	r, err := c.c.CheckConservation(ctx, connect.NewRequest(&adminv1.CheckConservationRequest{Pod: pod}))
+	if err != nil {
+		return nil, c.told(err)
+	}
+	return decode[*comparator.Conservation](r.Msg.GetResultJson())
+}
+
+// StockRow is one row of LoadStock.
+type StockRow struct {
+	Key      backends.Key
+	Quantity int64
+	OpID     backends.OpID
+}
+
+// LoadStock loads at most MaxRows rows. It answers the errors of rows by their index.
+func (c *Client) LoadStock(ctx context.Context, rows []StockRow, add bool) (loaded int, bad map[int]string, err error) {
+	m := &adminv1.LoadStockRequest{Add: add}
+	for _, r := range rows {
+		m.Rows = append(m.Rows, &adminv1.StockRow{Shop: string(r.Key.Shop), Item: string(r.Key.Item), Location: string(r.Key.Location), Quantity: r.Quantity, OpId: string(r.OpID)})
+	}
+	r, err := c.c.LoadStock(ctx, connect.NewRequest(m))
+	if err != nil {
+		return 0, nil, c.told(err)
+	}
+	bad = map[int]string{}
+	for _, e := range r.Msg.GetErrors() {
+		bad[int(e.GetIndex())] = e.GetMessage()
+	}
+	return int(r.Msg.GetLoaded()), bad, nil
+}
+
+// Backfill makes the shadow complete again.
+func (c *Client) Backfill(ctx context.Context, pod string, progress func(phase string, levels, holds, voided, waiting int64)) error {
+	st, err := c.c.Backfill(ctx, connect.NewRequest(&adminv1.BackfillRequest{Pod: pod}))
+	if err != nil {
+		return c.told(err)
+	}
+	defer func() { _ = st.Close() }()
+	for st.Receive() {
+		m := st.Msg()
+		if m.GetDone() {
+			return nil
+		}
+		progress(m.GetPhase(), m.GetLevels(), m.GetHolds(), m.GetVoided(), m.GetWaiting())
+	}
+	return c.ended(st.Err())
+}

@@ -1,0 +1,110 @@
+package proxy
+
+import (
+	"context"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/comparator"
+	"github.com/crossfade-proxy/crossfade/dualwrite"
+	"github.com/crossfade-proxy/crossfade/killswitch"
+)
+
+// Pods implements admin.Backend, as do the methods below.
+func (p *Proxy) Pods() []backends.Pod {
+	out := make([]backends.Pod, len(p.pods))
+	for i, r := range p.pods {
+		out[i] = r.name
+	}
+	return out
+}
+
+// Status reads record, fences and acknowledgements of a pod.
+func (p *Proxy) Status(ctx context.Context, pod backends.Pod) (killswitch.Status, error) {
+	r, err := p.find(pod)
+	if err != nil {
+		return killswitch.Status{}, err
+	}
+	return r.status(ctx)
+}
+
+// SetStage moves a pod by one stage.
+func (p *Proxy) SetStage(ctx context.Context, q killswitch.SwitchRequest, steps func(killswitch.StepDone)) (killswitch.Result, error) {
+	r, err := p.find(q.Pod)
+	if err != nil {
+		return killswitch.Result{}, err
+	}
+	q.Evidence = r.evidence
+	res, err := p.driver.Switch(ctx, q)
+	for _, s := range res.Change.Steps {
+		steps(s)
+	}
+	if !q.DryRun {
+		_ = r.pod.Refresh(ctx) // this proxy knows at once; the others within refreshEvery
+		r.follow(ctx)
+	}
+	return res, err
+}
+
+// Kill takes a pod back by one compare-and-set in Redis.
+func (p *Proxy) Kill(ctx context.Context, q killswitch.KillRequest) (killswitch.KillResult, error) {
+	r, err := p.find(q.Pod)
+	if err != nil {
+		return killswitch.KillResult{}, err
+	}
+	res, err := killswitch.Kill(ctx, r.stores.Redis, p.control, killswitch.SystemClock{}, q)
+	if err == nil && !q.DryRun {
+		_ = r.pod.Refresh(ctx)
+	}
+	return res, err
+}
+
+// Report builds the mismatch report.
+func (p *Proxy) Report(ctx context.Context, pod backends.Pod, since time.Time) (comparator.Report, error) {
+	r, err := p.find(pod)
+	if err != nil {
+		return comparator.Report{}, err
+	}
+	return r.buildReport(ctx, since)
+}
+
+// Audit compares all holds and levels; what it confirms becomes findings.
+func (p *Proxy) Audit(ctx context.Context, pod backends.Pod, progress func(comparator.AuditProgress)) (*comparator.AuditResult, error) {
+	r, err := p.find(pod)
+	if err != nil {
+		return nil, err
+	}
+	res, err := comparator.Audit(ctx, comparator.AuditInput{
+		Pod: pod, Epoch: r.pod.Gate().Serving().Epoch, Pair: r.pair, Retain: r.retain, Progress: progress, Found: r.comparator.Record,
+	})
+	if err == nil {
+		err = r.comparator.Flush(ctx)
+	}
+	return res, err
+}
+
+// Conservation checks P2 inside each store.
+func (p *Proxy) Conservation(ctx context.Context, pod backends.Pod) (*comparator.Conservation, error) {
+	r, err := p.find(pod)
+	if err != nil {
+		return nil, err
+	}
+	return comparator.CheckConservation(ctx, pod, []comparator.NamedStore{
+		{Name: "redis", Store: r.stores.Redis}, {Name: "mysql", Store: r.stores.MySQL},
+	}, time.Now), nil
+}
+
+// LoadStock sets or adds units on hand, through the truth; the other store follows by the outbox.
+func (p *Proxy) LoadStock(ctx context.Context, q *backends.RestockRequest) error {
+	_, err := p.router.Restock(ctx, q)
+	return err
+}
+
+// Backfill makes the shadow complete again.
+func (p *Proxy) Backfill(ctx context.Context, pod backends.Pod, progress func(dualwrite.BackfillProgress)) error {
+	r, err := p.find(pod)
+	if err != nil {
+		return err
+	}
+	return r.pod.Backfill(ctx, progress)
+}

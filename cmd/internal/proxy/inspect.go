@@ -1,0 +1,175 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/cmd/internal/telemetry"
+	"github.com/crossfade-proxy/crossfade/comparator"
+	"github.com/crossfade-proxy/crossfade/killswitch"
+)
+
+const (
+	// figuresWithin bounds what the metrics page waits for stores.
+	figuresWithin = 2 * time.Second
+	// findingsWindow is how far back open findings hold up an advance.
+	findingsWindow = 24 * time.Hour
+	// debtPages bounds how many pages of levels a report reads for its list of debts.
+	debtPages = 100
+	levelPage = 1000
+	// reportFindings is how many findings a report reads.
+	reportFindings = 200
+)
+
+// figures reads all pods at the same time, for the metrics page.
+func (p *Proxy) figures(ctx context.Context) []telemetry.PodFigures {
+	ctx, cancel := context.WithTimeout(ctx, figuresWithin)
+	defer cancel()
+	out := make([]telemetry.PodFigures, len(p.pods))
+	var wg sync.WaitGroup
+	for i, r := range p.pods {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			out[i] = r.figures(ctx)
+		}()
+	}
+	wg.Wait()
+	return out
+}
+
+func (p *podRuntime) figures(ctx context.Context) telemetry.PodFigures {
+	st := p.comparator.Stats()
+	f := telemetry.PodFigures{
+		Pod: p.name, Fence: p.pod.Gate().Serving(), BreakerOpen: p.pod.BreakerOpen(), LaneDepth: p.pod.LaneDepth(),
+		Outbox: map[backends.Side]backends.OutboxStats{}, Debt: map[backends.Side]int64{},
+		Decisions: map[string]int64{}, Findings: st.Confirmed, SpoolBytes: st.SpoolBytes,
+	}
+	for _, c := range comparator.Columns() {
+		f.Decisions[c.String()] = st.Coverage.Of(c)
+	}
+	for _, side := range []backends.Side{backends.SideRedis, backends.SideMySQL} {
+		if s, err := p.stores.Of(side).OutboxStats(ctx); err == nil {
+			f.Outbox[side] = s
+		}
+	}
+	return f
+}
+
+// debts reads levels page by page and lists those below zero.
+func (p *podRuntime) debts(ctx context.Context, side backends.Side) (lines []comparator.DebtLine, err error) {
+	cursor := ""
+	for range debtPages {
+		ls, next, err := p.stores.Of(side).ScanLevels(ctx, cursor, levelPage)
+		if err != nil {
+			return lines, err
+		}
+		for _, l := range ls {
+			if l.Debt() > 0 {
+				lines = append(lines, comparator.DebtLine{Store: side.String(), Key: l.Key, Units: l.Debt()})
+			}
+		}
+		if next == "" {
+			return lines, nil
+		}
+		cursor = next
+	}
+	return lines, errors.New("more levels than a report reads; run the audit for all of them")
+}
+
+// evidence is what the gates of a move judge.
+func (p *podRuntime) evidence(ctx context.Context) killswitch.Evidence {
+	e := killswitch.Evidence{FindingsWindow: findingsWindow}
+	f := p.pod.Gate().Serving()
+	if truth := p.stores.Of(f.Stage.Truth()); truth != nil {
+		if s, err := truth.OutboxStats(ctx); err == nil {
+			e.OutboxEntries = killswitch.Is(s.Entries)
+			e.OutboxLag = killswitch.Is(time.Duration(s.OldestMillis) * time.Millisecond)
+			e.Lost = killswitch.Is(s.Lost)
+		}
+		if ls, err := p.debts(ctx, f.Stage.Truth().Other()); err == nil {
+			var n int64
+			for _, l := range ls {
+				n += l.Units
+			}
+			e.Debt = killswitch.Is(n)
+		}
+	}
+	if err := p.comparator.Flush(ctx); err == nil {
+		if sums, err := p.findings.Summary(ctx, p.name, time.Now().Add(-findingsWindow)); err == nil {
+			var n int64
+			for _, s := range sums {
+				if s.Life == comparator.LifeOpen {
+					n += s.Findings
+				}
+			}
+			e.Findings = killswitch.Is(n)
+		}
+	}
+	e.BreakerClosed = killswitch.Is(!p.pod.BreakerOpen())
+	if seen, _, err := p.driver.Look(ctx, p.name); err == nil {
+		e.BackfillComplete = killswitch.Is(len(killswitch.WorkFor(seen)) == 0)
+	}
+	e.SetupRedis = setupFigure(p.stores.Redis.Setup(ctx))
+	e.SetupMySQL = setupFigure(p.stores.MySQL.Setup(ctx))
+	n, known := int64(0), true
+	for _, s := range []backends.Store{p.stores.Redis, p.stores.MySQL} {
+		broken, _, err := s.Conservation(ctx)
+		n, known = n+int64(len(broken)), known && err == nil
+	}
+	if known {
+		e.Imbalances = killswitch.Is(n)
+	}
+	return e
+}
+
+func setupFigure(err error) killswitch.Figure[string] {
+	if err == nil {
+		return killswitch.Is("")
+	}
+	if errors.Is(err, backends.ErrSetup) {
+		return killswitch.Is(err.Error())
+	}
+	return killswitch.Figure[string]{}
+}
+
+// buildReport reads what a report is made of. What cannot be read is named in it.
+func (p *podRuntime) buildReport(ctx context.Context, since time.Time) (comparator.Report, error) {
+	f := p.pod.Gate().Serving()
+	in := comparator.ReportInput{Pod: p.name, Stage: f.Stage, Epoch: f.Epoch, GeneratedAt: time.Now(), Since: since}
+	problem := func(what string, err error) {
+		if err != nil {
+			in.Problems = append(in.Problems, what+": "+err.Error())
+		}
+	}
+	problem("findings that are not saved yet", p.comparator.Flush(ctx))
+	empty := false
+	if truth := p.stores.Of(f.Stage.Truth()); truth != nil {
+		s, err := truth.OutboxStats(ctx)
+		problem("the truth's outbox", err)
+		if err == nil {
+			in.Outbox, empty = &s, s.Entries == 0
+		}
+	}
+	rows, err := p.findings.Coverage(ctx, p.name, since)
+	problem("coverage", err)
+	in.Coverage = comparator.FoldCoverage(p.name, rows, comparator.Fold{Now: time.Now(), SettleWindow: p.settle, OutboxEmpty: empty})
+	in.Summary, err = p.findings.Summary(ctx, p.name, since)
+	problem("findings", err)
+	in.Findings, err = p.findings.ListFindings(ctx, comparator.FindingQuery{Pod: p.name, Since: since, Limit: reportFindings})
+	problem("findings", err)
+	st := p.comparator.Stats()
+	in.Truth, in.Shadow, in.Undetermined = st.Truth, st.Shadow, st.Undetermined
+	for _, side := range []backends.Side{backends.SideRedis, backends.SideMySQL} {
+		ls, err := p.debts(ctx, side)
+		problem("debts of "+side.String(), err)
+		in.Debt = append(in.Debt, ls...)
+		as, err := p.stores.Of(side).Apologies(ctx, reportFindings)
+		problem("apologies of "+side.String(), err)
+		in.Apologies = append(in.Apologies, as...)
+	}
+	return comparator.BuildReport(in)
+}

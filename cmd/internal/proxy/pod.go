@@ -1,0 +1,249 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/comparator"
+	"github.com/crossfade-proxy/crossfade/dualwrite"
+	"github.com/crossfade-proxy/crossfade/killswitch"
+)
+
+const (
+	// keepEvery is how often a pod's keeper looks for switches to resume and work to do.
+	keepEvery = 500 * time.Millisecond
+	// ackEvery renews the acknowledgement of an unchanged epoch, so that a silent proxy shows.
+	ackEvery = 5 * time.Second
+	// setupEvery is the pause between tries to make the schema of a store that is away.
+	setupEvery  = time.Second
+	callTimeout = 5 * time.Second
+)
+
+// podRuntime is one pod of a running proxy.
+type podRuntime struct {
+	name       backends.Pod
+	template   *backends.KeyTemplate
+	stores     dualwrite.Stores
+	pod        *dualwrite.Pod
+	service    *dualwrite.Service
+	comparator *comparator.Comparator
+	findings   comparator.Store
+	retain     time.Duration
+	settle     time.Duration
+	control    killswitch.ControlStore
+	driver     *killswitch.Driver
+	proxyID    string
+	log        *slog.Logger
+
+	mu       sync.Mutex
+	setup    map[backends.Side]error // last result of Setup; errSetupPending before the first
+	progress killswitch.Progress
+	troubles map[string]string // task → last error
+}
+
+var errSetupPending = errors.New("not checked yet")
+
+func (p *podRuntime) report(task string, err error) {
+	p.mu.Lock()
+	had := p.troubles[task]
+	if err == nil {
+		delete(p.troubles, task)
+	} else {
+		p.troubles[task] = err.Error()
+	}
+	p.mu.Unlock()
+	switch {
+	case err != nil && had == "":
+		p.log.Warn("a background task fails", "task", task, "error", err)
+	case err == nil && had != "":
+		p.log.Info("a background task works again", "task", task)
+	}
+}
+
+// setUp makes schema and checks servers, until both are fit. A pod serves meanwhile if it can.
+func (p *podRuntime) setUp(ctx context.Context) {
+	for ctx.Err() == nil {
+		ok := true
+		for _, side := range []backends.Side{backends.SideRedis, backends.SideMySQL} {
+			if p.setupError(side) == nil {
+				continue
+			}
+			cctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+			err := p.stores.Of(side).Setup(cctx)
+			cancel()
+			p.mu.Lock()
+			p.setup[side] = err
+			p.mu.Unlock()
+			p.report("set-up of "+side.String(), err)
+			ok = ok && err == nil
+		}
+		if ok {
+			return
+		}
+		_ = dualwrite.SystemClock{}.Wait(ctx, nil, setupEvery)
+	}
+}
+
+func (p *podRuntime) setupError(side backends.Side) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.setup[side]
+}
+
+// begin gives a pod that has neither record nor fence its first stage, and otherwise learns where it is.
+func (p *podRuntime) begin(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := p.tryBegin(ctx)
+		p.report("start", err)
+		if err == nil {
+			return
+		}
+		_ = dualwrite.SystemClock{}.Wait(ctx, nil, setupEvery)
+	}
+}
+
+func (p *podRuntime) tryBegin(ctx context.Context) error {
+	cctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := p.setupError(backends.SideRedis); err != nil {
+		return fmt.Errorf("redis: %w", err)
+	}
+	st, _, err := p.control.Get(cctx, p.name)
+	if err != nil {
+		return err
+	}
+	if st.Epoch == 0 && st.Switch == nil {
+		if err := p.setupError(backends.SideMySQL); err != nil {
+			return fmt.Errorf("a pod's first start needs both stores; mysql: %w", err)
+		}
+		if _, err := p.driver.Init(cctx, p.name, backends.RedisOnly, p.proxyID, "first start of the pod"); err != nil {
+			return err
+		}
+	}
+	return p.pod.Refresh(cctx)
+}
+
+// keep follows the control store: it holds the gate while a switch is announced, acknowledges what is
+// served, resumes what was left half-way, and does the work that is due.
+func (p *podRuntime) keep(ctx context.Context, changed <-chan struct{}) {
+	var acked uint64
+	var ackedAt time.Time
+	for ctx.Err() == nil {
+		p.follow(ctx)
+		if f := p.pod.Gate().Serving(); f.Epoch != 0 && (f.Epoch != acked || time.Since(ackedAt) > ackEvery) {
+			cctx, cancel := context.WithTimeout(ctx, callTimeout)
+			err := p.control.Acknowledge(cctx, killswitch.Ack{Proxy: p.proxyID, Pod: p.name, Epoch: f.Epoch, Stage: f.Stage, At: time.Now()})
+			cancel()
+			if err == nil {
+				acked, ackedAt = f.Epoch, time.Now()
+			}
+			p.report("acknowledge", err)
+		}
+		_ = dualwrite.SystemClock{}.Wait(ctx, changed, keepEvery)
+		select {
+		case <-changed:
+		default:
+		}
+	}
+}
+
+// follow takes over what the control store says of announcements and fences.
+func (p *podRuntime) follow(ctx context.Context) {
+	cctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	st, _, err := p.control.Get(cctx, p.name)
+	p.report("read the control store", err)
+	if err != nil {
+		p.pod.Gate().Withdraw() // without it nobody can tell when to open again; fences are what counts
+		return
+	}
+	if epoch, holds := st.Hold(); holds {
+		p.pod.Gate().Announce(epoch)
+		return
+	}
+	p.pod.Gate().Withdraw()
+	if st.Epoch > p.pod.Gate().Serving().Epoch {
+		_ = p.pod.Refresh(cctx)
+	}
+}
+
+// work resumes switches and does what is due, one pod at a time, for as long as it takes.
+func (p *podRuntime) work(ctx context.Context) {
+	for ctx.Err() == nil {
+		_, err := p.driver.Resume(ctx, p.name)
+		p.report("resume a switch", calm(err))
+		ws, err := p.driver.Work(ctx, p.name, func(g killswitch.Progress) {
+			p.mu.Lock()
+			p.progress = g
+			p.mu.Unlock()
+		})
+		p.report("work after a switch or kill", calm(err))
+		if len(ws) > 0 && err == nil {
+			p.log.Info("work done", "work", fmt.Sprint(ws))
+			continue
+		}
+		_ = dualwrite.SystemClock{}.Wait(ctx, nil, keepEvery)
+	}
+}
+
+// calm takes away what is not trouble: somebody else is at it.
+func calm(err error) error {
+	var open *killswitch.OpenSwitchError
+	if errors.Is(err, killswitch.ErrDriverAlive) || errors.Is(err, killswitch.ErrBusy) || errors.As(err, &open) || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// pair is the roles that the present stage gives the stores, for comparator and audit.
+func (p *podRuntime) pair() (comparator.Pair, error) {
+	f := p.pod.Gate().Serving()
+	truth := p.stores.Of(f.Stage.Truth())
+	shadow := p.stores.Of(f.Stage.Truth().Other())
+	if truth == nil || shadow == nil {
+		return comparator.Pair{}, comparator.ErrNoPair
+	}
+	return comparator.Pair{Stage: f.Stage, Truth: truth, Shadow: shadow}, nil
+}
+
+// carrier brings states from one store to the other, for package killswitch.
+type carrier struct {
+	pod func(backends.Pod) (*podRuntime, error)
+}
+
+// Drain implements killswitch.Carrier.
+func (c carrier) Drain(ctx context.Context, pod backends.Pod, under backends.Fence) error {
+	p, err := c.pod(pod)
+	if err != nil {
+		return err
+	}
+	return p.pod.Drain(ctx, under)
+}
+
+// Settle implements killswitch.Carrier.
+func (c carrier) Settle(ctx context.Context, pod backends.Pod, under backends.Fence) error {
+	p, err := c.pod(pod)
+	if err != nil {
+		return err
+	}
+	p.pod.Gate().Adopt(under)
+	_, err = p.pod.Settle(ctx)
+	return err
+}
+
+// Backfill implements killswitch.Carrier.
+func (c carrier) Backfill(ctx context.Context, pod backends.Pod, under backends.Fence, progress func(killswitch.Progress)) error {
+	p, err := c.pod(pod)
+	if err != nil {
+		return err
+	}
+	p.pod.Gate().Adopt(under)
+	return p.pod.Backfill(ctx, func(b dualwrite.BackfillProgress) {
+		progress(killswitch.Progress{Phase: b.Phase, Levels: b.Levels, Holds: b.Holds, Voided: b.Voided, Waiting: b.Waiting})
+	})
+}

@@ -1,0 +1,331 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/backends/mysqlstore"
+	"github.com/crossfade-proxy/crossfade/backends/redisstore"
+	"github.com/crossfade-proxy/crossfade/cmd/internal/admin"
+	"github.com/crossfade-proxy/crossfade/cmd/internal/config"
+	"github.com/crossfade-proxy/crossfade/cmd/internal/telemetry"
+	"github.com/crossfade-proxy/crossfade/comparator"
+	"github.com/crossfade-proxy/crossfade/comparator/mysqlfindings"
+	"github.com/crossfade-proxy/crossfade/comparator/spool"
+	"github.com/crossfade-proxy/crossfade/dualwrite"
+	"github.com/crossfade-proxy/crossfade/dualwrite/respdoor"
+	"github.com/crossfade-proxy/crossfade/killswitch"
+	"github.com/crossfade-proxy/crossfade/killswitch/filestore"
+)
+
+// stopWithin bounds an orderly stop; what is in memory only is in the outboxes as well.
+const stopWithin = 10 * time.Second
+
+// Proxy is a running proxy.
+type Proxy struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	control killswitch.ControlStore
+	driver  *killswitch.Driver
+	metrics *telemetry.Metrics
+	pods    []*podRuntime
+	byName  map[backends.Pod]*podRuntime
+	router  *router
+	door    *respdoor.Server
+
+	doorLn, adminLn, metricsLn net.Listener
+	servers                    []*http.Server
+	closers                    []func() error
+
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+	stopOnce sync.Once
+	stopErr  error
+}
+
+// Start assembles and starts a proxy. It returns when the doors listen; pods begin to serve as soon as
+// their stores answer.
+func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (p *Proxy, err error) {
+	p = &Proxy{cfg: cfg, log: log, byName: map[backends.Pod]*podRuntime{}}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	if p.metrics, err = telemetry.New(); err != nil {
+		return nil, err
+	}
+	fs, err := filestore.Open(cfg.Path(cfg.Control.Dir), filestore.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("control store: %w", err)
+	}
+	p.control = fs
+	p.closers = append(p.closers, fs.Close)
+	p.driver = killswitch.NewDriver(killswitch.DriverOptions{
+		ID: killswitch.NewDriverID(cfg.ProxyID), Control: p.control, Clock: killswitch.SystemClock{},
+		Stores: func(name backends.Pod) (killswitch.Stores, error) {
+			r, err := p.find(name)
+			if err != nil {
+				return killswitch.Stores{}, err
+			}
+			return killswitch.Stores{Redis: r.stores.Redis, MySQL: r.stores.MySQL}, nil
+		},
+		Carrier: carrier{p.find},
+	})
+	for i := range cfg.Pods {
+		r, err := p.openPod(ctx, &cfg.Pods[i])
+		if err != nil {
+			return nil, fmt.Errorf("pod %s: %w", cfg.Pods[i].Name, err)
+		}
+		p.pods = append(p.pods, r)
+		p.byName[r.name] = r
+	}
+	p.router = newRouter(cfg, p.pods)
+	if err := p.listen(ctx); err != nil {
+		return nil, err
+	}
+	return p, p.run(ctx)
+}
+
+func (p *Proxy) find(name backends.Pod) (*podRuntime, error) {
+	if r := p.byName[name]; r != nil {
+		return r, nil
+	}
+	return nil, &backends.FieldError{Field: "pod", Value: fmt.Sprintf("%q", name), Bound: "one of this proxy's pods", Next: "see 'crossfade pods'"}
+}
+
+// openPod makes a pod's parts. It connects to nothing yet.
+func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error) {
+	name := backends.Pod(c.Name)
+	tpl, err := c.Template()
+	if err != nil {
+		return nil, err
+	}
+	var tlsCfg *tls.Config
+	if c.Redis.TLS {
+		tlsCfg = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	rs, err := redisstore.Open(ctx, redisstore.Config{
+		Pod: name, Addr: c.Redis.Addr, Username: c.Redis.User, Password: c.Redis.Password, DB: c.Redis.DB, TLS: tlsCfg,
+		Prefix: c.Redis.Prefix, Template: tpl, OutboxMax: c.OutboxMax, Retain: time.Duration(c.Retain), PoolSize: c.Redis.PoolSize,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
+	}
+	p.closers = append(p.closers, rs.Close)
+	ms, err := mysqlstore.Open(ctx, mysqlstore.Config{
+		Pod: name, DSN: c.MySQL.DSN, PoolCap: c.MySQL.PoolCap, OutboxMax: int(c.OutboxMax), Retain: time.Duration(c.Retain),
+		MaxConns: c.MySQL.MaxConns, LockWait: time.Duration(c.MySQL.LockWait),
+		Observe: func(tag, op string, held time.Duration) { p.metrics.Connection(name, tag, op, held) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("mysql: %w", err)
+	}
+	p.closers = append(p.closers, ms.Close)
+	sp, err := spool.Open(filepath.Join(p.cfg.Path(p.cfg.DataDir), p.cfg.ProxyID, c.Name+".spool"), spool.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	p.closers = append(p.closers, sp.Close)
+	r := &podRuntime{
+		name: name, template: tpl, retain: time.Duration(c.Retain), proxyID: p.cfg.ProxyID,
+		stores: dualwrite.Stores{Redis: rs, MySQL: ms}, findings: mysqlfindings.New(ms.DB()),
+		control: p.control, driver: p.driver, log: p.log.With("pod", c.Name),
+		setup:    map[backends.Side]error{backends.SideRedis: errSetupPending, backends.SideMySQL: errSetupPending},
+		troubles: map[string]string{},
+	}
+	r.comparator, err = comparator.New(comparator.Config{
+		Pod: name, Proxy: p.cfg.ProxyID, Store: r.findings, Spool: sp, SettleWindow: time.Duration(c.SettleWindow),
+		Rechecker: comparator.NewStoreRechecker(r.pair, time.Now),
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.settle = r.comparator.SettleWindow()
+	r.pod = dualwrite.NewPod(name, r.stores, dualwrite.Options{
+		ProbeShare: c.ProbeShare, Observer: p.metrics, Comparer: r.comparator, Guard: newBreaker("shadow of " + c.Name),
+		SweepAge: time.Duration(c.SweepAge),
+	})
+	r.service = dualwrite.NewService(r.pod, r.report)
+	return r, nil
+}
+
+// listen opens all listeners, so that a port that is taken is known before anything runs.
+func (p *Proxy) listen(ctx context.Context) (err error) {
+	var lc net.ListenConfig
+	open := func(what, addr string) net.Listener {
+		if err != nil || addr == "" {
+			return nil
+		}
+		ln, e := lc.Listen(ctx, "tcp", addr)
+		if e != nil {
+			err = fmt.Errorf("%s cannot listen on %s: %w; is another proxy running? change %s in the configuration", what, addr, e, what)
+			return nil
+		}
+		p.closers = append(p.closers, func() error { _ = ln.Close(); return nil })
+		return ln
+	}
+	p.doorLn = open("resp.listen", p.cfg.RESP.Listen)
+	p.adminLn = open("admin.listen", p.cfg.Admin.Listen)
+	p.metricsLn = open("metrics.listen", p.cfg.Metrics.Listen)
+	return err
+}
+
+func (p *Proxy) run(ctx context.Context) error {
+	ctx, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	watch, err := p.control.Watch(ctx)
+	if err != nil {
+		return fmt.Errorf("control store: %w", err)
+	}
+	wake := map[backends.Pod]chan struct{}{}
+	for _, r := range p.pods {
+		ch := make(chan struct{}, 1)
+		wake[r.name] = ch
+		if err := r.comparator.Start(ctx); err != nil {
+			return err
+		}
+		r.service.Start(ctx)
+		p.spawn(func() { r.setUp(ctx) })
+		p.spawn(func() { r.begin(ctx); r.work(ctx) })
+		p.spawn(func() { r.keep(ctx, ch) })
+	}
+	p.spawn(func() {
+		for name := range watch {
+			select {
+			case wake[name] <- struct{}{}:
+			default:
+			}
+		}
+	})
+	if err := p.metrics.Watch(p.figures, func() int64 { return int64(p.door.Stats().Conns) }); err != nil {
+		return err
+	}
+	if err := p.openDoor(); err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", p.metrics.Handler())
+	if p.metricsLn != nil {
+		p.serveHTTP(p.metricsLn, mux)
+	}
+	h, err := admin.Handler(p, p.cfg.Admin.Tokens, mux)
+	if err != nil {
+		return err
+	}
+	p.serveHTTP(p.adminLn, h)
+	return nil
+}
+
+func (p *Proxy) openDoor() error {
+	tlsCfg, err := p.cfg.RESP.TLS(p.cfg)
+	if err != nil {
+		return err
+	}
+	restocks := map[backends.Pod]bool{}
+	var reserved []string
+	for _, c := range p.cfg.Pods {
+		restocks[backends.Pod(c.Name)] = c.SetRestocks
+		reserved = append(reserved, c.Redis.Prefix)
+	}
+	dc := respdoor.Config{
+		User: p.cfg.RESP.User, Password: p.cfg.RESP.Password, TLS: tlsCfg, Reserved: reserved, MaxConns: p.cfg.RESP.MaxConns,
+		SetRestocks: func(pod backends.Pod) bool { return restocks[pod] }, Info: p, Log: p.log,
+	}
+	if pt := p.cfg.RESP.Passthrough; pt != "" {
+		rs, ok := p.byName[backends.Pod(pt)].stores.Redis.(*redisstore.Store)
+		if !ok {
+			return fmt.Errorf("pod %s has no Redis to pass commands through to", pt)
+		}
+		dc.Passthrough = rs
+	}
+	p.door, err = respdoor.New(dc, p.router, p.router)
+	if err != nil {
+		return err
+	}
+	return p.door.Start(p.doorLn)
+}
+
+func (p *Proxy) spawn(f func()) {
+	p.wg.Add(1)
+	go func() {
+		defer p.wg.Done()
+		f()
+	}()
+}
+
+func (p *Proxy) serveHTTP(ln net.Listener, h http.Handler) {
+	// The admin service speaks gRPC too, which needs HTTP/2 without TLS on loopback.
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, Protocols: &protocols, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelWarn)}
+	p.servers = append(p.servers, s)
+	p.spawn(func() {
+		if err := s.Serve(ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			p.log.Error("a listener has failed", "address", ln.Addr().String(), "error", err)
+		}
+	})
+}
+
+// RESPAddr is where the front door listens.
+func (p *Proxy) RESPAddr() string { return p.doorLn.Addr().String() }
+
+// AdminAddr is where the admin service listens.
+func (p *Proxy) AdminAddr() string { return p.adminLn.Addr().String() }
+
+// Stop stops the proxy in order; twice is once.
+func (p *Proxy) Stop() error {
+	p.stopOnce.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+		defer cancel()
+		if p.door != nil {
+			p.stopErr = p.door.Stop(ctx)
+		}
+		for _, s := range p.servers {
+			if err := s.Shutdown(ctx); err != nil {
+				_ = s.Close()
+			}
+		}
+		if p.cancel != nil {
+			p.cancel()
+		}
+		for _, r := range p.pods {
+			r.service.Stop()
+			r.comparator.Stop()
+		}
+		p.wg.Wait()
+		p.stopErr = errors.Join(p.stopErr, p.close())
+	})
+	return p.stopErr
+}
+
+func (p *Proxy) close() error {
+	var errs error
+	for i := len(p.closers) - 1; i >= 0; i-- {
+		errs = errors.Join(errs, p.closers[i]())
+	}
+	p.closers = nil
+	if p.metrics != nil {
+		errs = errors.Join(errs, p.metrics.Close(context.Background()))
+	}
+	return errs
+}
+
+// CrossfadeInfo implements respdoor.InfoProvider.
+func (p *Proxy) CrossfadeInfo() []respdoor.InfoField {
+	out := []respdoor.InfoField{{Name: "proxy_id", Value: p.cfg.ProxyID}}
+	for _, r := range p.pods {
+		f := r.pod.Gate().Serving()
+		out = append(out, respdoor.InfoField{Name: "pod_" + string(r.name), Value: fmt.Sprintf("stage=%s,epoch=%d", f.Stage, f.Epoch)})
+	}
+	return out
+}

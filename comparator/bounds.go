@@ -1,0 +1,80 @@
+package comparator
+
+import "time"
+
+// Bounds and defaults. Each is there so that comparing can hurt neither checkout nor the stores.
+const (
+	// DefaultQueue bounds the observations that wait for the judge. At some 500 bytes each it is
+	// a few MB, and seconds of a busy proxy's decisions.
+	DefaultQueue = 8192
+	// DefaultMaxSettling bounds the settle queue: diverged decisions keep their whole cart.
+	DefaultMaxSettling = 10_000
+	// DefaultSettleWindow is how long a diverged decision waits for a quiescent moment: far longer
+	// than a sweep (seconds) and than the bursts of a flash sale on one item, short enough that
+	// a report says something soon.
+	DefaultSettleWindow = 2 * time.Minute
+	// DefaultFlushEvery is how much of the account a crash can lose.
+	DefaultFlushEvery = time.Second
+	// spoolCoverageEvery is how often the account is spooled while the store is away: a day of
+	// outage is then some MB.
+	spoolCoverageEvery = 10 * time.Second
+
+	// firstRecheck and maxRecheck bound the pause between two looks for one decision; it doubles
+	// from one to the other, so that a window has some thirty looks.
+	firstRecheck = 50 * time.Millisecond
+	maxRecheck   = 5 * time.Second
+	// maxEvidence bounds the looks for one decision: all of them are kept.
+	maxEvidence = 64
+	// momentsApart is how far apart two quiescent moments have to be to count as two: longer
+	// than a mirror step takes.
+	momentsApart = 100 * time.Millisecond
+	// maxCasesPerLook and maxKeysPerLook bound one look at the stores.
+	maxCasesPerLook = 256
+	maxKeysPerLook  = 2000
+	// lookTimeout bounds one look.
+	lookTimeout = 10 * time.Second
+	// pendingPage and MaxPendingScan bound what a look reads of the outbox. With more entries
+	// than that waiting, the shadow is far behind and nothing is quiescent anyway.
+	pendingPage    = 1000
+	MaxPendingScan = 20_000
+	// maxEntryRefs bounds the pending entries that are kept as the record of one decision,
+	// maxLookRefs those of one look for many, maxRefKeys the keys of each.
+	maxEntryRefs = 16
+	maxLookRefs  = 1024
+	maxRefKeys   = 8
+
+	// saveBatch is how many findings or rows one call of the store carries.
+	saveBatch = 100
+	// saveTimeout bounds one call of the store; stopPatience the last flush of all.
+	saveTimeout  = 5 * time.Second
+	stopPatience = 10 * time.Second
+	// MaxUnsaved bounds the findings that wait in memory while store and spool both fail.
+	MaxUnsaved = 10_000
+	// maxDirtyRows bounds the unsaved minutes of the account: a day of one epoch.
+	maxDirtyRows = 1440
+	// keptPerMinute bounds how many explained, and how many undetermined, decisions are kept with
+	// their proof in a minute. Beyond it they are only counted: in a flash sale there are
+	// thousands, all alike. Confirmed findings are never left out.
+	keptPerMinute = 60
+
+	// auditPage is how many holds or levels an audit reads at a time, and how many differences it
+	// re-checks together: what it has in memory.
+	auditPage = 500
+	// DefaultAuditRounds and DefaultAuditPause bound how often and how slowly a difference is looked
+	// at again: half a minute, longer than a sweep of entries that a proxy left behind takes.
+	DefaultAuditRounds = 30
+	DefaultAuditPause  = time.Second
+	// MaxAuditFindings bounds the findings, and MaxAuditOpen the undetermined differences, that a
+	// result lists; the totals count all.
+	MaxAuditFindings = 10_000
+	MaxAuditOpen     = 100
+	// maxEffects bounds the keys for which an audit keeps what the hold findings do to the levels.
+	maxEffects = 100_000
+
+	// MaxFindingUnits bounds the keys that a finding lists; TotalUnits counts all.
+	MaxFindingUnits = 100
+	// MaxText bounds each text of a finding (diff, proof, reason), in bytes.
+	MaxText = 4096
+	// MaxList bounds what one call of ListFindings answers.
+	MaxList = 10_000
+)

@@ -1,0 +1,538 @@
+package comparator_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/comparator"
+	"github.com/crossfade-proxy/crossfade/comparator/memfindings"
+)
+
+// rig is a comparator over a store in memory and a scripted rechecker, in virtual time.
+type rig struct {
+	*comparator.Comparator
+	t     *testing.T
+	store *flaky
+	look  *scripted
+}
+
+func newRig(t *testing.T, change func(*comparator.Config)) *rig {
+	t.Helper()
+	r := &rig{t: t, store: &flaky{Store: memfindings.New()}, look: &scripted{}}
+	cfg := comparator.Config{Pod: "one", Proxy: "p1", Store: r.store, Rechecker: r.look, SettleWindow: 10 * time.Second}
+	if change != nil {
+		change(&cfg)
+	}
+	c, err := comparator.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Comparator = c
+	return r
+}
+
+func (r *rig) start() {
+	r.t.Helper()
+	if err := r.Start(context.Background()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// decide begins and observes one decision.
+func (r *rig) decide(hold string, t answer, s *own) {
+	r.Begin(1)
+	r.Observe(observed(hold, "mug", 1, t, s))
+}
+
+func (r *rig) want(want comparator.Counts) {
+	r.t.Helper()
+	got := r.Snapshot()
+	if got.Counts != want {
+		r.t.Errorf("columns %+v\nwant    %+v", got.Counts, want)
+	}
+	if err := r.Check(); err != nil {
+		r.t.Error(err)
+	}
+}
+
+// findings are those in the store, by class.
+func (r *rig) findings() map[comparator.Class][]comparator.Finding {
+	r.t.Helper()
+	fs, err := r.store.ListFindings(context.Background(), comparator.FindingQuery{Pod: "one"})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	m := map[comparator.Class][]comparator.Finding{}
+	for _, f := range fs {
+		m[f.Class] = append(m[f.Class], f)
+	}
+	return m
+}
+
+// wouldGrant is the headline case: the truth refused, the shadow would have granted.
+var wouldGrant = &own{Outcome: granted, Allocs: []backends.Allocation{alloc(0, "A", 1)}}
+
+func TestOversellRiskIsConfirmedWithItsDrift(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.look.say(1)
+		r.start()
+		r.decide("h1", refuseOne, wouldGrant)
+		time.Sleep(10 * time.Millisecond)
+		r.want(comparator.Counts{Settling: 1})
+		time.Sleep(5 * time.Second)
+		r.want(comparator.Counts{Confirmed: 1})
+		r.Stop()
+		fs := r.findings()
+		if len(fs[comparator.OversellRisk]) != 1 || len(fs[comparator.LevelDrift]) != 1 {
+			t.Fatalf("findings: %+v", fs)
+		}
+		f := fs[comparator.OversellRisk][0]
+		if f.Life != comparator.LifeOpen || f.TotalUnits != 1 || f.Hold != "h1" || f.Caller != "web" || f.Epoch != 1 ||
+			!strings.Contains(f.Diff, "outcome: sold out → granted") || !strings.Contains(f.Proof, "sellable -1") || f.Source != "mirror" {
+			t.Errorf("%+v", f)
+		}
+		if d := fs[comparator.LevelDrift][0]; d.TotalUnits != 1 || d.Units[0].Key != key("mug", "A") {
+			t.Errorf("%+v", d)
+		}
+	})
+}
+
+func TestConcurrencyIsExplainedAndKeptWithProof(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.look.say(2) // in motion
+		r.start()
+		r.decide("h1", refuseOne, wouldGrant)
+		time.Sleep(3 * time.Second)
+		r.want(comparator.Counts{Settling: 1})
+		r.look.say(0)
+		time.Sleep(6 * time.Second)
+		r.want(comparator.Counts{Explained: 1})
+		r.Stop()
+		fs := r.findings()[comparator.OversellRisk]
+		if len(fs) != 1 || fs[0].Life != comparator.LifeExplained || !strings.Contains(fs[0].Proof, "entries on their way") {
+			t.Errorf("%+v", fs)
+		}
+	})
+}
+
+func TestWhatNeverComesToRestIsUndetermined(t *testing.T) {
+	for name, what := range map[string]int{"in motion": 2, "the rechecker fails": 3, "the rechecker panics": 4} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, nil)
+				r.look.say(what)
+				r.start()
+				r.decide("h1", grantOne, ownOf(refuseOne))
+				time.Sleep(16 * time.Second)
+				r.want(comparator.Counts{Undetermined: 1})
+				if n := r.Stats().Undetermined["window"]; n != 1 {
+					t.Errorf("by cause: %v", r.Stats().Undetermined)
+				}
+				r.Stop()
+				if fs := r.findings()[comparator.FalseSoldOut]; len(fs) != 1 || fs[0].Life != comparator.LifeUndetermined {
+					t.Errorf("%+v", fs)
+				}
+			})
+		})
+	}
+}
+
+func TestTheSameStockSeenIsConfirmedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.start()
+		truth, shadow := refuseOne, *wouldGrant
+		truth.Seen = []backends.Units{units(0, "mug", "A")}
+		shadow.Seen = truth.Seen
+		r.decide("h1", truth, &shadow)
+		synctest.Wait()
+		r.want(comparator.Counts{Confirmed: 1})
+		if r.look.count() != 0 {
+			t.Error("it looked at the stores")
+		}
+		r.Stop()
+	})
+}
+
+func TestColumnsOfDecisionsThatAgreeOrCannotBeCompared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.start()
+		r.decide("h1", grantOne, ownOf(grantOne))
+		r.decide("h2", refuseOne, ownOf(refuseOne))
+		for i, why := range []comparator.Reason{comparator.ReasonPending, comparator.ReasonSampledOut, comparator.ReasonProbeFailed,
+			comparator.ReasonOvertaken, comparator.ReasonLost, comparator.ReasonUndetermined, comparator.ReasonNone} {
+			r.Begin(1)
+			o := observed(fmt.Sprint("m", i), "mug", 1, refuseOne, nil)
+			o.Missing = why
+			r.Observe(o)
+		}
+		claim := observed("h1", "mug", 1, grantOne, nil)
+		claim.Op = backends.OpClaim
+		r.Observe(claim)
+		synctest.Wait()
+		r.want(comparator.Counts{Matched: 1, Probed: 1, Pending: 1, SampledOut: 1, Lost: 1, Undetermined: 4})
+		r.Stop()
+	})
+}
+
+// Nobody reads the queue, and Observe still returns: what does not fit is counted.
+func TestObserveNeverBlocks(t *testing.T) {
+	r := newRig(t, func(c *comparator.Config) { c.Queue = 3 })
+	for i := range 10 {
+		r.decide(fmt.Sprint("h", i), grantOne, ownOf(grantOne))
+	}
+	r.want(comparator.Counts{Pending: 3, Undetermined: 7})
+	if n := r.Stats().Undetermined["queue_full"]; n != 7 {
+		t.Errorf("by cause: %v", r.Stats().Undetermined)
+	}
+	r.Stop() // never started
+}
+
+// A judge that hangs until the end holds up nobody.
+func TestObserveDoesNotWaitForAHangingJudge(t *testing.T) {
+	release, entered := make(chan struct{}), make(chan struct{}, 100)
+	r := newRig(t, func(c *comparator.Config) {
+		c.Queue = 1
+		c.Judge = func(o comparator.Observation) comparator.Judgement {
+			entered <- struct{}{}
+			<-release
+			return comparator.Judge(o)
+		}
+	})
+	r.start()
+	r.decide("h0", grantOne, ownOf(grantOne))
+	<-entered
+	for i := range 50 {
+		r.decide(fmt.Sprint("x", i), grantOne, ownOf(grantOne))
+	}
+	r.want(comparator.Counts{Pending: 2, Undetermined: 49})
+	close(release)
+	r.Stop()
+	r.want(comparator.Counts{Matched: 2, Undetermined: 49})
+}
+
+func TestAPanickingJudgeIsUndeterminedAndCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(c *comparator.Config) {
+			c.Judge = func(o comparator.Observation) comparator.Judgement {
+				if o.Hold == "bad" {
+					panic("cannot judge this")
+				}
+				return comparator.Judge(o)
+			}
+		})
+		r.start()
+		r.decide("bad", grantOne, ownOf(grantOne))
+		r.decide("good", grantOne, ownOf(grantOne))
+		synctest.Wait()
+		r.want(comparator.Counts{Matched: 1, Undetermined: 1})
+		s := r.Stats()
+		if s.Panics != 1 || s.Undetermined["panic"] != 1 || !strings.Contains(s.LastPanic, "cannot judge this") {
+			t.Errorf("%+v", s)
+		}
+		r.Stop()
+	})
+}
+
+func TestAFullSettleQueueIsUndeterminedAndNeverSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(c *comparator.Config) { c.MaxSettling = 2 })
+		r.look.say(2)
+		r.start()
+		for i := range 5 {
+			r.decide(fmt.Sprint("h", i), refuseOne, wouldGrant)
+		}
+		time.Sleep(time.Second)
+		r.want(comparator.Counts{Settling: 2, Undetermined: 3})
+		if n := r.Stats().Undetermined["settle_queue_full"]; n != 3 {
+			t.Errorf("by cause: %v", r.Stats().Undetermined)
+		}
+		r.Stop()
+		r.want(comparator.Counts{Undetermined: 5})
+	})
+}
+
+func TestStopSafeNeverStartedTwiceAndConcurrently(t *testing.T) {
+	r := newRig(t, nil)
+	r.Stop()
+	r.start()
+	if err := r.Start(context.Background()); err == nil {
+		t.Error("started twice")
+	}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(r.Stop)
+	}
+	wg.Wait()
+	r.decide("late", grantOne, ownOf(grantOne))
+	r.want(comparator.Counts{Undetermined: 1})
+}
+
+// Whatever arrives while it is being stopped is in a column afterwards.
+func TestStopUnderFire(t *testing.T) {
+	r := newRig(t, func(c *comparator.Config) { c.Queue = 16 })
+	r.start()
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 500 {
+				s := ownOf(grantOne)
+				if i%10 == 0 {
+					s = ownOf(refuseOne)
+				}
+				r.decide(fmt.Sprint(g, "-", i), grantOne, s)
+			}
+		})
+	}
+	r.Stop()
+	wg.Wait()
+	got := r.Snapshot()
+	if got.Decisions != 4000 || got.Pending != 0 || got.Settling != 0 {
+		t.Errorf("%+v", got)
+	}
+	if err := r.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnEndedContextStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		ctx, cancel := context.WithCancel(context.Background())
+		if err := r.Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		r.decide("h1", grantOne, ownOf(grantOne))
+		cancel()
+		synctest.Wait()
+		r.want(comparator.Counts{Matched: 1})
+		if r.store.saves() == 0 {
+			t.Error("the last counts were not saved")
+		}
+		r.Stop()
+	})
+}
+
+// memSpool is a spool whose disk is memory.
+type memSpool struct {
+	mu      sync.Mutex
+	batches []comparator.Batch
+	full    bool
+}
+
+func (m *memSpool) Append(b comparator.Batch) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.full {
+		return comparator.ErrSpoolFull
+	}
+	m.batches = append(m.batches, comparator.Batch{Findings: slices.Clone(b.Findings), Coverage: slices.Clone(b.Coverage)})
+	return nil
+}
+
+func (m *memSpool) Replay(ctx context.Context, save func(context.Context, comparator.Batch) error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, b := range m.batches {
+		if err := save(ctx, b); err != nil {
+			return err
+		}
+	}
+	m.batches = nil
+	return nil
+}
+
+func (m *memSpool) Size() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return int64(len(m.batches))
+}
+
+// The store is away, takes things and denies it, comes back: nothing is lost and nothing is double.
+func TestSpoolBridgesAnAbsentStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := &memSpool{}
+		r := newRig(t, func(c *comparator.Config) { c.Spool = disk })
+		r.look.say(1)
+		r.store.set(func(f *flaky) { f.liesTo = 1 })
+		r.start()
+		for i := range 30 {
+			r.decide(fmt.Sprint("h", i), refuseOne, wouldGrant)
+			time.Sleep(time.Second)
+			r.store.fail(i > 3 && i < 20)
+			if i == 15 && disk.Size() == 0 {
+				t.Error("nothing is in the spool while the store is away")
+			}
+		}
+		time.Sleep(30 * time.Second)
+		r.want(comparator.Counts{Confirmed: 30})
+		r.Stop()
+		if disk.Size() != 0 {
+			t.Error("the spool was not emptied")
+		}
+		fs := r.findings()
+		if len(fs[comparator.OversellRisk]) != 30 || len(fs[comparator.LevelDrift]) != 1 {
+			t.Errorf("%d and %d findings", len(fs[comparator.OversellRisk]), len(fs[comparator.LevelDrift]))
+		}
+		for _, f := range fs[comparator.OversellRisk] {
+			if f.Count != 1 {
+				t.Errorf("%s was seen %d times", f.Hold, f.Count)
+			}
+		}
+		r.savedCoverage(30)
+	})
+}
+
+func (r *rig) savedCoverage(confirmed int64) {
+	r.t.Helper()
+	rows, err := r.store.Coverage(context.Background(), "one", time.Time{})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	got := comparator.FoldCoverage("one", rows, comparator.Fold{Now: time.Now(), SettleWindow: time.Minute})
+	if got.Confirmed != confirmed || got.Decisions != confirmed || got.Check() != nil {
+		r.t.Errorf("saved: %+v", got)
+	}
+}
+
+// Neither store nor spool takes anything, for days: memory stays bounded, and what is given up is
+// counted.
+func TestNoStoreNoSpoolStaysBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(c *comparator.Config) { c.FlushEvery = 10 * time.Minute })
+		r.start()
+		const minutes = 24*60 + 100
+		r.decide("saved", grantOne, ownOf(grantOne))
+		time.Sleep(30 * time.Second)
+		if err := r.Flush(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		r.store.fail(true)
+		for range minutes {
+			r.Begin(1)
+			r.SampledOut(1, 1)
+			time.Sleep(time.Minute)
+		}
+		r.store.fail(false)
+		r.Stop()
+		rows, err := r.store.Coverage(context.Background(), "one", time.Time{})
+		if err != nil || len(rows) != 1 {
+			t.Fatalf("%v %v", rows, err)
+		}
+		if err := rows[0].Check(); err != nil {
+			t.Error(err)
+		}
+		if got := rows[0]; got.Decisions != minutes+1 || got.Lost < 90 || got.Matched+got.Lost+got.SampledOut != got.Decisions {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+func TestAPanickingStoreIsAnAbsentOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := &memSpool{}
+		r := newRig(t, func(c *comparator.Config) { c.Spool = disk })
+		r.store.set(func(f *flaky) { f.panics = true })
+		r.start()
+		r.Record(comparator.Finding{Class: comparator.BypassWrite, Units: []backends.Units{units(2, "mug", "A")}})
+		time.Sleep(3 * time.Second)
+		if disk.Size() == 0 || r.Stats().Panics == 0 {
+			t.Errorf("spool %d, %+v", disk.Size(), r.Stats())
+		}
+		r.store.set(func(f *flaky) { f.panics = false })
+		time.Sleep(3 * time.Second)
+		r.Stop()
+		if fs := r.findings()[comparator.BypassWrite]; len(fs) != 1 || fs[0].TotalUnits != 2 || fs[0].ID == "" || fs[0].Life != comparator.LifeOpen {
+			t.Errorf("%+v", fs)
+		}
+	})
+}
+
+// A store that hangs holds up its own saves, and neither judging nor the end.
+func TestAHangingStoreHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := &memSpool{full: true}
+		r := newRig(t, func(c *comparator.Config) { c.Spool = disk })
+		r.store.set(func(f *flaky) { f.hanging = make(chan struct{}) })
+		r.start()
+		begin := time.Now()
+		for i := range 100 {
+			r.decide(fmt.Sprint("h", i), grantOne, ownOf(grantOne))
+			time.Sleep(100 * time.Millisecond)
+		}
+		r.want(comparator.Counts{Matched: 100})
+		r.Stop()
+		if took := time.Since(begin); took > 25*time.Second {
+			t.Errorf("it took %s to stop", took)
+		}
+		if r.Stats().SpoolFailed == 0 {
+			t.Error("a full spool was not counted")
+		}
+	})
+}
+
+func TestExamplesOfExplainedDecisionsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.start()
+		for i := range 200 {
+			r.decide(fmt.Sprint("h", i), refuseOne, wouldGrant)
+		}
+		time.Sleep(10 * time.Second)
+		r.want(comparator.Counts{Explained: 200})
+		r.Stop()
+		kept := len(r.findings()[comparator.OversellRisk])
+		if kept == 0 || int64(kept)+r.Stats().NotKept != 200 || kept > 120 {
+			t.Errorf("%d kept, %d not", kept, r.Stats().NotKept)
+		}
+	})
+}
+
+func TestSlowShadowIsOneFinding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(c *comparator.Config) { c.SlowShadow = time.Second })
+		r.start()
+		for i := range 5 {
+			o := observed(fmt.Sprint("h", i), "mug", 1, grantOne, ownOf(grantOne))
+			o.ShadowLatency = time.Duration(i) * 600 * time.Millisecond
+			r.Begin(1)
+			r.Observe(o)
+			time.Sleep(time.Millisecond)
+		}
+		r.Stop()
+		fs := r.findings()[comparator.SlowShadow]
+		if len(fs) != 1 || fs[0].Count != 3 {
+			t.Errorf("%+v", fs)
+		}
+		if l := r.Stats().Shadow; l.Count != 4 || l.Max != 2_400_000 || l.P99 != 2_400_000 || l.P50 < 1_000_000 || l.P50 > 1_300_000 {
+			t.Errorf("%+v", l)
+		}
+	})
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	for name, cfg := range map[string]comparator.Config{
+		"no pod":   {Proxy: "p", Store: memfindings.New()},
+		"no proxy": {Pod: "one", Store: memfindings.New()},
+		"no store": {Pod: "one", Proxy: "p"},
+	} {
+		if _, err := comparator.New(cfg); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	_, err := comparator.New(comparator.Config{Proxy: "p", Store: memfindings.New()})
+	if fe := (*backends.FieldError)(nil); !errors.As(err, &fe) {
+		t.Errorf("%v", err)
+	}
+}

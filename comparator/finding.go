@@ -1,0 +1,241 @@
+package comparator
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+// Life is where a finding is in its life. The zero value is unknown.
+type Life uint8
+
+// The lives. Open, repaired and acknowledged ones are confirmed divergences; explained and
+// undetermined ones are kept apart, as the record of a decision that was looked into.
+const (
+	LifeUnknown Life = iota
+	LifeOpen
+	LifeExplained
+	LifeRepaired
+	LifeAcknowledged
+	LifeUndetermined
+)
+
+var lifeNames = [...]string{"unknown", "open", "explained", "repaired", "acknowledged", "undetermined"}
+
+// String gives the word used in reports.
+func (l Life) String() string {
+	if int(l) < len(lifeNames) {
+		return lifeNames[l]
+	}
+	return "unknown"
+}
+
+// ParseLife reads a life by its name.
+func ParseLife(name string) (Life, error) {
+	for i := 1; i < len(lifeNames); i++ {
+		if lifeNames[i] == name {
+			return Life(i), nil
+		}
+	}
+	return LifeUnknown, fmt.Errorf("comparator: no finding's life is called %q; want one of open, explained, repaired, acknowledged, undetermined", clip(name, 80))
+}
+
+// MarshalText carries a life by its name.
+func (l Life) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (l *Life) UnmarshalText(b []byte) error {
+	if string(b) == lifeNames[LifeUnknown] {
+		*l = LifeUnknown
+		return nil
+	}
+	p, err := ParseLife(string(b))
+	if err == nil {
+		*l = p
+	}
+	return err
+}
+
+// Confirmed tells whether the finding counts against the stores.
+func (l Life) Confirmed() bool {
+	return l == LifeOpen || l == LifeRepaired || l == LifeAcknowledged
+}
+
+// MayBecome tells whether a finding may be moved by hand (or by a repair) from l to n.
+func (l Life) MayBecome(n Life) bool {
+	switch n {
+	case LifeExplained, LifeRepaired, LifeAcknowledged:
+		return l == LifeOpen || l == LifeUndetermined
+	case LifeOpen:
+		return l == LifeExplained || l == LifeRepaired || l == LifeAcknowledged
+	default:
+		return false
+	}
+}
+
+// Finding is a recorded divergence. Times are local, in UTC, to the microsecond.
+type Finding struct {
+	ID     string           `json:"id"` // see FindingID
+	Pod    backends.Pod     `json:"pod"`
+	Epoch  uint64           `json:"epoch"`
+	Stage  backends.Stage   `json:"stage,omitzero"`
+	Class  Class            `json:"class"`
+	Source string           `json:"source"` // what found it: "mirror", "probe", "audit"
+	Hold   backends.HoldID  `json:"hold,omitempty"`
+	Shop   backends.Shop    `json:"shop,omitempty"`
+	Units  []backends.Units `json:"units"` // by key, at most MaxFindingUnits
+	// TotalUnits is the severity: the sum over all keys, also those beyond MaxFindingUnits.
+	TotalUnits int64  `json:"total_units"`
+	Caller     string `json:"caller,omitempty"`
+	Truth      Facts  `json:"truth"`
+	Shadow     Facts  `json:"shadow"`
+	Diff       string `json:"diff"`
+	Proof      string `json:"proof"` // why it is what it is
+	// Order lists entries that were seen on their way: with Proof, the order that explains it.
+	Order           []EntryRef `json:"order,omitempty"`
+	TruthLatencyUS  int64      `json:"truth_latency_us"` // 0 when not known
+	ShadowLatencyUS int64      `json:"shadow_latency_us"`
+	TraceID         string     `json:"trace_id,omitempty"`
+	FirstSeen       time.Time  `json:"first_seen"`
+	LastSeen        time.Time  `json:"last_seen"`
+	// Count is how often it was seen, at least: a sight that reaches the store after a later one
+	// is not counted.
+	Count int64  `json:"count"`
+	Life  Life   `json:"life"`
+	By    string `json:"by,omitempty"`  // who changed the life last
+	Why   string `json:"why,omitempty"` // and why
+}
+
+// FindingID is the same for the same thing wherever it is found: pod, class and hold; or the key
+// when there is no hold. 32 hexadecimal digits.
+func FindingID(pod backends.Pod, c Class, hold backends.HoldID, key backends.Key) string {
+	if hold != "" {
+		key = backends.Key{}
+	}
+	h := sha256.New()
+	for _, s := range []string{string(pod), c.String(), string(hold), string(key.Shop), string(key.Item), string(key.Location)} {
+		h.Write([]byte{byte(len(s) >> 8), byte(len(s))}) // the length keeps neighbours apart
+		h.Write([]byte(s))
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// stamp is the precision in which findings are kept.
+func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+// limit sums up and bounds a finding's units and texts.
+func (f *Finding) limit() {
+	f.TotalUnits = 0
+	for _, u := range f.Units {
+		f.TotalUnits += u.Quantity
+	}
+	if len(f.Units) > MaxFindingUnits {
+		f.Units = f.Units[:MaxFindingUnits:MaxFindingUnits]
+	}
+	f.Diff, f.Proof, f.Why = clip(f.Diff, MaxText), clip(f.Proof, MaxText), clip(f.Why, MaxText)
+	f.By, f.TraceID = clip(f.By, backends.MaxIDLen), clip(f.TraceID, backends.MaxIDLen)
+}
+
+// boundAnswer keeps of an answer what concerns at most MaxFindingUnits entries of each list: a
+// finding must not grow with the largest cart.
+func boundAnswer(a Answer) *Answer {
+	const most = MaxFindingUnits
+	a.Allocs, a.Short, a.Seen = a.Allocs[:min(len(a.Allocs), most):min(len(a.Allocs), most)],
+		a.Short[:min(len(a.Short), most):min(len(a.Short), most)], a.Seen[:min(len(a.Seen), most):min(len(a.Seen), most)]
+	return &a
+}
+
+// boundHold likewise; lines that the kept allocations name stay.
+func boundHold(h *backends.Hold) *backends.Hold {
+	if h == nil || len(h.Allocs) <= MaxFindingUnits && len(h.Lines) <= MaxFindingUnits {
+		return h
+	}
+	c := *h
+	c.Lines = c.Lines[:min(len(c.Lines), MaxFindingUnits)]
+	c.Allocs = c.Allocs[:min(len(c.Allocs), MaxFindingUnits)]
+	return &c
+}
+
+// decisionFinding makes the finding of a diverged decision.
+func decisionFinding(c *Case, s *Settlement, life Life, now time.Time) Finding {
+	o, j := &c.Observation, &c.Judgement
+	truth, shadow := Facts{Answer: &o.Truth}, Facts{}
+	if o.Shadow != nil {
+		a := o.ShadowAnswer()
+		shadow.Answer = &a
+	}
+	f := Finding{
+		ID: FindingID(o.Pod, j.Class, o.Hold, backends.Key{}), Pod: o.Pod, Epoch: o.Epoch, Stage: o.Stage,
+		Class: j.Class, Source: o.How.String(), Hold: o.Hold, Shop: o.Shop, Units: j.Units, Caller: o.Caller,
+		Diff: Diff(o.Shop, o.Lines, truth, shadow), Proof: j.Why + ": " + s.Proof, Order: s.Order,
+		TruthLatencyUS: o.TruthLatency.Microseconds(), ShadowLatencyUS: o.ShadowLatency.Microseconds(), TraceID: o.TraceID,
+		FirstSeen: stamp(o.At), LastSeen: stamp(now), Count: 1, Life: life,
+	}
+	if j.AtOnce {
+		f.Proof = j.Why
+	}
+	f.Truth.Answer = boundAnswer(o.Truth)
+	if shadow.Answer != nil {
+		f.Shadow.Answer = boundAnswer(*shadow.Answer)
+	}
+	f.limit()
+	return f
+}
+
+// driftFinding makes the level_drift finding of a key.
+func driftFinding(pod backends.Pod, epoch uint64, stage backends.Stage, source string, d Drift, proof string, now time.Time) Finding {
+	truth, shadow := Facts{Level: orEmpty(d.Truth, d.Key)}, Facts{Level: orEmpty(d.Shadow, d.Key)}
+	f := Finding{
+		ID: FindingID(pod, LevelDrift, "", d.Key), Pod: pod, Epoch: epoch, Stage: stage, Class: LevelDrift, Source: source,
+		Shop: d.Key.Shop, Units: []backends.Units{{Key: d.Key, Quantity: d.Gap.Units()}}, Truth: truth, Shadow: shadow,
+		Diff: Diff(d.Key.Shop, nil, truth, shadow), Proof: proof,
+		FirstSeen: stamp(now), LastSeen: stamp(now), Count: 1, Life: LifeOpen,
+	}
+	f.limit()
+	return f
+}
+
+func orEmpty(l *backends.Level, k backends.Key) *backends.Level {
+	if l == nil {
+		return &backends.Level{Key: k}
+	}
+	return l
+}
+
+// Merge joins two sights of one finding as a store does: the account that every Store keeps. old is
+// what is kept, f the one that comes in; the result is what is kept from then on.
+//
+//   - first seen is the earlier, last seen the later; a sight that is not later than what is kept is
+//     known already and counts nothing, so saving twice is once;
+//   - an open one reopens what was explained or undetermined; what somebody explained by hand, or
+//     repaired, only by a later sight; an acknowledged one stays so;
+//   - facts are those of the later sight, but an explained or undetermined one never covers a
+//     confirmed one.
+func Merge(old, f Finding) Finding {
+	out := old
+	later := f.LastSeen.After(old.LastSeen)
+	byHand := old.By != "" || old.Life == LifeRepaired
+	closed := old.Life != LifeOpen && old.Life != LifeAcknowledged
+	reopens := f.Life == LifeOpen && closed && (later || !byHand)
+	if later && !(old.Life.Confirmed() && !f.Life.Confirmed()) || reopens {
+		out = f
+		out.Life, out.By, out.Why, out.Count = old.Life, old.By, old.Why, old.Count
+	}
+	if reopens {
+		out.Life, out.By, out.Why = LifeOpen, "", ""
+	}
+	if f.FirstSeen.Before(old.FirstSeen) {
+		out.FirstSeen = f.FirstSeen
+	} else {
+		out.FirstSeen = old.FirstSeen
+	}
+	out.LastSeen = old.LastSeen
+	if later {
+		out.LastSeen = f.LastSeen
+		out.Count = old.Count + f.Count
+	}
+	return out
+}

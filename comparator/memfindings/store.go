@@ -1,0 +1,245 @@
+// Package memfindings keeps findings and coverage in memory: it fills [comparator.Store] where there
+// is no MySQL (a demo on the memory model) and is the reference for the other adapters. Nothing
+// outlives the process.
+//
+// Invariants: what goes in or out is a copy as far as a caller could change it; both maps are
+// bounded, and what is beyond the bound is refused with an error, so that the comparator keeps it or
+// spools it. It imports comparator and backends.
+package memfindings
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/comparator"
+)
+
+// MaxFindings and MaxRows bound what is kept, over all pods: some hundred MB at worst.
+const (
+	MaxFindings = 20_000
+	MaxRows     = 100_000
+)
+
+// ErrFull: a bound was reached.
+var ErrFull = errors.New("memfindings: no more room in memory; prune, or use MySQL")
+
+type findingKey struct {
+	pod backends.Pod
+	id  string
+}
+
+type rowKey struct {
+	pod        backends.Pod
+	proxy, run string
+	epoch      uint64
+	minute     int64
+}
+
+// Store keeps everything in two maps.
+type Store struct {
+	mu       sync.Mutex
+	findings map[findingKey]comparator.Finding
+	rows     map[rowKey]comparator.CoverageRow
+}
+
+var _ comparator.Store = (*Store)(nil)
+
+// New makes an empty store.
+func New() *Store {
+	return &Store{findings: map[findingKey]comparator.Finding{}, rows: map[rowKey]comparator.CoverageRow{}}
+}
+
+func (s *Store) lock(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	return nil
+}
+
+// SaveFindings implements [comparator.Store].
+func (s *Store) SaveFindings(ctx context.Context, fs []comparator.Finding) error {
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	if len(s.findings)+len(fs) > MaxFindings {
+		return ErrFull
+	}
+	for _, f := range fs {
+		k := findingKey{f.Pod, f.ID}
+		if old, ok := s.findings[k]; ok {
+			f = comparator.Merge(old, f)
+		}
+		f.Units = slices.Clone(f.Units)
+		s.findings[k] = f
+	}
+	return nil
+}
+
+// SaveCoverage implements [comparator.Store].
+func (s *Store) SaveCoverage(ctx context.Context, rows []comparator.CoverageRow) error {
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	if len(s.rows)+len(rows) > MaxRows {
+		return ErrFull
+	}
+	for _, r := range rows {
+		k := rowKey{r.Pod, r.Proxy, r.Run, r.Epoch, r.Minute}
+		if old, ok := s.rows[k]; !ok || r.Rev > old.Rev {
+			s.rows[k] = r
+		}
+	}
+	return nil
+}
+
+// ListFindings implements [comparator.Store].
+func (s *Store) ListFindings(ctx context.Context, q comparator.FindingQuery) ([]comparator.Finding, error) {
+	if err := backends.CheckID("pod", string(q.Pod)); err != nil {
+		return nil, err
+	}
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	out := []comparator.Finding{}
+	for k, f := range s.findings {
+		if k.pod == q.Pod && !f.LastSeen.Before(q.Since) &&
+			(len(q.Classes) == 0 || slices.Contains(q.Classes, f.Class)) && (len(q.Lives) == 0 || slices.Contains(q.Lives, f.Life)) {
+			f.Units = slices.Clone(f.Units)
+			out = append(out, f)
+		}
+	}
+	slices.SortFunc(out, func(a, b comparator.Finding) int {
+		return cmp.Or(b.LastSeen.Compare(a.LastSeen), cmp.Compare(a.ID, b.ID))
+	})
+	limit := q.Limit
+	if limit <= 0 || limit > comparator.MaxList {
+		limit = comparator.MaxList
+	}
+	return out[:min(len(out), limit)], nil
+}
+
+// Finding implements [comparator.Store].
+func (s *Store) Finding(ctx context.Context, pod backends.Pod, id string) (*comparator.Finding, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	f, ok := s.findings[findingKey{pod, id}]
+	if !ok {
+		return nil, comparator.ErrNoFinding
+	}
+	f.Units = slices.Clone(f.Units)
+	return &f, nil
+}
+
+// Summary implements [comparator.Store].
+func (s *Store) Summary(ctx context.Context, pod backends.Pod, since time.Time) ([]comparator.ClassSummary, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	type group struct {
+		class comparator.Class
+		life  comparator.Life
+	}
+	sums := map[group]*comparator.ClassSummary{}
+	for k, f := range s.findings {
+		if k.pod != pod || f.LastSeen.Before(since) {
+			continue
+		}
+		g := group{f.Class, f.Life}
+		if sums[g] == nil {
+			sums[g] = &comparator.ClassSummary{Class: f.Class, Life: f.Life}
+		}
+		c := sums[g]
+		c.Findings, c.Units, c.Sights = c.Findings+1, c.Units+f.TotalUnits, c.Sights+f.Count
+		if f.LastSeen.After(c.LastSeen) {
+			c.LastSeen = f.LastSeen
+		}
+	}
+	out := []comparator.ClassSummary{}
+	for _, c := range sums {
+		out = append(out, *c)
+	}
+	slices.SortFunc(out, func(a, b comparator.ClassSummary) int {
+		return cmp.Or(cmp.Compare(a.Class, b.Class), cmp.Compare(a.Life, b.Life))
+	})
+	return out, nil
+}
+
+// Coverage implements [comparator.Store].
+func (s *Store) Coverage(ctx context.Context, pod backends.Pod, since time.Time) ([]comparator.CoverageRow, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	sums := map[rowKey]*comparator.CoverageRow{}
+	for k, r := range s.rows {
+		if k.pod != pod || k.minute < comparator.SinceMinute(since) {
+			continue
+		}
+		k.minute = 0
+		if sums[k] == nil {
+			sums[k] = &comparator.CoverageRow{Pod: r.Pod, Proxy: r.Proxy, Run: r.Run, Epoch: r.Epoch}
+		}
+		sums[k].Add(r)
+	}
+	out := []comparator.CoverageRow{}
+	for _, r := range sums {
+		out = append(out, *r)
+	}
+	slices.SortFunc(out, func(a, b comparator.CoverageRow) int {
+		return cmp.Or(cmp.Compare(a.Proxy, b.Proxy), cmp.Compare(a.Run, b.Run), cmp.Compare(a.Epoch, b.Epoch))
+	})
+	return out, nil
+}
+
+// SetLife implements [comparator.Store].
+func (s *Store) SetLife(ctx context.Context, pod backends.Pod, id string, c comparator.LifeChange) (*comparator.Finding, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	old, ok := s.findings[findingKey{pod, id}]
+	if !ok {
+		return nil, comparator.ErrNoFinding
+	}
+	f, err := c.Apply(old)
+	if err != nil {
+		return nil, err
+	}
+	s.findings[findingKey{pod, id}] = f
+	return &f, nil
+}
+
+// Prune implements [comparator.Store].
+func (s *Store) Prune(ctx context.Context, pod backends.Pod, before time.Time, limit int) (int, error) {
+	if err := s.lock(ctx); err != nil {
+		return 0, err
+	}
+	defer s.mu.Unlock()
+	removed, left := 0, max(limit, 1)
+	for k, f := range s.findings {
+		if left > 0 && k.pod == pod && f.Life != comparator.LifeOpen && f.LastSeen.Before(before) {
+			delete(s.findings, k)
+			removed, left = removed+1, left-1
+		}
+	}
+	left = max(limit, 1)
+	for k := range s.rows {
+		if left > 0 && k.pod == pod && k.minute < comparator.SinceMinute(before) {
+			delete(s.rows, k)
+			removed, left = removed+1, left-1
+		}
+	}
+	return removed, nil
+}

@@ -1,0 +1,75 @@
+-- name: finding_insert
+-- index: PRIMARY. locks: X,REC_NOT_GAP on each row that is there already, an implicit one on a new
+-- row. It changes no row that is there: the assignment is for the lock.
+INSERT INTO crossfade_findings (pod, id, class, life, units, sights, first_seen, last_seen, body)
+  VALUES [[(?, ?, ?, ?, ?, ?, ?, ?, ?)|, ]]
+  ON DUPLICATE KEY UPDATE id = crossfade_findings.id;
+
+-- name: finding_lock
+-- index: PRIMARY, range of single points in key order. locks: X,REC_NOT_GAP on each row found.
+SELECT id, body FROM crossfade_findings WHERE pod = ? AND id IN ([[?|, ]]) ORDER BY id FOR UPDATE;
+
+-- name: finding_update
+-- index: PRIMARY const. locks: none new, the row is locked.
+UPDATE crossfade_findings SET class = ?, life = ?, units = ?, sights = ?, first_seen = ?, last_seen = ?, body = ?
+  WHERE pod = ? AND id = ?;
+
+-- name: finding_read
+-- index: PRIMARY const. locks: none.
+SELECT body FROM crossfade_findings WHERE pod = ? AND id = ?;
+
+-- name: finding_list
+-- index: seen, range, read backwards, so that the limit ends it. locks: none. Its end is put
+-- together from finding_list_classes and finding_list_lives where asked for, then finding_list_end.
+SELECT body FROM crossfade_findings WHERE pod = ? AND last_seen >= ?
+
+-- name: finding_list_classes
+-- a condition of finding_list
+ AND class IN ([[?|, ]])
+
+-- name: finding_list_lives
+-- a condition of finding_list
+ AND life IN ([[?|, ]])
+
+-- name: finding_list_end
+-- the end of finding_list
+ ORDER BY last_seen DESC LIMIT ?
+
+-- name: finding_summary
+-- index: seen, range. locks: none. It reads every finding since then.
+SELECT class, life, COUNT(*), CAST(SUM(units) AS SIGNED), CAST(SUM(sights) AS SIGNED), MAX(last_seen)
+  FROM crossfade_findings WHERE pod = ? AND last_seen >= ? GROUP BY class, life;
+
+-- name: finding_prune
+-- index: seen, range. locks: X on the index entries and rows that it reads, at most its limit, all
+-- of them old.
+DELETE FROM crossfade_findings WHERE pod = ? AND last_seen < ? AND life <> 'open' ORDER BY last_seen LIMIT ?;
+
+-- name: coverage_save
+-- index: PRIMARY. locks: X,REC_NOT_GAP on each row, which only this run of this proxy writes.
+-- rev comes last: the assignments are made from left to right.
+INSERT INTO crossfade_coverage (pod, minute, proxy, run, epoch, rev, decisions, pending, matched, probed, settling, explained, confirmed, sampled_out, undetermined, lost)
+  VALUES [[(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)|, ]]
+  ON DUPLICATE KEY UPDATE
+    decisions    = IF(VALUES(rev) > rev, VALUES(decisions), decisions),
+    pending      = IF(VALUES(rev) > rev, VALUES(pending), pending),
+    matched      = IF(VALUES(rev) > rev, VALUES(matched), matched),
+    probed       = IF(VALUES(rev) > rev, VALUES(probed), probed),
+    settling     = IF(VALUES(rev) > rev, VALUES(settling), settling),
+    explained    = IF(VALUES(rev) > rev, VALUES(explained), explained),
+    confirmed    = IF(VALUES(rev) > rev, VALUES(confirmed), confirmed),
+    sampled_out  = IF(VALUES(rev) > rev, VALUES(sampled_out), sampled_out),
+    undetermined = IF(VALUES(rev) > rev, VALUES(undetermined), undetermined),
+    lost         = IF(VALUES(rev) > rev, VALUES(lost), lost),
+    rev          = GREATEST(VALUES(rev), rev);
+
+-- name: coverage_sum
+-- index: PRIMARY, range. locks: none.
+SELECT proxy, run, epoch, MAX(minute), MAX(rev), CAST(SUM(decisions) AS SIGNED), CAST(SUM(pending) AS SIGNED),
+    CAST(SUM(matched) AS SIGNED), CAST(SUM(probed) AS SIGNED), CAST(SUM(settling) AS SIGNED), CAST(SUM(explained) AS SIGNED),
+    CAST(SUM(confirmed) AS SIGNED), CAST(SUM(sampled_out) AS SIGNED), CAST(SUM(undetermined) AS SIGNED), CAST(SUM(lost) AS SIGNED)
+  FROM crossfade_coverage WHERE pod = ? AND minute >= ? GROUP BY proxy, run, epoch;
+
+-- name: coverage_prune
+-- index: PRIMARY, range. locks: X on the rows that it removes, all of them old.
+DELETE FROM crossfade_coverage WHERE pod = ? AND minute < ? ORDER BY minute LIMIT ?;

@@ -1,0 +1,252 @@
+package comparator
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+// Bounds of a report's lists. The totals beside them count all.
+const (
+	maxReportFindings  = 20
+	maxReportApologies = 20
+	maxReportDebt      = 20
+	maxReportProblems  = 20
+)
+
+// goodShare is the share of decisions that should be compared before one believes the parity rate.
+const goodShare = 0.95
+
+// ReportInput is what a report is made from. What could not be read is left empty and named in
+// Problems.
+type ReportInput struct {
+	Pod         backends.Pod
+	Stage       backends.Stage
+	Epoch       uint64
+	GeneratedAt time.Time
+	Since       time.Time // decisions and findings from then on; zero: all that is kept
+	Coverage    Coverage  // folded, see FoldCoverage
+	Summary     []ClassSummary
+	Findings    []Finding // the last ones seen
+	Truth       Latency
+	Shadow      Latency
+	Outbox      *backends.OutboxStats // the truth's; nil when not known
+	Debt        []DebtLine
+	Apologies   []backends.Apology
+	// Undetermined says by cause why decisions were undetermined (Stats.Undetermined), for the runs
+	// that the reporter knows.
+	Undetermined map[string]int64
+	Problems     []string
+}
+
+// DebtLine is a key at which a store has promised units that it does not have.
+type DebtLine struct {
+	Store string       `json:"store"`
+	Key   backends.Key `json:"key"`
+	Units int64        `json:"units"`
+}
+
+// Report is one page about a pod. It renders as table, JSON and CSV.
+type Report struct {
+	Pod         backends.Pod   `json:"pod"`
+	Stage       backends.Stage `json:"stage"`
+	Truth       string         `json:"truth"`
+	Epoch       uint64         `json:"epoch"`
+	GeneratedAt time.Time      `json:"generated_at"`
+	Since       *time.Time     `json:"since"`
+	Parity      Parity         `json:"parity"`
+	Coverage    Coverage       `json:"coverage"`
+	// Classes has one element for each class with findings, the gravest first.
+	Classes   []ClassReport `json:"classes"`
+	Open      int64         `json:"open_findings"`
+	OpenUnits int64         `json:"open_units"`
+	// UndeterminedWhy is by cause.
+	UndeterminedWhy map[string]int64      `json:"undetermined_why"`
+	Findings        []Finding             `json:"findings"`
+	TruthLatency    Latency               `json:"truth_latency"`
+	ShadowLatency   Latency               `json:"shadow_latency"`
+	Outbox          *backends.OutboxStats `json:"outbox"`
+	DebtUnits       int64                 `json:"debt_units"`
+	Debt            []DebtLine            `json:"debt"`
+	ApologyCount    int                   `json:"apology_count"`
+	ApologyUnits    int64                 `json:"apology_units"`
+	Apologies       []backends.Apology    `json:"apologies"`
+	Problems        []string              `json:"problems"`
+	Next            []string              `json:"next"`
+}
+
+// ClassReport sums up the findings of one class over their lives.
+type ClassReport struct {
+	Class        Class  `json:"class"`
+	Meaning      string `json:"meaning"`
+	Next         string `json:"next"`
+	Open         int64  `json:"open"`
+	OpenUnits    int64  `json:"open_units"`
+	Repaired     int64  `json:"repaired"`
+	Acknowledged int64  `json:"acknowledged"`
+	// Explained and Undetermined are those that are kept with their proof; the coverage counts all.
+	Explained    int64 `json:"explained_kept"`
+	Undetermined int64 `json:"undetermined_kept"`
+}
+
+// BuildReport makes the page. It is pure. Its error is an account out of balance; the report then
+// says so too.
+func BuildReport(in ReportInput) (Report, error) {
+	r := Report{
+		Pod: in.Pod, Stage: in.Stage, Truth: in.Stage.Truth().String(), Epoch: in.Epoch, GeneratedAt: stamp(in.GeneratedAt),
+		Parity: in.Coverage.Parity(), Coverage: in.Coverage, Classes: []ClassReport{}, UndeterminedWhy: map[string]int64{},
+		Findings: []Finding{}, TruthLatency: in.Truth, ShadowLatency: in.Shadow, Outbox: in.Outbox,
+		Debt: []DebtLine{}, Apologies: []backends.Apology{}, Problems: []string{},
+	}
+	if !in.Since.IsZero() {
+		s := stamp(in.Since)
+		r.Since = &s
+	}
+	for k, v := range in.Undetermined {
+		r.UndeterminedWhy[k] = v
+	}
+	for _, p := range in.Problems[:min(len(in.Problems), maxReportProblems)] {
+		r.Problems = append(r.Problems, clip(p, MaxText))
+	}
+	err := in.Coverage.Check()
+	if err != nil {
+		r.Problems = append(r.Problems, err.Error())
+	}
+	r.classes(in.Summary)
+	for _, f := range in.Findings {
+		if f.Life.Confirmed() && len(r.Findings) < maxReportFindings {
+			r.Findings = append(r.Findings, f)
+		}
+	}
+	r.owed(in)
+	r.Next = nextSteps(&r)
+	return r, err
+}
+
+func (r *Report) classes(sums []ClassSummary) {
+	for _, c := range Classes() {
+		cr := ClassReport{Class: c, Meaning: c.Meaning(), Next: c.Next()}
+		for _, s := range sums {
+			if s.Class != c {
+				continue
+			}
+			switch s.Life {
+			case LifeOpen:
+				cr.Open, cr.OpenUnits = cr.Open+s.Findings, cr.OpenUnits+s.Units
+			case LifeRepaired:
+				cr.Repaired += s.Findings
+			case LifeAcknowledged:
+				cr.Acknowledged += s.Findings
+			case LifeExplained:
+				cr.Explained += s.Findings
+			case LifeUndetermined:
+				cr.Undetermined += s.Findings
+			}
+		}
+		if cr.Open+cr.Repaired+cr.Acknowledged+cr.Explained+cr.Undetermined > 0 {
+			r.Classes = append(r.Classes, cr)
+		}
+		r.Open, r.OpenUnits = r.Open+cr.Open, r.OpenUnits+cr.OpenUnits
+	}
+}
+
+func (r *Report) owed(in ReportInput) {
+	debt := slices.Clone(in.Debt)
+	slices.SortStableFunc(debt, func(a, b DebtLine) int {
+		if a.Units != b.Units {
+			return int(max(-1, min(1, b.Units-a.Units)))
+		}
+		return a.Key.Compare(b.Key)
+	})
+	for _, d := range debt {
+		r.DebtUnits += d.Units
+		if len(r.Debt) < maxReportDebt {
+			r.Debt = append(r.Debt, d)
+		}
+	}
+	r.ApologyCount = len(in.Apologies)
+	for _, a := range in.Apologies {
+		r.ApologyUnits += a.Quantity
+		if len(r.Apologies) < maxReportApologies {
+			r.Apologies = append(r.Apologies, a)
+		}
+	}
+}
+
+// nextSteps says what to do, the most urgent first.
+func nextSteps(r *Report) []string {
+	var steps []string
+	say := func(format string, args ...any) { steps = append(steps, fmt.Sprintf(format, args...)) }
+	if r.Open > 0 {
+		for _, c := range r.Classes {
+			if c.Open > 0 {
+				say("Do not advance this pod: %s open, the gravest are %s. What to do: %s.", count(r.Open, "finding"), c.Class, c.Next)
+				break
+			}
+		}
+	}
+	if r.Outbox != nil && r.Outbox.Lost {
+		say("The outbox has dropped %s: the shadow is not complete until a backfill has run (entering dual-write again starts one).", plural(r.Outbox.Dropped, "entry", "entries"))
+	}
+	if r.ApologyCount > 0 {
+		say("The shop owes customers: %s with %s behind no stock. See the apologies below and act on them.", count(int64(r.ApologyCount), "promise"), count(r.ApologyUnits, "unit"))
+	}
+	if r.DebtUnits > 0 {
+		say("%s are promised that are not there (debt). The first units that come free pay it; restock if it stays.", count(r.DebtUnits, "unit"))
+	}
+	if !r.Stage.Dual() {
+		say("In %s decisions are not compared: there is no shadow.", r.Stage)
+		return steps
+	}
+	steps = append(steps, evidenceSteps(r)...)
+	if len(steps) == 0 {
+		say("Nothing in what was compared stands against this pod. 'crossfade audit %s' compares every hold and level as well.", r.Pod)
+	}
+	return steps
+}
+
+// evidenceSteps are about how much the rate is worth.
+func evidenceSteps(r *Report) []string {
+	var steps []string
+	say := func(format string, args ...any) { steps = append(steps, fmt.Sprintf(format, args...)) }
+	c := r.Coverage
+	if c.Decisions == 0 {
+		say("No decision is in the account yet: point a checkout (or 'crossfade replay') at this pod.")
+		return steps
+	}
+	if c.Settling > 0 {
+		say("%s being looked into: run the report again in a few minutes.", are(c.Settling, "decision"))
+	}
+	if c.Pending > 0 {
+		say("%s still waiting for the shadow: run the report again when the outbox is empty.", are(c.Pending, "decision"))
+	}
+	if r.Parity.Share != nil && *r.Parity.Share < goodShare && c.Pending+c.Settling < c.Decisions-r.Parity.Compared {
+		say("Only %s of the decisions were compared: raise the share of refusals that are probed, or look at why the shadow does not follow.", percent(r.Parity.Compared, r.Parity.Decisions))
+	}
+	if c.Undetermined > 0 {
+		say("%s could not be decided; they count neither for nor against.", count(c.Undetermined, "decision"))
+	}
+	return steps
+}
+
+func are(n int64, noun string) string {
+	if n == 1 {
+		return count(n, noun) + " is"
+	}
+	return count(n, noun) + " are"
+}
+
+// percent is rounded down, so that it says 100 only when it is.
+func percent(n, of int64) string {
+	if of <= 0 {
+		return "–"
+	}
+	const decimals = 10_000 // one decision in a million has to show
+	s := fmt.Sprintf("%d.%04d", n*100/of, (n*100%of)*decimals/of)
+	for len(s) > 2 && s[len(s)-1] == '0' && s[len(s)-2] != '.' {
+		s = s[:len(s)-1]
+	}
+	return s + " %"
+}

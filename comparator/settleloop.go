@@ -1,0 +1,115 @@
+package comparator
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+// settleLoop takes looks for the cases that are due.
+func (c *Comparator) settleLoop(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		wait, any := c.queue.next(c.cfg.Now())
+		if any && wait <= 0 {
+			c.settleRound(ctx)
+			continue
+		}
+		if !any {
+			wait = time.Hour // nothing to do before a case wakes us
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-c.queue.wake:
+		}
+	}
+}
+
+// settleRound takes one look for all cases that are due, and settles those that can be.
+func (c *Comparator) settleRound(ctx context.Context) {
+	cases := c.queue.take(c.cfg.Now())
+	if len(cases) == 0 {
+		return
+	}
+	ev, err := c.look(ctx, keysOf(cases))
+	now := c.cfg.Now()
+	if err == nil && ev.At.IsZero() {
+		ev.At = now
+	}
+	for _, oc := range cases {
+		if err == nil {
+			oc.History = append(oc.History, ev.only(oc.Judgement.Keys))
+		}
+		s := c.settlement(oc, now)
+		if s.End == SettledWait {
+			oc.pause = min(oc.pause*2, c.slowest)
+			oc.due = now.Add(oc.pause)
+			c.queue.back(oc)
+			continue
+		}
+		c.queue.end()
+		c.conclude(oc, s, causeWindow)
+	}
+}
+
+var errPanicked = errors.New("comparator: it panicked")
+
+// look asks the rechecker, who may fail or panic.
+func (c *Comparator) look(ctx context.Context, keys []backends.Key) (ev Evidence, err error) {
+	c.stats.looks.Add(1)
+	defer func() {
+		if err != nil {
+			c.stats.looksFailed.Add(1)
+			if ctx.Err() == nil {
+				c.failed(err)
+			}
+		}
+	}()
+	err = errPanicked
+	defer c.recovered("recheck")
+	lctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	ev, err = c.cfg.Rechecker.Recheck(lctx, keys, nil)
+	return ev, err
+}
+
+// settlement calls Settle; a panic of it must not stop the queue.
+func (c *Comparator) settlement(oc *openCase, now time.Time) (s Settlement) {
+	s = Settlement{End: SettledUndetermined, Proof: "settling it panicked"}
+	defer c.recovered("settle")
+	return Settle(oc.Case, now)
+}
+
+// conclude puts a diverged decision into its last column, and keeps it with its proof.
+func (c *Comparator) conclude(oc *openCase, s Settlement, why cause) {
+	defer c.recovered("conclude")
+	epoch, now := oc.Observation.Epoch, c.cfg.Now()
+	switch s.End {
+	case SettledExplained:
+		c.acct.move(epoch, Settling, Explained, 1, now)
+		c.example(oc, &s, LifeExplained, now)
+	case SettledConfirmed:
+		c.acct.move(epoch, Settling, Confirmed, 1, now)
+		c.put(decisionFinding(&oc.Case, &s, LifeOpen, now))
+		for _, d := range s.Drift {
+			c.put(driftFinding(oc.Observation.Pod, epoch, oc.Observation.Stage, oc.Observation.How.String(), d, s.Proof, now))
+		}
+	default:
+		c.undetermined(epoch, Settling, why)
+		c.example(oc, &s, LifeUndetermined, now)
+	}
+}
+
+// example keeps an explained or undetermined decision, up to so many a minute.
+func (c *Comparator) example(oc *openCase, s *Settlement, life Life, now time.Time) {
+	if !c.keep.room(life, now) {
+		c.stats.notKept.Add(1)
+		return
+	}
+	c.put(decisionFinding(&oc.Case, s, life, now))
+}

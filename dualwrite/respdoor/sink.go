@@ -1,0 +1,162 @@
+package respdoor
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// budget is a number of bytes that all connections share.
+type budget struct {
+	free atomic.Int64
+}
+
+// take answers false, and takes nothing, when there are not n left.
+func (b *budget) take(n int) bool {
+	for {
+		have := b.free.Load()
+		if have < int64(n) {
+			return false
+		}
+		if b.free.CompareAndSwap(have, have-int64(n)) {
+			return true
+		}
+	}
+}
+
+func (b *budget) give(n int) { b.free.Add(int64(n)) }
+
+const (
+	// promptly is how long a write may take before the rest is left to a goroutine of its own: a
+	// client that reads has taken it by then.
+	promptly = 20 * time.Millisecond
+	// drainPiece is what a client has to take within the write timeout.
+	drainPiece = 64 << 10
+)
+
+var errNotRead = errors.New("client does not read its replies")
+
+// sink is a network connection whose writes do not wait for the client, up to a bound. A client
+// may send a long pipeline before it reads its first reply; if the door waited for it to read,
+// both would wait for ever. It lies below TLS, whose connections do not survive a write that
+// timed out. There is one writer at a time.
+type sink struct {
+	net.Conn
+	most    int
+	timeout time.Duration
+	budget  *budget
+
+	mu       sync.Mutex
+	changed  sync.Cond
+	backlog  []byte // not yet given to the network
+	draining bool
+	err      error
+	wg       sync.WaitGroup
+}
+
+func newSink(c net.Conn, most int, timeout time.Duration, b *budget) *sink {
+	s := &sink{Conn: c, most: most, timeout: timeout, budget: b}
+	s.changed.L = &s.mu
+	return s
+}
+
+// Write answers once the network or the backlog has p. It waits, no longer than the write timeout
+// without progress, while the backlog is full.
+func (s *sink) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return 0, s.err
+	}
+	if s.draining {
+		return s.add(p, 0)
+	}
+	s.mu.Unlock()
+	err := s.SetWriteDeadline(time.Now().Add(promptly))
+	n := 0
+	if err == nil {
+		n, err = s.Conn.Write(p)
+	}
+	s.mu.Lock()
+	if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, err
+	}
+	return s.add(p[n:], n)
+}
+
+// add puts p behind the backlog, in pieces as there is room. The lock is held.
+func (s *sink) add(p []byte, done int) (int, error) {
+	for len(p) > 0 {
+		if s.err != nil {
+			return done, s.err
+		}
+		n := min(len(p), s.most-len(s.backlog))
+		switch {
+		case n > 0 && s.budget.take(n):
+		case len(s.backlog) == 0: // the budget is spent: go on in small steps without it
+			n = min(len(p), drainPiece)
+			s.budget.give(-n)
+		default:
+			s.changed.Wait()
+			continue
+		}
+		s.backlog = append(s.backlog, p[:n]...)
+		p, done = p[n:], done+n
+		if !s.draining {
+			s.draining = true
+			s.wg.Add(1)
+			go s.drain()
+		}
+	}
+	return done, nil
+}
+
+// drain writes the backlog until it is empty, or the client stops taking it.
+func (s *sink) drain() {
+	defer s.wg.Done()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	piece := make([]byte, 0, drainPiece)
+	for len(s.backlog) > 0 && s.err == nil {
+		piece = append(piece[:0], s.backlog[:min(len(s.backlog), drainPiece)]...)
+		s.mu.Unlock()
+		err := s.SetWriteDeadline(time.Now().Add(s.timeout))
+		if err == nil {
+			_, err = s.Conn.Write(piece)
+		}
+		s.mu.Lock()
+		s.backlog = s.backlog[:copy(s.backlog, s.backlog[len(piece):])]
+		s.budget.give(len(piece))
+		if err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				err = errNotRead
+			}
+			s.err = err
+			s.Conn.Close() // wakes the reader
+		}
+		s.changed.Broadcast()
+	}
+	s.budget.give(len(s.backlog))
+	s.backlog, s.draining = nil, false
+	s.changed.Broadcast()
+}
+
+// settle waits until what was written has left, or cannot.
+func (s *sink) settle() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.draining {
+		s.changed.Wait()
+	}
+	return s.err
+}
+
+// Close also waits for the goroutine that writes.
+func (s *sink) Close() error {
+	err := s.Conn.Close()
+	s.wg.Wait()
+	return err
+}

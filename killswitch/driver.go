@@ -1,0 +1,260 @@
+package killswitch
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+// Defaults of Limits.
+const (
+	// DefaultHold is how long a switch may keep callers waiting before it is undone: callers wait
+	// about as long at their gates (DESIGN §6).
+	DefaultHold = 2 * time.Second
+	// DefaultFinish bounds what goes on after that, or after the caller has left: an undo, or the
+	// steps behind the last point at which one was possible.
+	DefaultFinish = 5 * time.Second
+	// DefaultRaise bounds one try to move or read one fence. Whoever closes MySQL's fence kills the
+	// sessions that block it after 200 ms, so a fence that works moves well within it.
+	DefaultRaise = time.Second
+	// DefaultRecord bounds one write to the control store.
+	DefaultRecord = 2 * time.Second
+	// DefaultBeat is how often a driver shows that it is alive, DefaultTakeover how long another sees
+	// its heartbeat stand still before it takes over: six beats, so that a slow disk is not a death.
+	DefaultBeat     = 500 * time.Millisecond
+	DefaultTakeover = 3 * time.Second
+	// raiseAttempts is how often an unknown outcome of a raise is tried again.
+	raiseAttempts = 3
+	// raisePause is between attempts.
+	raisePause = 25 * time.Millisecond
+	// updateAttempts bounds the retries of one change of a record against others' changes.
+	updateAttempts = 16
+)
+
+// Limits of a driver. Zero fields have the defaults.
+type Limits struct {
+	Hold, Finish, Raise, Record, Beat, Takeover time.Duration
+}
+
+func (l Limits) withDefaults() Limits {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	def(&l.Hold, DefaultHold)
+	def(&l.Finish, DefaultFinish)
+	def(&l.Raise, DefaultRaise)
+	def(&l.Record, DefaultRecord)
+	def(&l.Beat, DefaultBeat)
+	def(&l.Takeover, DefaultTakeover)
+	return l
+}
+
+// DriverOptions are what a driver is made of.
+type DriverOptions struct {
+	// ID must be unique to this start of this process: see NewDriverID.
+	ID      string
+	Control ControlStore
+	// Stores answers a pod's stores, or an error for a pod that this process does not know.
+	Stores  func(backends.Pod) (Stores, error)
+	Carrier Carrier
+	Clock   Clock
+	Limits  Limits
+}
+
+// NewDriverID makes an id that no other start of any process has.
+func NewDriverID(proxy string) string {
+	var b [6]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	if len(proxy) > backends.MaxIDLen {
+		proxy = proxy[:backends.MaxIDLen]
+	}
+	return proxy + "#" + hex.EncodeToString(b[:])
+}
+
+// Driver carries out switches and the work that they leave. It may be used by many goroutines; for
+// one pod it does one thing at a time.
+type Driver struct {
+	o DriverOptions
+
+	mu     sync.Mutex
+	active map[backends.Pod]bool
+	beats  map[backends.Pod]sighting
+}
+
+// sighting is a heartbeat, and when this process first saw it.
+type sighting struct {
+	lead Lead
+	at   time.Time
+}
+
+// NewDriver makes a driver.
+func NewDriver(o DriverOptions) *Driver {
+	if o.Clock == nil {
+		o.Clock = SystemClock{}
+	}
+	if o.ID == "" {
+		o.ID = NewDriverID("driver")
+	}
+	o.Limits = o.Limits.withDefaults()
+	return &Driver{o: o, active: map[backends.Pod]bool{}, beats: map[backends.Pod]sighting{}}
+}
+
+// ErrDriverAlive: a switch or a work is in the hands of a driver that seems to be alive.
+var ErrDriverAlive = errors.New("another driver is at it, and its heartbeat has not stood still for long enough")
+
+// ErrBusy: this driver does something else for the pod already.
+var ErrBusy = errors.New("this process is switching the pod already, or doing work that a switch has left")
+
+// SupersededError: a kill, or another driver, came first; the switch was not carried on.
+type SupersededError struct {
+	Pod   backends.Pod
+	Now   PodState
+	Cause string
+}
+
+func (e *SupersededError) Error() string {
+	return fmt.Sprintf("pod %s: the switch was superseded (%s); the pod is in %s, epoch %d", e.Pod, e.Cause, e.Now.Stage, e.Now.Epoch)
+}
+
+// StuckError: a switch can be neither finished nor undone at present. Its record stays open, and the
+// next driver that can carries it on.
+type StuckError struct {
+	Pod    backends.Pod
+	Switch Switch
+	Err    error
+}
+
+func (e *StuckError) Error() string {
+	dir := "finished"
+	if e.Switch.Undo {
+		dir = "undone"
+	}
+	return fmt.Sprintf("pod %s: the switch from %s to %s stopped at step %q and will be %s when that can be done ('crossfade status %s --watch'): %v", e.Pod, e.Switch.From, e.Switch.To, e.Switch.Name, dir, e.Pod, e.Err)
+}
+
+func (e *StuckError) Unwrap() error { return e.Err }
+
+// acquire marks a pod as busy in this process.
+func (d *Driver) acquire(pod backends.Pod) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.active[pod] {
+		return fmt.Errorf("pod %s: %w", pod, ErrBusy)
+	}
+	d.active[pod] = true
+	return nil
+}
+
+func (d *Driver) release(pod backends.Pod) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.active, pod)
+}
+
+// stale tells whether whoever leads has shown no sign of life for long enough, as this process saw
+// it. The caller has acquired the pod, so a lead in this driver's own name is left over.
+func (d *Driver) stale(pod backends.Pod, l Lead) bool {
+	if l.Driver == d.o.ID {
+		return true
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.o.Clock.Now()
+	if s, ok := d.beats[pod]; ok && s.lead == l {
+		return now.Sub(s.at) >= d.o.Limits.Takeover
+	}
+	d.beats[pod] = sighting{lead: l, at: now}
+	return false
+}
+
+// Look reads a pod's record and both fences. Only the record's own failure is an error.
+func (d *Driver) Look(ctx context.Context, pod backends.Pod) (Seen, Revision, error) {
+	stores, err := d.o.Stores(pod)
+	if err != nil {
+		return Seen{}, 0, err
+	}
+	// The record is read first: if a switch goes on meanwhile, the fences are ahead of it, and what
+	// is concluded from that fails at its compare-and-set.
+	st, rev, err := d.o.Control.Get(ctx, pod)
+	if err != nil {
+		return Seen{}, 0, err
+	}
+	st.Pod = pod
+	seen := Seen{State: st}
+	d.fences(ctx, stores, &seen)
+	return seen, rev, nil
+}
+
+// fences reads both at once, so that one that does not answer costs its bound once.
+func (d *Driver) fences(ctx context.Context, stores Stores, seen *Seen) {
+	var wg sync.WaitGroup
+	for _, v := range []struct {
+		to *View
+		of StorePort
+	}{{&seen.Redis, stores.Redis}, {&seen.MySQL, stores.MySQL}} {
+		wg.Go(func() {
+			try, cancel := context.WithTimeout(ctx, d.o.Limits.Raise)
+			defer cancel()
+			*v.to = Saw(v.of.Fence(try))
+		})
+	}
+	wg.Wait()
+}
+
+// Adopt reads a pod and, where its fences are ahead of its record, writes the record anew. It
+// answers what it saw, with the record as it is now.
+func (d *Driver) Adopt(ctx context.Context, pod backends.Pod) (Seen, Revision, error) {
+	for range updateAttempts {
+		seen, rev, err := d.Look(ctx, pod)
+		if err != nil {
+			return seen, rev, err
+		}
+		a := Reconcile(seen, d.o.Clock.Now())
+		if !a.Stale {
+			return seen, rev, nil
+		}
+		next, err := d.o.Control.CompareAndSet(ctx, pod, rev, a.Next)
+		if errors.Is(err, ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return seen, rev, err
+		}
+		seen.State = a.Next
+		_ = d.o.Control.AppendHistory(ctx, pod, a.Next.History...) // the record has it; the next change appends it too
+		return seen, next, nil
+	}
+	return Seen{}, 0, ErrConflict
+}
+
+// update changes a record by fn, again when others change it meanwhile. What fn leaves as it was is
+// not written.
+func update(ctx context.Context, c ControlStore, pod backends.Pod, fn func(PodState) (PodState, error)) (PodState, error) {
+	for range updateAttempts {
+		st, rev, err := c.Get(ctx, pod)
+		if err != nil {
+			return st, err
+		}
+		next, err := fn(st.Clone())
+		if err != nil || reflect.DeepEqual(st, next) {
+			return st, err
+		}
+		_, err = c.CompareAndSet(ctx, pod, rev, next)
+		if err == nil {
+			return next, nil
+		}
+		if !errors.Is(err, ErrConflict) {
+			return st, err
+		}
+	}
+	return PodState{}, ErrConflict
+}

@@ -1,0 +1,137 @@
+package killswitch
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+// AckSilent is how old an acknowledgement may be before its proxy is shown as silent. Proxies repeat
+// theirs every few seconds.
+const AckSilent = 15 * time.Second
+
+// Status is what an operator is shown of a pod: what is wanted, what is, and what is going on.
+type Status struct {
+	Pod backends.Pod `json:"pod"`
+	// Desired is what the record says.
+	Desired backends.Fence `json:"desired"`
+	Phase   Phase          `json:"phase"`
+	// Actual is what the fences say; Serving tells whether decisions under it can be acknowledged.
+	Actual  backends.Fence `json:"actual"`
+	Serving bool           `json:"serving"`
+	Redis   View           `json:"redis"`
+	MySQL   View           `json:"mysql"`
+	Proxies []ProxyStatus  `json:"proxies"`
+	Switch  *Switch        `json:"switch,omitempty"`
+	Work    []Work         `json:"work,omitempty"`
+	Who     string         `json:"who"`
+	Why     string         `json:"why"`
+	Since   time.Time      `json:"since"`
+	Last    *Change        `json:"last,omitempty"`
+	// Notes say in words what is out of the ordinary; none means that all is well.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// ProxyStatus is one proxy's word.
+type ProxyStatus struct {
+	Ack
+	// AgeMillis is how long ago it was given, by the clock of whoever asks, at least 0.
+	AgeMillis int64 `json:"age_ms"`
+	// Current: it is of the epoch that the pod serves. Silent: it has not been repeated in time.
+	Current bool `json:"current"`
+	Silent  bool `json:"silent"`
+}
+
+// BuildStatus makes a status of what was read. controlErr is why the record could not be, or nil.
+func BuildStatus(pod backends.Pod, seen Seen, controlErr error, acks []Ack, now time.Time) Status {
+	st := seen.State
+	a := Reconcile(seen, now)
+	s := Status{
+		Pod: pod, Desired: st.Fence(), Phase: st.Phase, Actual: a.Fence, Serving: a.Serving, Redis: seen.Redis, MySQL: seen.MySQL,
+		Switch: st.Switch, Who: st.Who, Why: st.Why, Since: st.Since, Proxies: []ProxyStatus{},
+	}
+	if st.Epoch == 0 {
+		s.Desired = backends.Fence{}
+	}
+	if n := len(st.History); n > 0 {
+		last := st.History[n-1]
+		s.Last = &last
+	}
+	seen.State = a.Next
+	s.Work = WorkFor(seen)
+	for _, k := range acks {
+		age := max(0, now.Sub(k.At))
+		s.Proxies = append(s.Proxies, ProxyStatus{Ack: k, AgeMillis: age.Milliseconds(), Current: k.Epoch == a.Next.Epoch, Silent: age > AckSilent})
+	}
+	s.Notes = s.notes(a, controlErr)
+	return s
+}
+
+func (s *Status) notes(a Actual, controlErr error) []string {
+	var n []string
+	add := func(format string, args ...any) { n = append(n, clip(fmt.Sprintf(format, args...))) }
+	if controlErr != nil {
+		add("the control store does not answer, so nothing can be switched; a kill can be made: %v", controlErr)
+	} else if s.Desired.Epoch == 0 && s.Switch == nil {
+		add("the pod has no record: it was never set up")
+	}
+	for _, v := range []struct {
+		name string
+		View
+	}{{"Redis", s.Redis}, {"MySQL", s.MySQL}} {
+		if !v.Known {
+			add("%s does not answer: %s", v.name, v.Why)
+		}
+	}
+	if !s.Serving && s.Actual.Epoch > 0 && s.Redis.Known && s.MySQL.Known {
+		add("no decision can be acknowledged at present: the fences are between two stages")
+	}
+	if a.Stale && controlErr == nil && s.Desired.Epoch > 0 {
+		add("the fences are ahead of the record (a kill?): the pod is in %s, epoch %d", a.Next.Stage, a.Next.Epoch)
+	}
+	if slices.Contains(s.Work, WorkReissue) {
+		add("Redis has lost its fence, and perhaps its data: look at it, then have the fence re-issued")
+	}
+	if l := s.Last; l != nil && l.Outcome != Done && s.Switch == nil {
+		add("the last switch, to %s, was %s: %s", l.To, l.Outcome, l.Cause)
+	}
+	behind, silent := 0, 0
+	for _, p := range s.Proxies {
+		switch {
+		case p.Silent:
+			silent++
+		case !p.Current:
+			behind++
+		}
+	}
+	if behind > 0 {
+		add("%d of %d proxies have not acknowledged epoch %d", behind, len(s.Proxies), a.Next.Epoch)
+	}
+	if silent > 0 {
+		add("%d of %d proxies have been silent for more than %s", silent, len(s.Proxies), AckSilent)
+	}
+	return n
+}
+
+// Status reads a pod's record, fences and acknowledgements. It changes nothing, and answers what can be
+// read when something cannot; the error is for a pod that this process does not know.
+func (d *Driver) Status(ctx context.Context, pod backends.Pod) (Status, error) {
+	stores, err := d.o.Stores(pod)
+	if err != nil {
+		return Status{}, err
+	}
+	read, cancel := context.WithTimeout(ctx, d.o.Limits.Record)
+	st, _, controlErr := d.o.Control.Get(read, pod)
+	var acks []Ack
+	if controlErr == nil {
+		acks, controlErr = d.o.Control.Acks(read, pod)
+	}
+	cancel()
+	st.Pod = pod
+	seen := Seen{State: st}
+	d.fences(ctx, stores, &seen)
+	return BuildStatus(pod, seen, controlErr, acks, d.o.Clock.Now()), nil
+}
