@@ -52,7 +52,7 @@ type AuditProgress struct {
 // AuditResult is what an audit found.
 type AuditResult struct {
 	Pod     backends.Pod   `json:"pod"`
-	Stage   backends.Stage `json:"stage"`
+	Stage   backends.Stage `json:"stage,omitzero"`
 	Epoch   uint64         `json:"epoch"`
 	Started time.Time      `json:"started"`
 	Ended   time.Time      `json:"ended"`

@@ -31,8 +31,8 @@ var ctx = context.Background()
 func newPod(t *testing.T, stage backends.Stage) *pod {
 	p := &pod{t: t, stage: stage, token: backends.Token{Epoch: 1}, now: noon}
 	clock := func() backends.Instant { return backends.Instant(p.now.UnixMilli()) }
-	p.redis = memstore.New(memstore.Options{Side: backends.SideRedis, Clock: clock, OutboxMax: 50})
-	p.mysql = memstore.New(memstore.Options{Side: backends.SideMySQL, Clock: clock, OutboxMax: 50})
+	p.redis = memstore.New(memstore.Options{Side: backends.SideRedis, Clock: clock, OutboxMax: 100})
+	p.mysql = memstore.New(memstore.Options{Side: backends.SideMySQL, Clock: clock, OutboxMax: 100})
 	p.truth, p.shadow = p.redis, p.mysql
 	if stage.Truth() == backends.SideMySQL {
 		p.truth, p.shadow = p.mysql, p.redis
@@ -306,7 +306,7 @@ func TestAuditOfAShadowThatDoesNotFollow(t *testing.T) {
 func TestAuditWithALostOutbox(t *testing.T) {
 	p := newPod(t, backends.Shadow)
 	p.stock("mug", 200)
-	for i := range 60 { // the bound of its outbox is 50
+	for i := range 120 { // the bound of its outbox is 100
 		p.reserve(fmt.Sprint("h", i), "mug", 1)
 	}
 	p.mirror(nil)

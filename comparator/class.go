@@ -32,7 +32,7 @@ var classTexts = [...]classText{
 	ClassUnknown: {"unknown", "no class", "report this as a bug of Crossfade"},
 	OversellRisk: {"oversell_risk",
 		"the shadow would have sold units that the truth says are not there; units = what it would have oversold",
-		"do not advance the pod; 'crossfade audit' shows whose level is wrong; a backfill brings the shadow in line"},
+		"'crossfade audit' shows which levels are wrong; a backfill brings the shadow in line"},
 	FalseSoldOut: {"false_sold_out",
 		"the shadow would have turned away a cart that the truth granted; units = those of the refused lines",
 		"look for holds that the shadow still keeps ('crossfade audit'), then backfill"},

@@ -86,9 +86,9 @@ func TestOversellRiskIsConfirmedWithItsDrift(t *testing.T) {
 		r.look.say(1)
 		r.start()
 		r.decide("h1", refuseOne, wouldGrant)
-		time.Sleep(10 * time.Millisecond)
+		pass(10 * time.Millisecond)
 		r.want(comparator.Counts{Settling: 1})
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		r.want(comparator.Counts{Confirmed: 1})
 		r.Stop()
 		fs := r.findings()
@@ -112,10 +112,10 @@ func TestConcurrencyIsExplainedAndKeptWithProof(t *testing.T) {
 		r.look.say(2) // in motion
 		r.start()
 		r.decide("h1", refuseOne, wouldGrant)
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		r.want(comparator.Counts{Settling: 1})
 		r.look.say(0)
-		time.Sleep(6 * time.Second)
+		pass(6 * time.Second)
 		r.want(comparator.Counts{Explained: 1})
 		r.Stop()
 		fs := r.findings()[comparator.OversellRisk]
@@ -133,7 +133,7 @@ func TestWhatNeverComesToRestIsUndetermined(t *testing.T) {
 				r.look.say(what)
 				r.start()
 				r.decide("h1", grantOne, ownOf(refuseOne))
-				time.Sleep(16 * time.Second)
+				pass(16 * time.Second)
 				r.want(comparator.Counts{Undetermined: 1})
 				if n := r.Stats().Undetermined["window"]; n != 1 {
 					t.Errorf("by cause: %v", r.Stats().Undetermined)
@@ -253,7 +253,7 @@ func TestAFullSettleQueueIsUndeterminedAndNeverSilent(t *testing.T) {
 		for i := range 5 {
 			r.decide(fmt.Sprint("h", i), refuseOne, wouldGrant)
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		r.want(comparator.Counts{Settling: 2, Undetermined: 3})
 		if n := r.Stats().Undetermined["settle_queue_full"]; n != 3 {
 			t.Errorf("by cause: %v", r.Stats().Undetermined)
@@ -369,13 +369,13 @@ func TestSpoolBridgesAnAbsentStore(t *testing.T) {
 		r.start()
 		for i := range 30 {
 			r.decide(fmt.Sprint("h", i), refuseOne, wouldGrant)
-			time.Sleep(time.Second)
+			pass(time.Second)
 			r.store.fail(i > 3 && i < 20)
 			if i == 15 && disk.Size() == 0 {
 				t.Error("nothing is in the spool while the store is away")
 			}
 		}
-		time.Sleep(30 * time.Second)
+		pass(30 * time.Second)
 		r.want(comparator.Counts{Confirmed: 30})
 		r.Stop()
 		if disk.Size() != 0 {
@@ -414,7 +414,7 @@ func TestNoStoreNoSpoolStaysBounded(t *testing.T) {
 		r.start()
 		const minutes = 24*60 + 100
 		r.decide("saved", grantOne, ownOf(grantOne))
-		time.Sleep(30 * time.Second)
+		pass(30 * time.Second)
 		if err := r.Flush(context.Background()); err != nil {
 			t.Fatal(err)
 		}
@@ -422,7 +422,7 @@ func TestNoStoreNoSpoolStaysBounded(t *testing.T) {
 		for range minutes {
 			r.Begin(1)
 			r.SampledOut(1, 1)
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 		}
 		r.store.fail(false)
 		r.Stop()
@@ -446,12 +446,12 @@ func TestAPanickingStoreIsAnAbsentOne(t *testing.T) {
 		r.store.set(func(f *flaky) { f.panics = true })
 		r.start()
 		r.Record(comparator.Finding{Class: comparator.BypassWrite, Units: []backends.Units{units(2, "mug", "A")}})
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		if disk.Size() == 0 || r.Stats().Panics == 0 {
 			t.Errorf("spool %d, %+v", disk.Size(), r.Stats())
 		}
 		r.store.set(func(f *flaky) { f.panics = false })
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		r.Stop()
 		if fs := r.findings()[comparator.BypassWrite]; len(fs) != 1 || fs[0].TotalUnits != 2 || fs[0].ID == "" || fs[0].Life != comparator.LifeOpen {
 			t.Errorf("%+v", fs)
@@ -469,7 +469,7 @@ func TestAHangingStoreHoldsUpNobody(t *testing.T) {
 		begin := time.Now()
 		for i := range 100 {
 			r.decide(fmt.Sprint("h", i), grantOne, ownOf(grantOne))
-			time.Sleep(100 * time.Millisecond)
+			pass(100 * time.Millisecond)
 		}
 		r.want(comparator.Counts{Matched: 100})
 		r.Stop()
@@ -489,7 +489,7 @@ func TestExamplesOfExplainedDecisionsAreBounded(t *testing.T) {
 		for i := range 200 {
 			r.decide(fmt.Sprint("h", i), refuseOne, wouldGrant)
 		}
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		r.want(comparator.Counts{Explained: 200})
 		r.Stop()
 		kept := len(r.findings()[comparator.OversellRisk])
@@ -508,7 +508,7 @@ func TestSlowShadowIsOneFinding(t *testing.T) {
 			o.ShadowLatency = time.Duration(i) * 600 * time.Millisecond
 			r.Begin(1)
 			r.Observe(o)
-			time.Sleep(time.Millisecond)
+			pass(time.Millisecond)
 		}
 		r.Stop()
 		fs := r.findings()[comparator.SlowShadow]

@@ -28,15 +28,15 @@ const (
 
 var columnTexts = [...][2]string{
 	{"unknown", "no column"},
-	{"pending", "decided; the shadow has not followed yet (or the count is on its way)"},
+	{"pending", "decided; the shadow has not followed yet"},
 	{"matched", "grants that both stores decided alike"},
-	{"probed", "refusals that the shadow, asked by a probe, would have given too"},
-	{"settling", "decided differently; being looked into"},
-	{"explained", "decided differently, explained by concurrency, with proof"},
-	{"confirmed", "decided differently, and no order of operations explains it"},
+	{"probed", "refusals that the shadow, probed, would give too"},
+	{"settling", "decided differently: being looked into"},
+	{"explained", "decided differently: explained by concurrency"},
+	{"confirmed", "decided differently: no order of operations explains it"},
 	{"sampled_out", "refusals that were not probed, to spare the shadow"},
 	{"undetermined", "could not be decided: neither match nor mismatch"},
-	{"lost", "never compared: dropped from the outbox, voided, or lost in a crash"},
+	{"lost", "never compared: dropped, voided, or lost in a crash"},
 }
 
 // String gives the name used in reports.

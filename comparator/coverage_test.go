@@ -170,7 +170,7 @@ func play(steps []step) error {
 		end(cs[s.ends], s, i)
 		store.fail(s.away)
 		look.say(s.look)
-		time.Sleep(s.pause)
+		pass(s.pause)
 		for _, c := range cs {
 			if err := c.Check(); err != nil {
 				return err

@@ -54,10 +54,10 @@ func playActs(t *testing.T, acts []act, loses int) (comparator.Coverage, []compa
 	w.must(nil, c.Start(ctx))
 	for _, a := range acts {
 		w.act(a)
-		time.Sleep(a.pause)
+		pass(a.pause)
 	}
 	w.deliver(1000)
-	time.Sleep(2 * time.Minute)
+	pass(2 * time.Minute)
 	c.Stop()
 	fs, err := store.ListFindings(ctx, comparator.FindingQuery{Pod: "one", Lives: []comparator.Life{comparator.LifeOpen}})
 	w.must(nil, err)

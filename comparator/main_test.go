@@ -14,6 +14,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // noon is when the tests' clocks begin.
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
+// pass lets virtual time go by: it is called inside synctest's bubbles only.
+func pass(d time.Duration) { <-time.After(d) }
+
 func key(item, loc string) backends.Key {
 	return backends.Key{Shop: "s", Item: backends.Item(item), Location: backends.Location(loc)}
 }

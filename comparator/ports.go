@@ -93,8 +93,8 @@ func (c LifeChange) Apply(f Finding) (Finding, error) {
 
 // Batch is what is saved together.
 type Batch struct {
-	Findings []Finding
-	Coverage []CoverageRow
+	Findings []Finding     `json:"findings,omitempty"`
+	Coverage []CoverageRow `json:"coverage,omitempty"`
 }
 
 // Spool keeps batches on local disk while the Store is away. Its methods may be called by many

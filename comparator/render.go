@@ -117,10 +117,11 @@ func (r *Report) table() string {
 		span = "decisions since " + clock(*r.Since)
 	}
 	if r.Stage.Dual() {
-		p.line("stage %s, epoch %d: %s decides (truth), %s follows and is compared (shadow); %s", r.Stage, r.Epoch, truth, truth.Other(), span)
+		p.line("stage %s, epoch %d: %s decides (truth), %s follows and is compared (shadow)", r.Stage, r.Epoch, truth, truth.Other())
 	} else {
-		p.line("stage %s, epoch %d: %s decides alone; %s", r.Stage, r.Epoch, truth, span)
+		p.line("stage %s, epoch %d: %s decides alone", r.Stage, r.Epoch, truth)
 	}
+	p.line("%s", span)
 	r.parityTable(&p)
 	r.findingTable(&p)
 	r.sideTable(&p)
@@ -133,8 +134,12 @@ func (r *Report) table() string {
 
 func (r *Report) parityTable(p *page) {
 	c := r.Coverage
-	p.head("PARITY  %s of the decisions compared agree: %s of %s", percent(r.Parity.Agreed, r.Parity.Compared), group(r.Parity.Agreed), group(r.Parity.Compared))
-	p.line("        %s of all decisions were compared: %s of %s", percent(r.Parity.Compared, r.Parity.Decisions), group(r.Parity.Compared), group(r.Parity.Decisions))
+	if r.Parity.Compared == 0 {
+		p.head("PARITY  not known: 0 of %s were compared", count(r.Parity.Decisions, "decision"))
+	} else {
+		p.head("PARITY  %s of the decisions compared agree: %s of %s", percent(r.Parity.Agreed, r.Parity.Compared), group(r.Parity.Agreed), group(r.Parity.Compared))
+		p.line("        %s of all decisions were compared: %s of %s", percent(r.Parity.Compared, r.Parity.Decisions), group(r.Parity.Compared), group(r.Parity.Decisions))
+	}
 	p.head("COVERAGE: each decision (a reserve granted or refused by the truth) is in exactly one line")
 	for _, col := range Columns() {
 		p.line("  %-13s %14s %10s  %s", col, group(c.Of(col)), percent(c.Of(col), c.Decisions), clip(col.Meaning(), tableWidth-43))
@@ -167,7 +172,7 @@ func (r *Report) findingTable(p *page) {
 		p.line("  * kept with their proof; the coverage above counts all of them")
 	}
 	if len(r.Findings) > 0 {
-		p.head("LAST FINDINGS (%d of %s open)", len(r.Findings), group(r.Open))
+		p.head("LAST FINDINGS (%d shown, %s open in all)", len(r.Findings), group(r.Open))
 		for i := range r.Findings {
 			findingLines(p, &r.Findings[i])
 		}

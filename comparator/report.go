@@ -51,7 +51,7 @@ type DebtLine struct {
 // Report is one page about a pod. It renders as table, JSON and CSV.
 type Report struct {
 	Pod         backends.Pod   `json:"pod"`
-	Stage       backends.Stage `json:"stage"`
+	Stage       backends.Stage `json:"stage,omitzero"`
 	Truth       string         `json:"truth"`
 	Epoch       uint64         `json:"epoch"`
 	GeneratedAt time.Time      `json:"generated_at"`
@@ -68,7 +68,7 @@ type Report struct {
 	TruthLatency    Latency               `json:"truth_latency"`
 	ShadowLatency   Latency               `json:"shadow_latency"`
 	Outbox          *backends.OutboxStats `json:"outbox"`
-	DebtUnits       int64                 `json:"debt_units"`
+	DebtUnits       int64                 `json:"debt_units"` // a key that both stores owe counts once
 	Debt            []DebtLine            `json:"debt"`
 	ApologyCount    int                   `json:"apology_count"`
 	ApologyUnits    int64                 `json:"apology_units"`
@@ -160,8 +160,12 @@ func (r *Report) owed(in ReportInput) {
 		}
 		return a.Key.Compare(b.Key)
 	})
+	most := map[backends.Key]int64{} // both stores may owe the same units
 	for _, d := range debt {
-		r.DebtUnits += d.Units
+		if d.Units > most[d.Key] {
+			r.DebtUnits += d.Units - most[d.Key]
+			most[d.Key] = d.Units
+		}
 		if len(r.Debt) < maxReportDebt {
 			r.Debt = append(r.Debt, d)
 		}
@@ -182,7 +186,7 @@ func nextSteps(r *Report) []string {
 	if r.Open > 0 {
 		for _, c := range r.Classes {
 			if c.Open > 0 {
-				say("Do not advance this pod: %s open, the gravest are %s. What to do: %s.", count(r.Open, "finding"), c.Class, c.Next)
+				say("Do not advance this pod: %s open, the gravest of class %s. What to do: %s.", are(r.Open, "finding"), c.Class, c.Next)
 				break
 			}
 		}
@@ -191,7 +195,7 @@ func nextSteps(r *Report) []string {
 		say("The outbox has dropped %s: the shadow is not complete until a backfill has run (entering dual-write again starts one).", plural(r.Outbox.Dropped, "entry", "entries"))
 	}
 	if r.ApologyCount > 0 {
-		say("The shop owes customers: %s with %s behind no stock. See the apologies below and act on them.", count(int64(r.ApologyCount), "promise"), count(r.ApologyUnits, "unit"))
+		say("The shop owes customers: %s with %s behind no stock. They are listed under apologies.", count(int64(r.ApologyCount), "promise"), count(r.ApologyUnits, "unit"))
 	}
 	if r.DebtUnits > 0 {
 		say("%s are promised that are not there (debt). The first units that come free pay it; restock if it stays.", count(r.DebtUnits, "unit"))
@@ -238,15 +242,19 @@ func are(n int64, noun string) string {
 	return count(n, noun) + " are"
 }
 
-// percent is rounded down, so that it says 100 only when it is.
+// percent is rounded down to one in a million, so that it says 100 only when it is, and 0 likewise.
 func percent(n, of int64) string {
 	if of <= 0 {
 		return "–"
 	}
-	const decimals = 10_000 // one decision in a million has to show
-	s := fmt.Sprintf("%d.%04d", n*100/of, (n*100%of)*decimals/of)
-	for len(s) > 2 && s[len(s)-1] == '0' && s[len(s)-2] != '.' {
-		s = s[:len(s)-1]
+	const decimals = 10_000
+	whole, part := n*100/of, n*100%of*decimals/of
+	switch {
+	case n == 0, n == of:
+		return fmt.Sprintf("%d %%", whole)
+	case n > 0 && whole == 0 && part == 0:
+		return "<0.0001 %"
+	default:
+		return fmt.Sprintf("%d.%04d %%", whole, part)
 	}
-	return s + " %"
 }

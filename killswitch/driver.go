@@ -88,6 +88,7 @@ type Driver struct {
 	mu     sync.Mutex
 	active map[backends.Pod]bool
 	beats  map[backends.Pod]sighting
+	kept   map[backends.Pod]uint64 // the newest change known to be in the full history
 }
 
 // sighting is a heartbeat, and when this process first saw it.
@@ -105,7 +106,7 @@ func NewDriver(o DriverOptions) *Driver {
 		o.ID = NewDriverID("driver")
 	}
 	o.Limits = o.Limits.withDefaults()
-	return &Driver{o: o, active: map[backends.Pod]bool{}, beats: map[backends.Pod]sighting{}}
+	return &Driver{o: o, active: map[backends.Pod]bool{}, beats: map[backends.Pod]sighting{}, kept: map[backends.Pod]uint64{}}
 }
 
 // ErrDriverAlive: a switch or a work is in the hands of a driver that seems to be alive.
@@ -220,6 +221,7 @@ func (d *Driver) Adopt(ctx context.Context, pod backends.Pod) (Seen, Revision, e
 		}
 		a := Reconcile(seen, d.o.Clock.Now())
 		if !a.Stale {
+			d.keepHistory(ctx, seen.State)
 			return seen, rev, nil
 		}
 		next, err := d.o.Control.CompareAndSet(ctx, pod, rev, a.Next)
@@ -230,10 +232,29 @@ func (d *Driver) Adopt(ctx context.Context, pod backends.Pod) (Seen, Revision, e
 			return seen, rev, err
 		}
 		seen.State = a.Next
-		_ = d.o.Control.AppendHistory(ctx, pod, a.Next.History...) // the record has it; the next change appends it too
+		d.keepHistory(ctx, a.Next)
 		return seen, next, nil
 	}
 	return Seen{}, 0, ErrConflict
+}
+
+// keepHistory appends to the full history what this process has not seen there. The record has
+// the newest changes as well, so one that cannot be appended now, or whose maker died before it
+// could, is appended by the next process that looks at the pod.
+func (d *Driver) keepHistory(ctx context.Context, st PodState) {
+	if len(st.History) == 0 {
+		return
+	}
+	newest := st.History[len(st.History)-1].Seq
+	d.mu.Lock()
+	kept := d.kept[st.Pod] >= newest
+	d.mu.Unlock()
+	if kept || d.o.Control.AppendHistory(ctx, st.Pod, st.History...) != nil {
+		return
+	}
+	d.mu.Lock()
+	d.kept[st.Pod] = newest
+	d.mu.Unlock()
 }
 
 // update changes a record by fn, again when others change it meanwhile. What fn leaves as it was is

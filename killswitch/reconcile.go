@@ -110,12 +110,14 @@ func servingOf(seen Seen) (backends.Fence, bool) {
 	}
 }
 
-// highest is the fence with the highest epoch, as an open one; Redis's among equals, since it is part
-// of every move.
+// highest is the fence that a pod without a truth is taken to be at, as an open one: Redis's, since it
+// is part of every move, unless MySQL has been opened as the truth at a higher epoch. (MySQL's
+// closed, or as a shadow, is no more than a part of something that Redis has not followed; and
+// from live, realigning makes MySQL the truth, which has all that was acknowledged.)
 func highest(seen Seen) backends.Fence {
-	f := seen.Redis.Fence
-	if seen.MySQL.Fence.Epoch > f.Epoch {
-		f = seen.MySQL.Fence
+	f, m := seen.Redis.Fence, seen.MySQL.Fence
+	if f.Epoch == 0 || m.Epoch > f.Epoch && m.Open && m.Stage.Truth() == backends.SideMySQL {
+		f = m
 	}
 	f.Open = f.Epoch > 0
 	return f

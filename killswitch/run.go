@@ -348,7 +348,7 @@ func (r *Run) close(ctx context.Context, sw Switch, fn func(*PodState)) error {
 	if err == nil {
 		ctx, cancel := r.d.detached(ctx, r.d.o.Limits.Record)
 		defer cancel()
-		_ = r.d.o.Control.AppendHistory(ctx, r.pod, r.State().History...) // the record has it; the next change appends it too
+		r.d.keepHistory(ctx, r.State())
 	}
 	return err
 }
@@ -388,7 +388,7 @@ func (r *Run) yield(ctx context.Context, cause error) error {
 		r.mu.Lock()
 		r.st, r.rev = a.Next, rev
 		r.mu.Unlock()
-		_ = r.d.o.Control.AppendHistory(ctx, r.pod, a.Next.History...) // as in close
+		r.d.keepHistory(ctx, a.Next)
 		return &SupersededError{Pod: r.pod, Now: a.Next, Cause: cause.Error()}
 	}
 	return ErrConflict

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -101,7 +100,7 @@ func TestMoves(t *testing.T) {
 		"live to live (filling)":       "close MySQL, live; drain outbox of MySQL; open Redis, live; open MySQL, live",
 	}
 	for _, m := range moves {
-		t.Run(m.String(), func(t *testing.T) {
+		t.Run(m.String(), virtually(func(t *testing.T) {
 			w := newWorld(t)
 			m.prepare(t, w)
 			before := w.state()
@@ -132,41 +131,43 @@ func TestMoves(t *testing.T) {
 			if got := w.state(); got.Stage != m.to {
 				t.Errorf("at rest in %s", got.Stage)
 			}
-		})
+		}))
 	}
 }
 
 func TestMovesMustBeOneStep(t *testing.T) {
-	for _, from := range allStages {
-		for _, to := range append(allStages, backends.StageUnknown, 99) {
-			diff := int(to) - int(from)
-			legal := to != backends.StageUnknown && to <= backends.MySQLOnly && (diff == 1 || diff == -1)
-			err := killswitch.CheckMove(killswitch.PodState{Pod: pod, Stage: from, Filled: true}, to)
-			var fe *backends.FieldError
-			if (err == nil) != legal || err != nil && !errors.As(err, &fe) {
-				t.Errorf("%s to %s: %v", from, to, err)
+	virtually(func(t *testing.T) {
+		for _, from := range allStages {
+			for _, to := range append(allStages, backends.StageUnknown, 99) {
+				diff := int(to) - int(from)
+				legal := to != backends.StageUnknown && to <= backends.MySQLOnly && (diff == 1 || diff == -1)
+				err := killswitch.CheckMove(killswitch.PodState{Pod: pod, Stage: from, Filled: true}, to)
+				var fe *backends.FieldError
+				if (err == nil) != legal || err != nil && !errors.As(err, &fe) {
+					t.Errorf("%s to %s: %v", from, to, err)
+				}
 			}
 		}
-	}
-	for _, c := range []struct {
-		from   backends.Stage
-		filled bool
-		to     backends.Stage
-		want   string
-	}{
-		{backends.RedisOnly, false, backends.Live, "go to shadow first: 'crossfade stage pod shadow"},
-		{backends.RedisOnly, false, backends.MySQLOnly, "go to shadow first"},
-		{backends.MySQLOnly, false, backends.RedisOnly, "go to live first"},
-		{backends.Live, true, backends.RedisOnly, "go to shadow first"},
-		{backends.Live, false, backends.Shadow, "crossfade stage pod mysql-only"},
-		{backends.Live, false, backends.Live, "nothing is to be done"},
-		{backends.StageUnknown, false, backends.Live, "present stage is known"},
-	} {
-		err := killswitch.CheckMove(killswitch.PodState{Pod: pod, Stage: c.from, Filled: c.filled}, c.to)
-		if err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s to %s: %v, want %q in it", c.from, c.to, err, c.want)
+		for _, c := range []struct {
+			from   backends.Stage
+			filled bool
+			to     backends.Stage
+			want   string
+		}{
+			{backends.RedisOnly, false, backends.Live, "go to shadow first: 'crossfade stage pod shadow"},
+			{backends.RedisOnly, false, backends.MySQLOnly, "go to shadow first"},
+			{backends.MySQLOnly, false, backends.RedisOnly, "go to live first"},
+			{backends.Live, true, backends.RedisOnly, "go to shadow first"},
+			{backends.Live, false, backends.Shadow, "crossfade stage pod mysql-only"},
+			{backends.Live, false, backends.Live, "nothing is to be done"},
+			{backends.StageUnknown, false, backends.Live, "present stage is known"},
+		} {
+			err := killswitch.CheckMove(killswitch.PodState{Pod: pod, Stage: c.from, Filled: c.filled}, c.to)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s to %s: %v, want %q in it", c.from, c.to, err, c.want)
+			}
 		}
-	}
+	})(t)
 }
 
 // Every call of every store and of the control store is, in turn, the last one of the process that
@@ -174,7 +175,7 @@ func TestMovesMustBeOneStep(t *testing.T) {
 func TestCrashAtEveryStep(t *testing.T) {
 	for _, m := range moves {
 		for _, after := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, after %t", m, after), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s, after %t", m, after), virtually(func(t *testing.T) {
 				outcomes := map[backends.Stage]int{}
 				for at := 1; ; at++ {
 					w := newWorld(t)
@@ -208,7 +209,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 				if outcomes[m.to] == 0 {
 					t.Error("no death was so late that the move was finished")
 				}
-			})
+			}))
 		}
 	}
 }
@@ -217,7 +218,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 // somebody else has taken over and finished.
 func TestLateEffectAtEveryStep(t *testing.T) {
 	for _, m := range moves {
-		t.Run(m.String(), func(t *testing.T) {
+		t.Run(m.String(), virtually(func(t *testing.T) {
 			for nth := 1; ; nth++ {
 				w := newWorld(t)
 				m.prepare(t, w)
@@ -239,47 +240,45 @@ func TestLateEffectAtEveryStep(t *testing.T) {
 					t.Fatalf("raise %d", nth)
 				}
 			}
-		})
+		}))
 	}
 }
 
 func TestDrainThatDoesNotEndIsUndone(t *testing.T) {
 	for _, m := range []move{{backends.Shadow, backends.Live, false}, {backends.Live, backends.Shadow, false}} {
-		t.Run(m.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t)
-				m.prepare(t, w)
-				before := w.state()
-				p := w.processWith(killswitch.SystemClock{}, killswitch.Limits{})
-				p.carrier.stuck = true
-				start := time.Now()
-				res, err := p.Switch(t.Context(), request(m.to))
-				var nd *killswitch.NotDoneError
-				if !errors.As(err, &nd) || !strings.Contains(err.Error(), "stays in "+m.from.String()) {
-					t.Fatalf("%v; want a NotDoneError", err)
-				}
-				if took := time.Since(start); took < killswitch.DefaultHold || took > killswitch.DefaultHold+time.Second {
-					t.Errorf("callers were held for %s, the bound is %s", took, killswitch.DefaultHold)
-				}
-				st := w.state()
-				if res.Change.Outcome != killswitch.Undone || st.Stage != m.from || st.Epoch != before.Epoch+2 || st.Switch != nil {
-					t.Errorf("%+v", st)
-				}
-				w.reserve(st.Fence(), nil)
-				if n := len(w.acked); n != 4 {
-					t.Errorf("%d holds are acknowledged, want that of after the undo too", n)
-				}
-				w.settleDown()
-			})
-		})
+		t.Run(m.String(), virtually(func(t *testing.T) {
+			w := newWorld(t)
+			m.prepare(t, w)
+			before := w.state()
+			p := w.process()
+			p.carrier.stuck = true
+			start := time.Now()
+			res, err := p.Switch(t.Context(), request(m.to))
+			var nd *killswitch.NotDoneError
+			if !errors.As(err, &nd) || !strings.Contains(err.Error(), "stays in "+m.from.String()) {
+				t.Fatalf("%v; want a NotDoneError", err)
+			}
+			if took := time.Since(start); took < killswitch.DefaultHold || took > killswitch.DefaultHold+time.Second {
+				t.Errorf("callers were held for %s, the bound is %s", took, killswitch.DefaultHold)
+			}
+			st := w.state()
+			if res.Change.Outcome != killswitch.Undone || st.Stage != m.from || st.Epoch != before.Epoch+2 || st.Switch != nil {
+				t.Errorf("%+v", st)
+			}
+			w.reserve(st.Fence(), nil)
+			if n := len(w.acked); n != 4 {
+				t.Errorf("%d holds are acknowledged, want that of after the undo too", n)
+			}
+			w.settleDown()
+		}))
 	}
 }
 
 func TestFillThatDoesNotDrainLeavesMySQLServing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtually(func(t *testing.T) {
 		w := newWorld(t)
 		move{backends.Live, backends.Live, true}.prepare(t, w)
-		p := w.processWith(killswitch.SystemClock{}, killswitch.Limits{})
+		p := w.process()
 		p.carrier.stuck = true
 		if _, err := p.Work(t.Context(), pod, nil); err == nil {
 			t.Fatal("a fill that did not drain was completed")
@@ -296,91 +295,99 @@ func TestFillThatDoesNotDrainLeavesMySQLServing(t *testing.T) {
 		if st := w.state(); !st.Filled {
 			t.Errorf("at rest it is not filled: %+v", st)
 		}
-	})
+	})(t)
 }
 
 // Redis dies while MySQL is closed for the completion of filling: MySQL must not stay closed.
 func TestRedisDiesWhileFilling(t *testing.T) {
-	w := newWorld(t)
-	move{backends.Live, backends.Live, true}.prepare(t, w)
-	p := w.process()
-	p.carrier.atDrain = func() { p.down[backends.SideRedis] = true }
-	var nd *killswitch.NotDoneError
-	if _, err := p.Work(t.Context(), pod, nil); !errors.As(err, &nd) {
-		t.Fatalf("%v, want a NotDoneError", err)
-	}
-	st := w.state()
-	if st.Phase != killswitch.Filling || st.Switch != nil {
-		t.Fatalf("%+v", st)
-	}
-	w.reserve(st.Fence(), nil)
-	if len(w.acked) != 5 {
-		t.Errorf("%d holds are acknowledged, want 5: unfilled live does not wait for Redis", len(w.acked))
-	}
-	w.settleDown()
+	virtually(func(t *testing.T) {
+		w := newWorld(t)
+		move{backends.Live, backends.Live, true}.prepare(t, w)
+		p := w.process()
+		p.carrier.atDrain = func() { p.down[backends.SideRedis] = true }
+		var nd *killswitch.NotDoneError
+		if _, err := p.Work(t.Context(), pod, nil); !errors.As(err, &nd) {
+			t.Fatalf("%v, want a NotDoneError", err)
+		}
+		st := w.state()
+		if st.Phase != killswitch.Filling || st.Switch != nil {
+			t.Fatalf("%+v", st)
+		}
+		w.reserve(st.Fence(), nil)
+		if len(w.acked) != 5 {
+			t.Errorf("%d holds are acknowledged, want 5: unfilled live does not wait for Redis", len(w.acked))
+		}
+		w.settleDown()
+	})(t)
 }
 
 // Redis is away for good while the pod is filling: the way back to mysql-only does not need it.
 func TestWayBackFromFillingWithoutRedis(t *testing.T) {
-	w := newWorld(t)
-	move{backends.Live, backends.MySQLOnly, true}.prepare(t, w)
-	p := w.process()
-	p.down[backends.SideRedis] = true
-	res, err := p.Switch(t.Context(), request(backends.MySQLOnly))
-	if err != nil || res.Stage != backends.MySQLOnly {
-		t.Fatalf("%+v, %v", res, err)
-	}
-	if !strings.Contains(res.Change.Steps[1].Note, "left for later") {
-		t.Errorf("steps: %+v", res.Change.Steps)
-	}
-	w.reserve(w.state().Fence(), nil)
-	w.settleDown()
+	virtually(func(t *testing.T) {
+		w := newWorld(t)
+		move{backends.Live, backends.MySQLOnly, true}.prepare(t, w)
+		p := w.process()
+		p.down[backends.SideRedis] = true
+		res, err := p.Switch(t.Context(), request(backends.MySQLOnly))
+		if err != nil || res.Stage != backends.MySQLOnly {
+			t.Fatalf("%+v, %v", res, err)
+		}
+		if !strings.Contains(res.Change.Steps[1].Note, "left for later") {
+			t.Errorf("steps: %+v", res.Change.Steps)
+		}
+		w.reserve(w.state().Fence(), nil)
+		w.settleDown()
+	})(t)
 }
 
 // live to mysql-only without Redis is refused before anything is touched: a kill would have been
 // possible behind its back (P1).
 func TestMySQLOnlyNeedsRedis(t *testing.T) {
-	w := newWorld(t)
-	w.begin(t, backends.Live)
-	r, m := w.fences()
-	p := w.process()
-	p.down[backends.SideRedis] = true
-	if _, err := p.Switch(t.Context(), request(backends.MySQLOnly)); !errors.Is(err, backends.ErrUnavailable) {
-		t.Fatalf("%v, want a refusal", err)
-	}
-	if r2, m2 := w.fences(); r2 != r || m2 != m || w.state().Switch != nil {
-		t.Errorf("something was touched: %s, %s, %+v", r2, m2, w.state().Switch)
-	}
+	virtually(func(t *testing.T) {
+		w := newWorld(t)
+		w.begin(t, backends.Live)
+		r, m := w.fences()
+		p := w.process()
+		p.down[backends.SideRedis] = true
+		if _, err := p.Switch(t.Context(), request(backends.MySQLOnly)); !errors.Is(err, backends.ErrUnavailable) {
+			t.Fatalf("%v, want a refusal", err)
+		}
+		if r2, m2 := w.fences(); r2 != r || m2 != m || w.state().Switch != nil {
+			t.Errorf("something was touched: %s, %s, %+v", r2, m2, w.state().Switch)
+		}
+	})(t)
 }
 
 // A switch whose first step finds the store gone has touched nothing, and is cancelled.
 func TestCancelledBeforeAnythingIsTouched(t *testing.T) {
-	w := newWorld(t)
-	w.begin(t, backends.RedisOnly)
-	p := w.process()
-	run, err := p.Begin(t.Context(), request(backends.Shadow))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer run.Close()
-	p.down[backends.SideMySQL] = true
-	done, err := run.Next(t.Context())
-	st := run.State()
-	if !done || err != nil || st.Switch != nil || st.Phase != killswitch.Serving || st.Epoch != 2 || st.MaxEpoch != 3 {
-		t.Fatalf("%t, %v, %+v", done, err, st)
-	}
-	if c := st.History[0]; c.Outcome != killswitch.Cancelled || !strings.Contains(c.Cause, "down") {
-		t.Errorf("history: %+v", c)
-	}
+	virtually(func(t *testing.T) {
+		w := newWorld(t)
+		w.begin(t, backends.RedisOnly)
+		p := w.process()
+		run, err := p.Begin(t.Context(), request(backends.Shadow))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer run.Close()
+		p.down[backends.SideMySQL] = true
+		done, err := run.Next(t.Context())
+		st := run.State()
+		if !done || err != nil || st.Switch != nil || st.Phase != killswitch.Serving || st.Epoch != 2 || st.MaxEpoch != 3 {
+			t.Fatalf("%t, %v, %+v", done, err, st)
+		}
+		if c := st.History[0]; c.Outcome != killswitch.Cancelled || !strings.Contains(c.Cause, "down") {
+			t.Errorf("history: %+v", c)
+		}
+	})(t)
 }
 
 // The control store goes away while Redis is closed in the middle of a switch to live: serving must
 // not stop for longer than the bounds.
 func TestControlStoreLostInTheMiddle(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtually(func(t *testing.T) {
 		w := newWorld(t)
 		move{backends.Shadow, backends.Live, false}.prepare(t, w)
-		p := w.processWith(killswitch.SystemClock{}, killswitch.Limits{})
+		p := w.process()
 		p.carrier.atDrain = func() { p.noControl = true }
 		start := time.Now()
 		if _, err := p.Switch(t.Context(), request(backends.Live)); !errors.Is(err, killswitch.ErrControlUnavailable) {
@@ -398,39 +405,42 @@ func TestControlStoreLostInTheMiddle(t *testing.T) {
 			t.Errorf("%d holds are acknowledged, want 4", len(w.acked))
 		}
 		w.settleDown()
-	})
+	})(t)
 }
 
 // A driver that has stopped for a while writes nothing after another has taken over.
 func TestOldDriverStops(t *testing.T) {
-	w := newWorld(t)
-	move{backends.Shadow, backends.Live, false}.prepare(t, w)
-	old, young := w.process(), w.process()
-	run, err := old.Begin(t.Context(), request(backends.Live))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := run.Next(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := young.Resume(t.Context(), pod); !errors.Is(err, killswitch.ErrDriverAlive) {
-		t.Fatalf("a heartbeat seen for the first time: %v, want ErrDriverAlive", err)
-	}
-	_, err = young.Resume(t.Context(), pod)
-	var nd *killswitch.NotDoneError
-	if !errors.As(err, &nd) {
-		t.Fatalf("%v; want it undone, since its gates were judged in another time", err)
-	}
-	var se *killswitch.SupersededError
-	if _, err := run.Next(t.Context()); !errors.As(err, &se) {
-		t.Fatalf("the old driver: %v, want a SupersededError", err)
-	}
-	w.settleDown()
+	virtually(func(t *testing.T) {
+		w := newWorld(t)
+		move{backends.Shadow, backends.Live, false}.prepare(t, w)
+		old, young := w.process(), w.process()
+		run, err := old.Begin(t.Context(), request(backends.Live))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := run.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := young.Resume(t.Context(), pod); !errors.Is(err, killswitch.ErrDriverAlive) {
+			t.Fatalf("a heartbeat seen for the first time: %v, want ErrDriverAlive", err)
+		}
+		elapse(killswitch.DefaultTakeover)
+		_, err = young.Resume(t.Context(), pod)
+		var nd *killswitch.NotDoneError
+		if !errors.As(err, &nd) {
+			t.Fatalf("%v; want it undone, since its gates were judged in another time", err)
+		}
+		var se *killswitch.SupersededError
+		if _, err := run.Next(t.Context()); !errors.As(err, &se) {
+			t.Fatalf("the old driver: %v, want a SupersededError", err)
+		}
+		w.settleDown()
+	})(t)
 }
 
 // A driver is judged by how long this process has seen its heartbeat stand still.
 func TestTakeoverWaitsForTheHeartbeat(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtually(func(t *testing.T) {
 		w := newWorld(t)
 		move{backends.Live, backends.Shadow, false}.prepare(t, w)
 		dying := w.process()
@@ -438,7 +448,7 @@ func TestTakeoverWaitsForTheHeartbeat(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := w.processWith(killswitch.SystemClock{}, killswitch.Limits{})
+		p := w.process()
 		look := func(want error) {
 			t.Helper()
 			if _, err := p.Resume(t.Context(), pod); !errors.Is(err, want) {
@@ -446,29 +456,29 @@ func TestTakeoverWaitsForTheHeartbeat(t *testing.T) {
 			}
 		}
 		look(killswitch.ErrDriverAlive)
-		time.Sleep(killswitch.DefaultTakeover - time.Millisecond)
+		elapse(killswitch.DefaultTakeover - time.Millisecond)
 		look(killswitch.ErrDriverAlive)
 		if _, err := run.Next(t.Context()); err != nil { // it lives after all
 			t.Fatal(err)
 		}
-		time.Sleep(time.Second)
+		elapse(time.Second)
 		look(killswitch.ErrDriverAlive)
-		time.Sleep(killswitch.DefaultTakeover - time.Millisecond)
+		elapse(killswitch.DefaultTakeover - time.Millisecond)
 		look(killswitch.ErrDriverAlive)
-		time.Sleep(time.Millisecond)
+		elapse(time.Millisecond)
 		look(nil)
 		if st := w.state(); st.Stage != backends.Shadow {
 			t.Errorf("%+v", st)
 		}
-	})
+	})(t)
 }
 
 // A heartbeat goes on during a step that takes long, so that nobody takes over.
 func TestHeartbeatDuringALongBackfill(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtually(func(t *testing.T) {
 		w := newWorld(t)
 		w.begin(t, backends.RedisOnly)
-		p, other := w.processWith(killswitch.SystemClock{}, killswitch.Limits{}), w.processWith(killswitch.SystemClock{}, killswitch.Limits{})
+		p, other := w.process(), w.process()
 		if _, err := p.Switch(t.Context(), request(backends.Shadow)); err != nil {
 			t.Fatal(err)
 		}
@@ -482,7 +492,7 @@ func TestHeartbeatDuringALongBackfill(t *testing.T) {
 			done <- err
 		}()
 		for range pages - 1 {
-			time.Sleep(time.Second)
+			elapse(time.Second)
 			if _, err := other.Work(t.Context(), pod, nil); !errors.Is(err, killswitch.ErrDriverAlive) {
 				t.Fatalf("%v, want ErrDriverAlive", err)
 			}
@@ -491,22 +501,24 @@ func TestHeartbeatDuringALongBackfill(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.settleDown()
-	})
+	})(t)
 }
 
 func TestDryRunTouchesNothing(t *testing.T) {
-	w := newWorld(t)
-	w.begin(t, backends.Shadow)
-	before, rev, _ := w.control.Get(t.Context(), pod)
-	r := request(backends.Live)
-	r.DryRun = true
-	res, err := w.process().Switch(t.Context(), r)
-	if err != nil || !res.DryRun || len(res.Plan) != 5 || len(res.Change.Gates) == 0 || res.Change.Epoch != 3 {
-		t.Fatalf("%+v, %v", res, err)
-	}
-	if _, now, _ := w.control.Get(t.Context(), pod); now != rev {
-		t.Errorf("the record was changed: %+v", before)
-	}
+	virtually(func(t *testing.T) {
+		w := newWorld(t)
+		w.begin(t, backends.Shadow)
+		before, rev, _ := w.control.Get(t.Context(), pod)
+		r := request(backends.Live)
+		r.DryRun = true
+		res, err := w.process().Switch(t.Context(), r)
+		if err != nil || !res.DryRun || len(res.Plan) != 5 || len(res.Change.Gates) == 0 || res.Change.Epoch != 3 {
+			t.Fatalf("%+v, %v", res, err)
+		}
+		if _, now, _ := w.control.Get(t.Context(), pod); now != rev {
+			t.Errorf("the record was changed: %+v", before)
+		}
+	})(t)
 }
 
 func TestSwitchRefusals(t *testing.T) {
@@ -537,7 +549,7 @@ func TestSwitchRefusals(t *testing.T) {
 		}, "a switch from shadow to redis-only by ann is open"},
 		{"no control store", func(_ *world, p *process, _ *killswitch.SwitchRequest) { p.noControl = true }, "control store is unavailable"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(c.name, virtually(func(t *testing.T) {
 			w := newWorld(t)
 			w.begin(t, backends.Shadow)
 			p, r := w.process(), request(backends.Live)
@@ -550,30 +562,32 @@ func TestSwitchRefusals(t *testing.T) {
 			if r1, m1 := w.fences(); r1 != r0 || m1 != m0 {
 				t.Errorf("a fence was touched: %s, %s", r1, m1)
 			}
-		})
+		}))
 	}
 }
 
 // An outbox that has dropped entries is never taken for an empty one.
 func TestLostOutboxIsNotDrained(t *testing.T) {
-	w := newWorld(t)
-	w.redis = newLossy(backends.SideRedis)
-	w.begin(t, backends.Shadow)
-	for range 3 {
-		w.reserve(w.state().Fence(), nil)
-	}
-	p := w.process()
-	if _, err := p.Switch(t.Context(), request(backends.Live)); err == nil || !strings.Contains(err.Error(), "has dropped 2 entries") {
-		t.Fatalf("%v", err)
-	}
-	if st := w.state(); st.Switch != nil || st.Stage != backends.Shadow {
-		t.Errorf("%+v", st)
-	}
+	virtually(func(t *testing.T) {
+		w := newWorld(t)
+		w.redis = newLossy(backends.SideRedis)
+		w.begin(t, backends.Shadow)
+		for range 3 {
+			w.reserve(w.state().Fence(), nil)
+		}
+		p := w.process()
+		if _, err := p.Switch(t.Context(), request(backends.Live)); err == nil || !strings.Contains(err.Error(), "has dropped 2 entries") {
+			t.Fatalf("%v", err)
+		}
+		if st := w.state(); st.Switch != nil || st.Stage != backends.Shadow {
+			t.Errorf("%+v", st)
+		}
+	})(t)
 }
 
 func TestInit(t *testing.T) {
 	for _, stage := range allStages {
-		t.Run(stage.String(), func(t *testing.T) {
+		t.Run(stage.String(), virtually(func(t *testing.T) {
 			w := newWorld(t)
 			p := w.process()
 			res, err := p.Init(t.Context(), pod, stage, "ann", "first start")
@@ -588,17 +602,17 @@ func TestInit(t *testing.T) {
 			if err != nil || again.Stage != stage {
 				t.Errorf("a second start: %+v, %v", again, err)
 			}
-		})
+		}))
 	}
-	t.Run("both stores must answer", func(t *testing.T) {
+	t.Run("both stores must answer", virtually(func(t *testing.T) {
 		w := newWorld(t)
 		p := w.process()
 		p.down[backends.SideMySQL] = true
 		if _, err := p.Init(t.Context(), pod, backends.RedisOnly, "ann", "first"); !errors.Is(err, backends.ErrUnavailable) {
 			t.Errorf("%v", err)
 		}
-	})
-	t.Run("a lost record is adopted from the fences", func(t *testing.T) {
+	}))
+	t.Run("a lost record is adopted from the fences", virtually(func(t *testing.T) {
 		for _, m := range moves[:6] {
 			w := newWorld(t)
 			w.begin(t, m.from)
@@ -614,8 +628,8 @@ func TestInit(t *testing.T) {
 			}
 			w.settleDown()
 		}
-	})
-	t.Run("a record lost in the middle of a switch", func(t *testing.T) {
+	}))
+	t.Run("a record lost in the middle of a switch", virtually(func(t *testing.T) {
 		for _, m := range moves {
 			for at := 1; ; at++ {
 				w := newWorld(t)
@@ -636,8 +650,8 @@ func TestInit(t *testing.T) {
 				}
 			}
 		}
-	})
-	t.Run("a bad pod", func(t *testing.T) {
+	}))
+	t.Run("a bad pod", virtually(func(t *testing.T) {
 		var fe *backends.FieldError
 		if _, err := newWorld(t).process().Init(t.Context(), "", backends.RedisOnly, "ann", "first"); !errors.As(err, &fe) {
 			t.Errorf("%v", err)
@@ -645,13 +659,13 @@ func TestInit(t *testing.T) {
 		if _, err := newWorld(t).process().Init(t.Context(), pod, backends.StageUnknown, "ann", "first"); !errors.As(err, &fe) {
 			t.Errorf("%v", err)
 		}
-	})
+	}))
 }
 
 // Redis came back empty: nobody serves until an operator says so, and live is then filled from MySQL.
 func TestReissue(t *testing.T) {
 	for _, stage := range allStages {
-		t.Run(stage.String(), func(t *testing.T) {
+		t.Run(stage.String(), virtually(func(t *testing.T) {
 			w := newWorld(t)
 			w.begin(t, stage)
 			if stage.Truth() == backends.SideMySQL {
@@ -677,35 +691,37 @@ func TestReissue(t *testing.T) {
 			if st := w.state(); st.Stage != stage {
 				t.Errorf("at rest in %s", st.Stage)
 			}
-		})
+		}))
 	}
 }
 
 func TestBoundsOfTheRecord(t *testing.T) {
-	w := newWorld(t)
-	w.begin(t, backends.RedisOnly)
-	p := w.process()
-	long := strings.Repeat("x", killswitch.MaxText)
-	for range killswitch.MaxHistory {
-		for _, to := range []backends.Stage{backends.Shadow, backends.RedisOnly} {
-			r := request(to)
-			r.Why = long
-			if _, err := p.Switch(t.Context(), r); err != nil {
-				t.Fatal(err)
+	virtually(func(t *testing.T) {
+		w := newWorld(t)
+		w.begin(t, backends.RedisOnly)
+		p := w.process()
+		long := strings.Repeat("x", killswitch.MaxText)
+		for range killswitch.MaxHistory {
+			for _, to := range []backends.Stage{backends.Shadow, backends.RedisOnly} {
+				r := request(to)
+				r.Why = long
+				if _, err := p.Switch(t.Context(), r); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
-	}
-	st := w.state()
-	if len(st.History) != killswitch.MaxHistory {
-		t.Errorf("%d changes in the record", len(st.History))
-	}
-	full, err := w.control.History(t.Context(), pod, killswitch.MaxHistoryPage)
-	if err != nil || len(full) != 2*killswitch.MaxHistory {
-		t.Errorf("%d changes in the full history, %v", len(full), err)
-	}
-	r := request(backends.Shadow)
-	r.Why = long + "x"
-	if _, err := p.Switch(t.Context(), r); err == nil {
-		t.Error("an over-long reason was taken")
-	}
+		st := w.state()
+		if len(st.History) != killswitch.MaxHistory {
+			t.Errorf("%d changes in the record", len(st.History))
+		}
+		full, err := w.control.History(t.Context(), pod, killswitch.MaxHistoryPage)
+		if err != nil || len(full) != 2*killswitch.MaxHistory {
+			t.Errorf("%d changes in the full history, %v", len(full), err)
+		}
+		r := request(backends.Shadow)
+		r.Why = long + "x"
+		if _, err := p.Switch(t.Context(), r); err == nil {
+			t.Error("an over-long reason was taken")
+		}
+	})(t)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -79,6 +80,8 @@ type life struct {
 	loseNext bool
 	// cutOffAt counts raises down; the one at which it is 0 is lost so, and the process dies.
 	cutOffAt int
+	// atRaise runs before each raise, afterRaise and afterLoss once after one.
+	atRaise, afterRaise, afterLoss func()
 	// down are the sides that do not answer; noControl the same for the control store.
 	down      map[backends.Side]bool
 	noControl bool
@@ -141,6 +144,9 @@ func (p *port) Fence(ctx context.Context) (backends.Fence, error) {
 }
 
 func (p *port) Raise(ctx context.Context, f backends.Fence, ifEpoch uint64) (backends.Fence, error) {
+	if f := p.l.atRaise; f != nil {
+		f()
+	}
 	if err := p.reach(); err != nil {
 		return backends.Fence{}, err
 	}
@@ -158,12 +164,20 @@ func (p *port) Raise(ctx context.Context, f backends.Fence, ifEpoch uint64) (bac
 	if p.l.loseNext {
 		p.l.loseNext = false
 		p.w.late = append(p.w.late, func() { _, _ = do() })
+		if f := p.l.afterLoss; f != nil {
+			p.l.afterLoss = nil
+			f()
+		}
 		return backends.Fence{}, backends.ErrAmbiguous
 	}
 	if err := ctx.Err(); err != nil {
 		return backends.Fence{}, errors.Join(backends.ErrUnavailable, err)
 	}
 	got, err := do()
+	if f := p.l.afterRaise; f != nil {
+		p.l.afterRaise = nil
+		f()
+	}
 	if dead := p.l.leave(); dead != nil {
 		return backends.Fence{}, dead
 	}
@@ -219,14 +233,13 @@ func (c controlOf) AppendHistory(ctx context.Context, pod backends.Pod, changes 
 	return c.ControlStore.AppendHistory(ctx, pod, changes...)
 }
 
-// noWait is a clock whose pauses are over at once, and whose heartbeats come once.
-type noWait struct{ killswitch.SystemClock }
-
-func (noWait) Tick(time.Duration) (<-chan time.Time, func()) {
-	c := make(chan time.Time, 1)
-	c <- time.Time{}
-	return c, func() {}
+// virtually runs a test in a bubble of testing/synctest: its time goes by at once.
+func virtually(f func(*testing.T)) func(*testing.T) {
+	return func(t *testing.T) { synctest.Test(t, f) }
 }
+
+// elapse lets virtual time go by.
+func elapse(d time.Duration) { <-time.After(d) }
 
 // process is one running proxy, as far as switching goes.
 type process struct {
@@ -238,9 +251,7 @@ type process struct {
 	stores  killswitch.Stores
 }
 
-func (w *world) process() *process { return w.processWith(noWait{}, killswitch.Limits{Takeover: 1}) }
-
-func (w *world) processWith(clock killswitch.Clock, limits killswitch.Limits) *process {
+func (w *world) process() *process {
 	w.n++
 	l := &life{down: map[backends.Side]bool{}}
 	p := &process{life: l, w: w, id: fmt.Sprintf("process-%d", w.n)}
@@ -250,7 +261,7 @@ func (w *world) processWith(clock killswitch.Clock, limits killswitch.Limits) *p
 	}
 	p.carrier = &carrier{p: p}
 	p.Driver = killswitch.NewDriver(killswitch.DriverOptions{
-		ID: p.id, Control: controlOf{w.control, l}, Carrier: p.carrier, Clock: clock, Limits: limits,
+		ID: p.id, Control: controlOf{w.control, l}, Carrier: p.carrier,
 		Stores: func(backends.Pod) (killswitch.Stores, error) { return p.stores, nil },
 	})
 	return p
@@ -379,7 +390,7 @@ func (c *carrier) Backfill(ctx context.Context, pod backends.Pod, under backends
 	}
 	for _, d := range c.pauses {
 		progress(killswitch.Progress{Phase: "open holds"})
-		time.Sleep(d) // virtual
+		elapse(d)
 	}
 	return c.Drain(ctx, pod, under)
 }
@@ -481,6 +492,7 @@ func (w *world) settleDown() *process {
 	for range 40 {
 		_, err := p.Resume(ctx, pod)
 		if errors.Is(err, killswitch.ErrDriverAlive) {
+			elapse(killswitch.DefaultTakeover)
 			continue
 		}
 		if done, err := p.Work(ctx, pod, nil); err == nil && len(done) == 0 && w.state().Switch == nil {

@@ -276,12 +276,11 @@ func (x *txn) missing(ctx context.Context, h *backends.Hold) ([]backends.Apology
 	if err := x.reach(ctx, takes); err != nil {
 		return nil, err
 	}
-	reason := "claimed without a hold"
-	switch h.State {
-	case backends.Released:
+	reason := "claimed after the hold had " + h.State.String()
+	if h.State == backends.Released {
 		reason = "claimed after the hold was released"
-	case backends.Expired:
-		reason = "claimed after the hold had expired"
+	} else if h.State == backends.StateUnknown {
+		reason = "claimed without a hold"
 	}
 	var out []backends.Apology
 	for _, u := range takes {

@@ -24,8 +24,9 @@ func newConnector(d *mysql.Config, lockWait time.Duration) (*connector, error) {
 	}
 	seconds := max(1, int64((lockWait+time.Second-1)/time.Second))
 	return &connector{inner: inner, init: fmt.Sprintf(
-		"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SESSION TRANSACTION READ WRITE; "+
-			"SET SESSION autocommit = 1, time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', "+
+		"/* conn_tag:connect */ SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; "+
+			"/* conn_tag:connect */ SET SESSION TRANSACTION READ WRITE; "+
+			"/* conn_tag:connect */ SET SESSION autocommit = 1, time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', "+
 			"innodb_lock_wait_timeout = %d, lock_wait_timeout = %d", seconds, seconds)}, nil
 }
 

@@ -39,7 +39,7 @@ func (s *idSource) next(n int) []uint64 {
 	at := uint64(ms) & (1<<timeBits - 1) << counterBits
 	s.mu.Lock()
 	first := max(at, s.last+1)
-	s.last = first + uint64(n) - 1
+	s.last = first + uint64(n) - 1 //nolint:gosec // n is a number of rows
 	s.mu.Unlock()
 	out := make([]uint64, n)
 	for i := range out {

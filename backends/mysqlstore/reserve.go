@@ -44,19 +44,24 @@ func (s *Store) reserve(ctx context.Context, t backends.Token, r *backends.Reser
 			continue // what is committed shows another way, or one that was not tried
 		}
 		release, wait := s.hints.claim(g.wants)
-		if wait != nil && turn < maxTurns {
-			select {
-			case <-wait: // another of us refills or takes the last: then the fast way is open
-				continue
-			case <-ctx.Done():
-				return nil, undone(ctx.Err())
-			}
+		if wait == nil || turn >= maxTurns {
+			return s.confirmAlone(ctx, j, r, release)
 		}
-		if release != nil {
-			defer release()
+		select {
+		case <-wait: // another of us refills or takes the last: then the fast way is open
+		case <-ctx.Done():
+			return nil, undone(ctx.Err())
 		}
-		return s.confirm(ctx, j, r)
 	}
+}
+
+// confirmAlone confirms and lets those who wait for it go on; release is nil for one who has waited
+// long enough, and goes to the level rows' locks beside another.
+func (s *Store) confirmAlone(ctx context.Context, j job, r *backends.ReserveRequest, release func()) (*backends.Decision, error) {
+	if release != nil {
+		defer release()
+	}
+	return s.confirm(ctx, j, r)
 }
 
 // grant is a reserve with the units that it means to take, by key: at first each line whole from

@@ -186,6 +186,7 @@ func (x *txn) restateOp(ctx context.Context, o *operation, d *backends.Decision)
 func (x *txn) deltaOf(ctx context.Context, r *backends.RestockRequest, o *operation) (int64, error) {
 	delta := r.Amount
 	switch r.Kind {
+	case backends.RestockAdd:
 	case backends.RestockSetOnHand:
 		delta -= o.onHand
 	case backends.RestockSetSellable:

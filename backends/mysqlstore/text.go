@@ -22,7 +22,7 @@ type statement struct{ head, part, sep, tail string }
 func named(name string) statement {
 	text, ok := statements[name]
 	if !ok {
-		panic("mysqlstore: no statement is called " + name)
+		panic("mysqlstore: no statement is called " + name) //nolint:forbidigo // when the program starts
 	}
 	return parseStatement(text)
 }
@@ -67,12 +67,12 @@ func mustParse(files fs.FS) map[string]string {
 	out := map[string]string{}
 	paths, err := fs.Glob(files, "sql/*.sql")
 	if err != nil {
-		panic(err)
+		panic(err) //nolint:forbidigo // when the program starts
 	}
 	for _, path := range paths {
 		text, err := fs.ReadFile(files, path)
 		if err != nil {
-			panic(err)
+			panic(err) //nolint:forbidigo // when the program starts
 		}
 		name := ""
 		var lines []string
@@ -88,7 +88,7 @@ func mustParse(files fs.FS) map[string]string {
 			case isName:
 				done()
 				if name = n; out[n] != "" {
-					panic(fmt.Sprintf("mysqlstore: two statements are called %s", n))
+					panic(fmt.Sprintf("mysqlstore: two statements are called %s", n)) //nolint:forbidigo // when the program starts
 				}
 			case line == "" || strings.HasPrefix(line, "--"):
 			default:

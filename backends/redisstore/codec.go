@@ -201,13 +201,13 @@ func decodeHead(id backends.HoldID, s string) (*backends.Hold, error) {
 		}
 		n[i] = v
 	}
+	if n[0] < int64(backends.Held) || n[0] > int64(backends.Expired) {
+		return nil, errRecord
+	}
 	h := &backends.Hold{
-		ID: id, Caller: c[7], State: backends.State(min(n[0], 255)), LedgerOwed: c[6] == "1",
+		ID: id, Caller: c[7], State: backends.State(n[0]), LedgerOwed: c[6] == "1", //nolint:gosec // looked at above
 		Version:   backends.Version{Epoch: uint64(n[1]), N: uint64(n[2])}, //nolint:gosec // not negative
 		CreatedAt: backends.Instant(n[3]), ExpiresAt: backends.Instant(n[4]), EndedAt: backends.Instant(n[5]),
-	}
-	if !h.State.Open() && !h.State.Ended() {
-		return nil, errRecord
 	}
 	return h, nil
 }

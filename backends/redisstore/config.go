@@ -75,7 +75,6 @@ type Store struct {
 	outboxMax    int64
 	retain       time.Duration
 	retainMillis string
-	pod          backends.Pod
 
 	client *redis.Client // of the lanes
 	pass   *redis.Client // of pass-through
@@ -102,7 +101,7 @@ func Open(_ context.Context, c Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		names: n, outboxMax: c.OutboxMax, retain: c.Retain, pod: c.Pod,
+		names: n, outboxMax: c.OutboxMax, retain: c.Retain,
 		retainMillis: strconv.FormatInt(c.Retain.Milliseconds(), 10),
 	}
 	o, err := c.options()

@@ -52,8 +52,9 @@
 // both before anything else is sent on it, and where they differ no write is sent any more: the
 // answer is a [*RestartedError] (an ErrUnavailable) until the fence is raised under a new epoch,
 // by whichever proxy. That is enough, though it is not looked at with every write: a restart
-// breaks all connections, so a connection belongs to one run of one server. Until then Fence
-// answers the fence as closed.
+// breaks all connections, so a connection belongs to one run of one server. (So nothing that speaks
+// Redis may stand between, and whoever turns a primary into a replica and back without a restart has
+// to cut its clients off, as Sentinel does.) Until then Fence answers the fence as closed.
 //
 // Raise counts when WAIT has shown it at every connected replica; else it is a
 // [*ReplicationError].

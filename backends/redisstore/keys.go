@@ -57,14 +57,6 @@ func markTemplate(t *backends.KeyTemplate) string {
 	return strings.NewReplacer("{{", "{", "}}", "}", "{shop}", shopMark, "{item}", itemMark, "{location}", locationMark).Replace(t.String())
 }
 
-// literal is what all stock keys begin with.
-func (n *names) literal() string {
-	if i := strings.IndexAny(n.marked, shopMark+itemMark+locationMark); i >= 0 {
-		return n.marked[:i]
-	}
-	return n.marked
-}
-
 // stockPattern matches all stock keys, and perhaps others.
 func (n *names) stockPattern() string {
 	p := escapeGlob(n.marked)

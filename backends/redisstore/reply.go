@@ -56,9 +56,9 @@ func (r *reply) err() error {
 	return nil
 }
 
-// hold reads a record at place i.
-func (r *reply) hold(id backends.HoldID, i int) (*backends.Hold, error) {
-	h, _, err := decodeHold(id, r.text(i))
+// hold reads the record that comes after the first word.
+func (r *reply) hold(id backends.HoldID) (*backends.Hold, error) {
+	h, _, err := decodeHold(id, r.text(1))
 	if err != nil {
 		return nil, malformed("hold "+string(id), err)
 	}

@@ -66,7 +66,7 @@ func (s *Store) Reserve(ctx context.Context, t backends.Token, r *backends.Reser
 	p := replyOf(v)
 	switch word := p.text(0); word {
 	case "replayed", "ended":
-		h, err := p.hold(r.ID, 1)
+		h, err := p.hold(r.ID)
 		if err != nil {
 			return nil, err
 		}
@@ -104,7 +104,7 @@ func shortOf(p *reply, r *backends.ReserveRequest) (*backends.Decision, error) {
 }
 
 func grantedOf(p *reply, r *backends.ReserveRequest) (*backends.Decision, error) {
-	h, err := p.hold(r.ID, 1)
+	h, err := p.hold(r.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +140,7 @@ func (s *Store) Claim(ctx context.Context, t backends.Token, r *backends.ClaimRe
 	case "notfound":
 		return &backends.Decision{Op: backends.OpClaim, Outcome: backends.OutcomeNotFound}, nil
 	case "replayed":
-		h, err := p.hold(r.ID, 1)
+		h, err := p.hold(r.ID)
 		if err != nil {
 			return nil, err
 		}
@@ -153,7 +153,7 @@ func (s *Store) Claim(ctx context.Context, t backends.Token, r *backends.ClaimRe
 }
 
 func claimedOf(p *reply, id backends.HoldID) (*backends.Decision, error) {
-	h, err := p.hold(id, 1)
+	h, err := p.hold(id)
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +197,7 @@ func endedOf(p *reply, id backends.HoldID, op backends.Op, o backends.Outcome) (
 	default:
 		return nil, malformed("answer of a "+op.String(), errReply)
 	}
-	h, err := p.hold(id, 1)
+	h, err := p.hold(id)
 	if err != nil {
 		return nil, err
 	}

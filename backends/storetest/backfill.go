@@ -107,7 +107,8 @@ func reemitLevels(t *testing.T, e *env) {
 func reemitOwed(t *testing.T, e *env) {
 	r := e.open(t, e.alone(), Options{})
 	r.stock(mug, east, 10)
-	r.stock(lamp, east, 4)
+	restock := backends.RestockRequest{OpID: "lamps", Key: key(lamp, east), Amount: 4}
+	r.restock(&restock)
 	r.grant("cart", line(mug, 3))
 	r.claim(backends.OutcomeClaimed, "cart")
 	r.turn(e.dual())
@@ -135,6 +136,12 @@ func reemitOwed(t *testing.T, e *env) {
 		}
 	}
 	r.same("what was owed", want, got)
+	// A restock of that time, sent again, must not travel a second time.
+	d := r.restock(&restock)
+	if !d.Replayed || d.Entry == nil {
+		t.Fatalf("the restock sent again answered %+v", d)
+	}
+	r.same("its delta", int64(4)-want[key(lamp, east)], d.Entry.Level.OnHandDelta)
 	r.levelIs(mug, east, units{OnHand: 7, Sellable: 7})
 	r.levelIs(lamp, east, units{OnHand: 4, Sellable: 4})
 }

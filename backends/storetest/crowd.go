@@ -21,6 +21,7 @@ var crowdParts = []part{
 	{"sweepers race", crowdExpires},
 	{"entries are applied once", crowdApplies},
 	{"no write survives a raised fence", crowdRaise},
+	{"some order explains every answer", crowdLinear},
 }
 
 // buyers is the crowd of DESIGN's flash sale.

@@ -14,5 +14,5 @@
 //   - Nothing waits by sleeping: time passes by the store's own clock, within a deadline.
 //   - Nothing is skipped. A store that must differ says so in [Differences], with the reason.
 //
-// The package imports backends, memstore, rapid and go-cmp.
+// The package imports backends, memstore, rapid, porcupine and go-cmp.
 package storetest

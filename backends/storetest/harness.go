@@ -52,7 +52,7 @@ type Differences struct {
 
 const (
 	// DefaultChecks of each property: on a real server a check is some fifty round trips.
-	DefaultChecks = 40
+	DefaultChecks = 60
 	// patience bounds every wait of the suite. It is far above what a store needs on a slow
 	// machine, so that reaching it means that something is stuck.
 	patience = 30 * time.Second

@@ -245,6 +245,11 @@ func reserveConflict(t *testing.T, e *env) {
 			t.Fatalf("%s under the same id answered %v, want ErrHoldConflict", name, err)
 		}
 	}
+	other := request("cart", line(mug, 3, east, west), line(lamp, 1))
+	other.Shop = "shop-2"
+	if _, err := r.s.Reserve(r.ctx, r.tok, other); !errors.Is(err, backends.ErrHoldConflict) {
+		t.Fatalf("another shop under the same id answered %v, want ErrHoldConflict", err)
+	}
 	r.levelIs(mug, east, units{OnHand: 10, Sellable: 7, Held: 3})
 	r.state("cart", backends.Held)
 }

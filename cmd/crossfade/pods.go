@@ -30,8 +30,7 @@ func podsCmd(g *globals) *cobra.Command {
 			if g.json {
 				return g.printJSON(pods)
 			}
-			g.say("%s", killswitch.PodsTable(pods))
-			return nil
+			return killswitch.RenderPods(g.out, pods)
 		},
 	}
 }
@@ -65,7 +64,9 @@ func statusCmd(g *globals) *cobra.Command {
 					return g.printJSON(all)
 				}
 				for i := range all {
-					g.say("%s", all[i].Table())
+					if err := killswitch.RenderStatus(g.out, all[i]); err != nil {
+						return err
+					}
 				}
 				return nil
 			}
@@ -124,8 +125,7 @@ func stageCmd(g *globals) *cobra.Command {
 			if g.json {
 				return g.printJSON(res)
 			}
-			g.say("%s", res.Table())
-			return nil
+			return killswitch.RenderResult(g.out, res)
 		},
 	}
 	cmd.Flags().StringVar(&why, "why", "", "kept in the history (required)")
@@ -156,7 +156,10 @@ func killCmd(g *globals) *cobra.Command {
 			if g.json {
 				return g.printJSON(res)
 			}
-			g.say("%sThe command took %d ms.\n", res.Table(), time.Since(start).Milliseconds())
+			if err := killswitch.RenderKill(g.out, res); err != nil {
+				return err
+			}
+			g.say("The command took %d ms.\n", time.Since(start).Milliseconds())
 			return nil
 		},
 	}

@@ -1,12 +1,15 @@
+-- Where a list of ids is looked for in a table with a second index, the primary key is forced: on
+-- small tables MariaDB prefers the other one, and reads (and locks) all of the pod.
+
 -- name: hold_read
 -- index: PRIMARY range of single points. locks: none.
 SELECT id, shop, state, epoch, n, digest, body, allocs, caller, created, expires, ended, ledger_owed, own
-  FROM crossfade_holds WHERE pod = ? AND id IN ([[?|, ]]);
+  FROM crossfade_holds FORCE INDEX (PRIMARY) WHERE pod = ? AND id IN ([[?|, ]]);
 
 -- name: hold_lock
 -- index: PRIMARY range of single points, in id order. locks: X,REC_NOT_GAP on each row found.
 SELECT id, shop, state, epoch, n, digest, body, allocs, caller, created, expires, ended, ledger_owed, own
-  FROM crossfade_holds WHERE pod = ? AND id IN ([[?|, ]]) ORDER BY id FOR UPDATE;
+  FROM crossfade_holds FORCE INDEX (PRIMARY) WHERE pod = ? AND id IN ([[?|, ]]) ORDER BY id FOR UPDATE;
 
 -- name: hold_insert
 -- locks: an implicit one on the new row; waits for another transaction that inserts the same id.
@@ -21,7 +24,7 @@ UPDATE crossfade_holds SET shop = ?, state = ?, epoch = ?, n = ?, stamp = ?, dig
 
 -- name: hold_epoch
 -- index: PRIMARY range of single points. locks: none new, the rows are locked.
-UPDATE crossfade_holds SET epoch = ? WHERE pod = ? AND id IN ([[?|, ]]) AND epoch < ?;
+UPDATE crossfade_holds FORCE INDEX (PRIMARY) SET epoch = ? WHERE pod = ? AND id IN ([[?|, ]]) AND epoch < ?;
 
 -- name: hold_stamp
 -- index: PRIMARY const. locks: none.
@@ -44,7 +47,7 @@ SELECT id, shop, state, epoch, n, digest, body, allocs, caller, created, expires
 
 -- name: holds_purge
 -- index: PRIMARY range of single points. locks: X,REC_NOT_GAP on each row.
-DELETE FROM crossfade_holds WHERE pod = ? AND id IN ([[?|, ]]) AND state <> 1 AND due < ?;
+DELETE h FROM crossfade_holds h FORCE INDEX (PRIMARY) WHERE pod = ? AND id IN ([[?|, ]]) AND state <> 1 AND due < ?;
 
 -- name: holds_open_all
 -- index: due, ref. locks: none. Streamed, within one snapshot.
@@ -72,7 +75,7 @@ SELECT op_id FROM crossfade_ops WHERE pod = ? AND created < ? ORDER BY created L
 
 -- name: ops_purge
 -- index: PRIMARY range of single points. locks: X,REC_NOT_GAP on each row.
-DELETE FROM crossfade_ops WHERE pod = ? AND op_id IN ([[?|, ]]);
+DELETE o FROM crossfade_ops o FORCE INDEX (PRIMARY) WHERE pod = ? AND op_id IN ([[?|, ]]);
 
 -- name: apology_insert
 -- locks: an implicit one on the new row.

@@ -1,7 +1,8 @@
 -- sumheld (no writes): what open holds take at some keys, and the levels there, at one instant.
 -- KEYS 7… counters; ARGV 5 prefix of hold keys, 6 the most holds, 7… fields. Answers 0 when there
--- are more holds than that, else for each field the sum and the level as in levels.lua.
+-- are more holds than that, or they have very many allocations, else for each field the sum and the level as in levels.lua.
 if call(EXP, 'ZCARD', EXP) > tonumber(ARGV[6]) then return 0 end
+local most = 10 * tonumber(ARGV[6])
 local fields, keys, sums, out = {}, {}, {}, {}
 for i = 7, #KEYS do
   fields[i - 6], keys[i - 6], sums[ARGV[i]] = ARGV[i], KEYS[i], 0
@@ -12,7 +13,10 @@ for _, id in ipairs(call(EXP, 'ZRANGE', EXP, 0, -1)) do
   local v = call(key, 'GET', key)
   local h = v and decode(v, key)
   if h and h.s == HELD then
-    for _, t in ipairs(takes_of(h, key)) do
+    local takes = takes_of(h, key)
+    most = most - #takes
+    if most < 0 then return 0 end
+    for _, t in ipairs(takes) do
       if sums[t.l.f] then sums[t.l.f] = sums[t.l.f] + t.q end
     end
   end

@@ -33,11 +33,11 @@ var layers = []layer{
 		why: "an adapter knows the port that it fills and no other adapter, so that it can be replaced alone",
 	},
 	{
-		pattern: "comparator", may: []string{"backends"}, testsMay: []string{"backends/memstore"},
+		pattern: "comparator", may: []string{"backends"}, testsMay: []string{"backends/memstore", "comparator/memfindings"},
 		why: "the comparator judges; whether a pod may switch is not its business (comparator and killswitch never know each other: cmd turns findings into a gate's evidence)",
 	},
 	{
-		pattern: "comparator/*", may: []string{"comparator", "backends"},
+		pattern: "comparator/*", may: []string{"comparator", "backends"}, testsMay: []string{"comparator/findingstest"},
 		why: "an adapter of the comparator knows the port that it fills and no other adapter",
 	},
 	{

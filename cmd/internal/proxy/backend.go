@@ -21,11 +21,17 @@ func (p *Proxy) Pods() []backends.Pod {
 
 // Status reads record, fences and acknowledgements of a pod.
 func (p *Proxy) Status(ctx context.Context, pod backends.Pod) (killswitch.Status, error) {
-	r, err := p.find(pod)
-	if err != nil {
+	if _, err := p.find(pod); err != nil {
 		return killswitch.Status{}, err
 	}
-	return r.status(ctx)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	seen, _, controlErr := p.driver.Look(ctx, pod)
+	acks, err := p.control.Acks(ctx, pod)
+	if controlErr == nil {
+		controlErr = err
+	}
+	return killswitch.BuildStatus(pod, seen, controlErr, acks, time.Now()), nil
 }
 
 // SetStage moves a pod by one stage.

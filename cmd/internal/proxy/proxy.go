@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -54,19 +55,22 @@ type Proxy struct {
 
 // Start assembles and starts a proxy. It returns when the doors listen; pods begin to serve as soon as
 // their stores answer.
-func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (p *Proxy, err error) {
-	p = &Proxy{cfg: cfg, log: log, byName: map[backends.Pod]*podRuntime{}}
-	defer func() {
-		if err != nil {
-			p.close()
-		}
-	}()
+func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Proxy, error) {
+	p := &Proxy{cfg: cfg, log: log, byName: map[backends.Pod]*podRuntime{}}
+	if err := p.start(ctx); err != nil {
+		return nil, errors.Join(err, p.Stop())
+	}
+	return p, nil
+}
+
+func (p *Proxy) start(ctx context.Context) (err error) {
+	cfg := p.cfg
 	if p.metrics, err = telemetry.New(); err != nil {
-		return nil, err
+		return err
 	}
 	fs, err := filestore.Open(cfg.Path(cfg.Control.Dir), filestore.Options{})
 	if err != nil {
-		return nil, fmt.Errorf("control store: %w", err)
+		return fmt.Errorf("control store: %w", err)
 	}
 	p.control = fs
 	p.closers = append(p.closers, fs.Close)
@@ -84,16 +88,16 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (p *Proxy,
 	for i := range cfg.Pods {
 		r, err := p.openPod(ctx, &cfg.Pods[i])
 		if err != nil {
-			return nil, fmt.Errorf("pod %s: %w", cfg.Pods[i].Name, err)
+			return fmt.Errorf("pod %s: %w", cfg.Pods[i].Name, err)
 		}
 		p.pods = append(p.pods, r)
 		p.byName[r.name] = r
 	}
 	p.router = newRouter(cfg, p.pods)
 	if err := p.listen(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	return p, p.run(ctx)
+	return p.run(ctx)
 }
 
 func (p *Proxy) find(name backends.Pod) (*podRuntime, error) {
@@ -131,7 +135,11 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 		return nil, fmt.Errorf("mysql: %w", err)
 	}
 	p.closers = append(p.closers, ms.Close)
-	sp, err := spool.Open(filepath.Join(p.cfg.Path(p.cfg.DataDir), p.cfg.ProxyID, c.Name+".spool"), spool.Options{})
+	data := filepath.Join(p.cfg.Path(p.cfg.DataDir), p.cfg.ProxyID)
+	if err := os.MkdirAll(data, 0o750); err != nil {
+		return nil, fmt.Errorf("data_dir: %w", err)
+	}
+	sp, err := spool.Open(filepath.Join(data, c.Name+".spool"), 0)
 	if err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
@@ -206,7 +214,7 @@ func (p *Proxy) run(ctx context.Context) error {
 			}
 		}
 	})
-	if err := p.metrics.Watch(p.figures, func() int64 { return int64(p.door.Stats().Conns) }); err != nil {
+	if err := p.metrics.Watch(p.figures, func() int64 { return p.door.Stats().Connections }); err != nil {
 		return err
 	}
 	if err := p.openDoor(); err != nil {
@@ -245,13 +253,21 @@ func (p *Proxy) openDoor() error {
 		if !ok {
 			return fmt.Errorf("pod %s has no Redis to pass commands through to", pt)
 		}
-		dc.Passthrough = rs
+		dc.Passthrough = passthrough{rs}
 	}
 	p.door, err = respdoor.New(dc, p.router, p.router)
 	if err != nil {
 		return err
 	}
 	return p.door.Start(p.doorLn)
+}
+
+// passthrough names redisstore's method as the door calls it.
+type passthrough struct{ s *redisstore.Store }
+
+// Do implements respdoor.Passthrough.
+func (p passthrough) Do(ctx context.Context, args [][]byte) ([]byte, error) {
+	return p.s.PassThrough(ctx, args)
 }
 
 func (p *Proxy) spawn(f func()) {

@@ -1,6 +1,10 @@
 package replay
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
 
 // verdict is what an answer means to a client.
 type verdict uint8
@@ -96,4 +100,23 @@ func understandError(text string) answer {
 		a.verdict = refused
 	}
 	return a
+}
+
+// understandHold reads a reply of XF.GET: state and allocations, each as a line of its own.
+func understandHold(v value) (*backends.Hold, answer) {
+	if v.kind == '_' {
+		return nil, answer{verdict: notFound}
+	}
+	h := &backends.Hold{ID: backends.HoldID(v.textOf("hold")), Shop: backends.Shop(v.textOf("shop"))}
+	allocs := v.field("allocations")
+	if h.State.UnmarshalText([]byte(v.textOf("state"))) != nil || h.State == backends.StateUnknown || allocs == nil {
+		return nil, answer{verdict: refused, code: "XF?", text: "an answer that is no hold"}
+	}
+	for i := range allocs.items {
+		a := &allocs.items[i]
+		n, loc := a.numberOf("qty"), backends.Location(a.textOf("location"))
+		h.Lines = append(h.Lines, backends.Line{Item: backends.Item(a.textOf("item")), Quantity: n, Locations: []backends.Location{loc}})
+		h.Allocs = append(h.Allocs, backends.Allocation{Line: i, Location: loc, Quantity: n})
+	}
+	return h, answer{verdict: granted}
 }

@@ -59,12 +59,32 @@ func (e *unresolvedError) Error() string {
 // call sends a command until its verdict is known, first to address number first. The error is an
 // *unresolvedError, and the context's when that is why.
 func (c *client) call(ctx context.Context, first int, args []string) (outcome, error) {
+	return c.ask(ctx, first, args, understand)
+}
+
+// getHold reads a hold: its state and its allocations. Nil when the truth does not know it.
+func (c *client) getHold(ctx context.Context, first int, id backends.HoldID) (h *backends.Hold, err error) {
+	out, err := c.ask(ctx, first, []string{"XF.GET", string(c.o.Shop), string(id)}, func(v value) answer {
+		if v.kind == '-' {
+			return understandError(v.text)
+		}
+		var a answer
+		h, a = understandHold(v)
+		return a
+	})
+	if err == nil && out.verdict == refused {
+		err = errors.New(out.text)
+	}
+	return h, err
+}
+
+func (c *client) ask(ctx context.Context, first int, args []string, read func(value) answer) (outcome, error) {
 	start := time.Now()
 	pause := backoffFirst
 	var out outcome
 	for at := first % len(c.conns); ; at = (at + 1) % len(c.conns) {
 		out.tries++
-		a, err := c.try(ctx, at, args)
+		a, err := c.try(ctx, at, args, read)
 		out.took = time.Since(start)
 		if err == nil && a.verdict != verdictUnknown {
 			out.answer = a
@@ -96,7 +116,7 @@ func (c *client) call(ctx context.Context, first int, args []string) (outcome, e
 var errNotSent = errors.New("not sent")
 
 // try sends a command once.
-func (c *client) try(ctx context.Context, at int, args []string) (answer, error) {
+func (c *client) try(ctx context.Context, at int, args []string, read func(value) answer) (answer, error) {
 	if c.conns[at] == nil {
 		cn, err := dial(ctx, c.o.Against[at], c.o.User, c.o.Password)
 		var ae *authError
@@ -113,7 +133,7 @@ func (c *client) try(ctx context.Context, at int, args []string) (answer, error)
 		c.drop(at)
 		return answer{}, err
 	}
-	a := understand(v)
+	a := read(v)
 	if v.kind == '-' && a.verdict == verdictUnknown && !strings.HasPrefix(a.code, "XF") {
 		c.drop(at) // the server turns connections away
 	}

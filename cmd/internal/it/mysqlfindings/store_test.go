@@ -1,0 +1,172 @@
+package mysqlfindings_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/go-sql-driver/mysql"
+	"go.uber.org/goleak"
+
+	"github.com/crossfade-proxy/crossfade/backends/mysqlstore"
+	"github.com/crossfade-proxy/crossfade/cmd/internal/lab"
+	"github.com/crossfade-proxy/crossfade/comparator"
+	"github.com/crossfade-proxy/crossfade/comparator/findingstest"
+	"github.com/crossfade-proxy/crossfade/comparator/mysqlfindings"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(lab.Wrap(m)) }
+
+// open makes a database with the tables, by the migrations of mysqlstore.
+func open(t testing.TB, kind lab.Kind) *sql.DB {
+	t.Helper()
+	dsn := lab.ForTest(t, kind).NewDatabase(t)
+	s, err := mysqlstore.Open(t.Context(), mysqlstore.Config{Pod: "one", DSN: dsn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Setup(t.Context()), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.MultiStatements, cfg.InterpolateParams = true, true // as mysqlstore has it
+	c, err := mysql.NewConnector(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(c)
+	t.Cleanup(func() { _ = db.Close() })
+	db.SetMaxOpenConns(4)
+	return db
+}
+
+func TestSuite(t *testing.T) {
+	for _, kind := range []lab.Kind{lab.MySQL, lab.MariaDB} {
+		t.Run(string(kind), func(t *testing.T) {
+			findingstest.Exercise(t, func(t testing.TB) comparator.Store { return mysqlfindings.New(open(t, kind)) })
+		})
+	}
+}
+
+// texts is the file of statements, which the package embeds.
+const texts = "../../../../comparator/mysqlfindings/sql/findings.sql"
+
+// statement is a named one of the file, with each repeated part once.
+func statement(t *testing.T, name string) string {
+	t.Helper()
+	all, err := os.ReadFile(texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, ok := strings.Cut(string(all), "-- name: "+name+"\n")
+	if !ok {
+		t.Fatalf("no statement is called %s", name)
+	}
+	text, _, _ = strings.Cut(text, "-- name: ")
+	text = regexp.MustCompile(`(?m)^--.*$`).ReplaceAllString(text, "")
+	text = regexp.MustCompile(`\[\[(.*?)\|[^|]*\]\]`).ReplaceAllString(text, "$1")
+	return strings.TrimRight(strings.TrimSpace(text), ";")
+}
+
+// Every statement uses the index that its comment names, on both dialects.
+func TestPlans(t *testing.T) {
+	const pod, since = "one", 900
+	for _, kind := range []lab.Kind{lab.MySQL, lab.MariaDB} {
+		t.Run(string(kind), func(t *testing.T) {
+			db := open(t, kind)
+			fill(t, db)
+			list := statement(t, "finding_list")
+			end := " " + statement(t, "finding_list_end")
+			for _, c := range []struct {
+				name, query, index string
+				args               []any
+			}{
+				{"finding_lock", statement(t, "finding_lock"), "PRIMARY", []any{pod, "f1"}},
+				{"finding_update", statement(t, "finding_update"), "PRIMARY", []any{"quantity", "open", 1, 1, 1, 1, "x", pod, "f1"}},
+				{"finding_read", statement(t, "finding_read"), "PRIMARY", []any{pod, "f1"}},
+				{"finding_list", list + end, "seen", []any{pod, since, 10}},
+				{"finding_list with conditions", list + " " + statement(t, "finding_list_classes") + " " + statement(t, "finding_list_lives") + end, "seen", []any{pod, since, "quantity", "open", 10}},
+				{"finding_summary", statement(t, "finding_summary"), "seen", []any{pod, since}},
+				{"finding_prune", statement(t, "finding_prune"), "seen", []any{pod, 100, 10}},
+				{"coverage_sum", statement(t, "coverage_sum"), "PRIMARY", []any{pod, since}},
+				{"coverage_prune", statement(t, "coverage_prune"), "PRIMARY", []any{pod, 10, 10}},
+			} {
+				if got := plan(t, db, c.query, c.args...); got != c.index {
+					t.Errorf("%s uses index %q, want %q", c.name, got, c.index)
+				}
+			}
+		})
+	}
+}
+
+// fill makes the tables large enough for an optimiser to prefer an index.
+func fill(t *testing.T, db *sql.DB) {
+	t.Helper()
+	const n = 1000
+	for _, q := range []string{
+		"INSERT INTO crossfade_findings SELECT ?, CONCAT('f', seq.n), 'quantity', 'open', 1, 1, seq.n, seq.n, REPEAT('x', 200) FROM ",
+		"INSERT INTO crossfade_coverage SELECT ?, seq.n, 'p', 'r', 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM ",
+	} {
+		digits := "(SELECT 0 AS d" + strings.Repeat(" UNION ALL SELECT ?", 9) + ")"
+		from := "(SELECT a.d*100 + b.d*10 + c.d AS n FROM " + digits + " a, " + digits + " b, " + digits + " c) seq"
+		for _, pod := range []string{"one", "two"} {
+			args := []any{pod}
+			for range 3 {
+				for d := 1; d < 10; d++ {
+					args = append(args, d)
+				}
+			}
+			if _, err := db.ExecContext(context.Background(), q+from, args...); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, table := range []string{"crossfade_findings", "crossfade_coverage"} {
+		if _, err := db.ExecContext(context.Background(), "ANALYZE TABLE "+table); err != nil {
+			t.Fatal(err)
+		}
+		var rows int
+		if err := db.QueryRowContext(context.Background(), "SELECT COUNT(*) FROM "+table).Scan(&rows); err != nil || rows != 2*n {
+			t.Fatalf("%d rows, %v", rows, err)
+		}
+	}
+}
+
+// plan is the index of the only table.
+func plan(t *testing.T, db *sql.DB, query string, args ...any) string {
+	t.Helper()
+	rows, err := db.QueryContext(context.Background(), "EXPLAIN FORMAT=TRADITIONAL "+query, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	cols, err := rows.Columns()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !rows.Next() {
+		t.Fatal("no plan")
+	}
+	vals := make([]sql.NullString, len(cols))
+	ptrs := make([]any, len(cols))
+	for i := range vals {
+		ptrs[i] = &vals[i]
+	}
+	if err := rows.Scan(ptrs...); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range cols {
+		if c == "key" {
+			return vals[i].String
+		}
+	}
+	t.Fatal("the plan names no key")
+	return ""
+}

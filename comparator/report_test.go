@@ -1,0 +1,228 @@
+package comparator_test
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/comparator"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// aFinding is a confirmed one as the comparator makes it.
+func aFinding(hold backends.HoldID, item string, q int64) comparator.Finding {
+	k := key(item, "warehouse-1")
+	f := comparator.Finding{
+		Pod: "one", Epoch: 7, Stage: backends.Shadow, Class: comparator.OversellRisk, Source: "probe", Hold: hold, Shop: "s",
+		Units: []backends.Units{{Key: k, Quantity: q}}, TotalUnits: q, Caller: "web",
+		Diff:      "outcome: sold out → granted\nunits[" + k.String() + "]: none → 3",
+		Proof:     "truth sold out, shadow would grant: the levels differ by the same amounts at two quiescent moments, shadow less truth: " + k.String() + " (sellable +2, on hand +2, taken +0);",
+		FirstSeen: noon.Add(-time.Hour), LastSeen: noon.Add(-time.Minute), Count: 2, Life: comparator.LifeOpen,
+	}
+	f.ID = comparator.FindingID(f.Pod, f.Class, f.Hold, k)
+	return f
+}
+
+func badReport() comparator.ReportInput {
+	acked := aFinding("order-9", "CREAM CUPID HEARTS COAT HANGER", 1)
+	acked.Life, acked.By, acked.Why = comparator.LifeAcknowledged, "ann", "known since the stock take\nof May"
+	level := aFinding("", "85123A", 2)
+	level.Class, level.Source, level.Count = comparator.LevelDrift, "audit", 1
+	for _, loc := range []string{"a", "b", "c", "d"} {
+		level.Units = append(level.Units, units(1, "85123A", loc))
+	}
+	explained := aFinding("order-3", "85123A", 1)
+	explained.Life = comparator.LifeExplained
+	return comparator.ReportInput{
+		Pod: "one", Stage: backends.Shadow, Epoch: 7, GeneratedAt: noon, Since: noon.Add(-24 * time.Hour),
+		Coverage: comparator.Coverage{Pod: "one", Decisions: 1_234_567, Counts: comparator.Counts{
+			Pending: 12, Matched: 900_000, Probed: 200_000, Settling: 3, Explained: 4_000, Confirmed: 2, SampledOut: 130_540, Undetermined: 9, Lost: 1}},
+		Summary: []comparator.ClassSummary{
+			{Class: comparator.LevelDrift, Life: comparator.LifeOpen, Findings: 1, Units: 2},
+			{Class: comparator.OversellRisk, Life: comparator.LifeOpen, Findings: 1, Units: 2},
+			{Class: comparator.OversellRisk, Life: comparator.LifeAcknowledged, Findings: 1, Units: 1},
+			{Class: comparator.OversellRisk, Life: comparator.LifeExplained, Findings: 3_999, Units: 5_000},
+			{Class: comparator.Location, Life: comparator.LifeUndetermined, Findings: 9, Units: 9},
+		},
+		Findings: []comparator.Finding{aFinding("order-7", "85123A", 2), explained, level, acked},
+		Truth:    comparator.Latency{Count: 1_234_567, P50: 180, P95: 420, P99: 1_350, Max: 1_200_000},
+		Shadow:   comparator.Latency{Count: 1_104_002, P50: 2_100, P95: 5_400, P99: 11_000, Max: 3_100_000},
+		Outbox:   &backends.OutboxStats{Entries: 12, OldestMillis: 2_300, Lost: true, Dropped: 1},
+		Debt: []comparator.DebtLine{{Store: "redis", Key: key("22423", "warehouse-1"), Units: 3}, {Store: "mysql", Key: key("22423", "warehouse-1"), Units: 4},
+			{Store: "mysql", Key: key("85123A", "warehouse-1"), Units: 1}},
+		Apologies:    []backends.Apology{{Hold: "order-5", Key: key("22423", "warehouse-1"), Quantity: 4, Reason: "claimed after it had expired; the units were sold"}},
+		Undetermined: map[string]int64{"window": 8, "queue_full": 1},
+		Problems:     []string{"apologies of mysql: store is unavailable"},
+	}
+}
+
+func goodReport() comparator.ReportInput {
+	return comparator.ReportInput{
+		Pod: "two", Stage: backends.Live, Epoch: 8, GeneratedAt: noon, Outbox: &backends.OutboxStats{},
+		Coverage: comparator.Coverage{Pod: "two", Decisions: 1000, Counts: comparator.Counts{Matched: 800, Probed: 200}},
+		Truth:    comparator.Latency{Count: 1000, P50: 900, P95: 1500, P99: 2000, Max: 9000},
+	}
+}
+
+// golden compares with a file of testdata.
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Errorf("%s (run with -update when it is meant so):\n%s", name, d)
+	}
+}
+
+// render renders in all formats, compares each, and checks what every page has to keep to.
+func render(t *testing.T, name string, write func(*bytes.Buffer, comparator.Format) error) {
+	t.Helper()
+	for f, ext := range map[comparator.Format]string{comparator.FormatTable: "txt", comparator.FormatJSON: "json", comparator.FormatCSV: "csv"} {
+		var b bytes.Buffer
+		if err := write(&b, f); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name+"."+ext, b.Bytes())
+		switch f {
+		case comparator.FormatJSON:
+			if !json.Valid(b.Bytes()) || strings.Contains(b.String(), ": null,\n  \"classes\"") {
+				t.Errorf("%s: not JSON", name)
+			}
+		case comparator.FormatCSV:
+			if _, err := csv.NewReader(&b).ReadAll(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		default:
+			for line := range strings.Lines(b.String()) {
+				if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 100 {
+					t.Errorf("%s: a line of %d columns: %s", name, n, line)
+				}
+			}
+		}
+	}
+}
+
+func TestReports(t *testing.T) {
+	inputs := map[string]comparator.ReportInput{
+		"report-bad": badReport(), "report-good": goodReport(),
+		"report-empty":      {Pod: "new", Stage: backends.Shadow, Epoch: 1, GeneratedAt: noon},
+		"report-redis-only": {Pod: "old", Stage: backends.RedisOnly, Epoch: 1, GeneratedAt: noon},
+	}
+	for name, in := range inputs {
+		t.Run(name, func(t *testing.T) {
+			r, err := comparator.BuildReport(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			render(t, name, func(b *bytes.Buffer, f comparator.Format) error { return r.Write(b, f) })
+			var b bytes.Buffer
+			if err := r.Write(&b, comparator.FormatJSON); err != nil {
+				t.Fatal(err)
+			}
+			var back comparator.Report
+			if err := json.Unmarshal(b.Bytes(), &back); err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(r, back); d != "" {
+				t.Errorf("it does not read back:\n%s", d)
+			}
+		})
+	}
+}
+
+func TestReportOfAnUnbalancedAccountSaysSo(t *testing.T) {
+	in := goodReport()
+	in.Coverage.Matched--
+	r, err := comparator.BuildReport(in)
+	var u *comparator.UnbalancedError
+	if !errors.As(err, &u) || len(r.Problems) != 1 {
+		t.Fatalf("%v, %v", err, r.Problems)
+	}
+	var b bytes.Buffer
+	if err := r.Write(&b, comparator.FormatTable); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(b.String(), "BUT THE LINES ADD UP TO 999") {
+		t.Error(b.String())
+	}
+}
+
+// A rate never says 100 % while one decision in a million speaks against it.
+func TestParityIsNeverRoundedUp(t *testing.T) {
+	in := goodReport()
+	in.Coverage = comparator.Coverage{Pod: "two", Decisions: 3_000_000, Counts: comparator.Counts{Matched: 2_999_999, Confirmed: 1}}
+	r, err := comparator.BuildReport(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := r.Write(&b, comparator.FormatTable); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(b.String(), "PARITY  99.9999 % of the decisions compared agree: 2,999,999 of 3,000,000") {
+		t.Error(b.String())
+	}
+}
+
+func anAudit() *comparator.AuditResult {
+	mug := key("mug", "warehouse-1")
+	f := aFinding("order-7", "85123A", 2)
+	f.Class, f.Source, f.Proof, f.Diff = comparator.MissingHold, "audit", "open in the truth, unknown to the shadow; the same at two quiescent moments", "hold: known → none"
+	return &comparator.AuditResult{
+		Pod: "one", Stage: backends.Shadow, Epoch: 7, Started: noon.Add(-1500 * time.Millisecond), Ended: noon, Scope: "all holds and levels",
+		HoldsTruth: 24_345, HoldsShadow: 1, LevelsTruth: 3_684, LevelsShadow: 3_684, Passing: 12, Attributed: 1, FindingsTotal: 1, UnitsTotal: 2,
+		Summary:  []comparator.ClassSummary{{Class: comparator.MissingHold, Life: comparator.LifeOpen, Findings: 1, Units: 2, Sights: 1, LastSeen: noon}},
+		Findings: []comparator.Finding{f}, UndeterminedTotal: 2,
+		Undetermined: []comparator.AuditOpen{{Hold: "order-8", Why: "entries for the hold were on their way, or it changed, at every look"}, {Key: &mug, Why: "it differed at one quiescent moment only"}},
+	}
+}
+
+func TestAuditAndConservationRender(t *testing.T) {
+	a := anAudit()
+	render(t, "audit-findings", func(b *bytes.Buffer, f comparator.Format) error { return a.Write(b, f) })
+	clean := &comparator.AuditResult{Pod: "two", Stage: backends.RedisOnly, Epoch: 1, Started: noon, Ended: noon.Add(time.Second),
+		Scope: "claims, and units on hand: in redis-only MySQL follows nothing else", HoldsTruth: 5, LevelsTruth: 2, LevelsShadow: 2, Passing: 1, Attributed: 2,
+		Summary: []comparator.ClassSummary{}, Findings: []comparator.Finding{}, Undetermined: []comparator.AuditOpen{}}
+	render(t, "audit-clean", func(b *bytes.Buffer, f comparator.Format) error { return clean.Write(b, f) })
+
+	broken := backends.Level{Key: key("mug", "warehouse-1"), OnHand: 10, Available: 5, Held: 2, Taken: 0, Unmaterialised: 1}
+	c := &comparator.Conservation{Pod: "one", At: noon, Stores: []comparator.StoreConservation{
+		{Store: "redis", Checked: 3684, Broken: []comparator.BrokenLevel{}, Took: 12},
+		{Store: "mysql", Checked: 3684, BrokenTotal: 1, Broken: []comparator.BrokenLevel{{Level: broken, Imbalance: broken.Imbalance()}}, Took: 1340, Error: "store is unavailable"},
+	}}
+	render(t, "conservation-broken", func(b *bytes.Buffer, f comparator.Format) error { return c.Write(b, f) })
+	c.Stores = c.Stores[:1]
+	render(t, "conservation-clean", func(b *bytes.Buffer, f comparator.Format) error { return c.Write(b, f) })
+}
+
+func TestFormatsHaveNames(t *testing.T) {
+	for name, want := range map[string]comparator.Format{"": comparator.FormatTable, "table": comparator.FormatTable, "json": comparator.FormatJSON, "csv": comparator.FormatCSV} {
+		if got, err := comparator.ParseFormat(name); got != want || err != nil {
+			t.Errorf("%q: %v %v", name, got, err)
+		}
+	}
+	var fe *backends.FieldError
+	if _, err := comparator.ParseFormat("html"); !errors.As(err, &fe) {
+		t.Errorf("%v", err)
+	}
+}
