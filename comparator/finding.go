@@ -117,8 +117,7 @@ func FindingID(pod backends.Pod, c Class, hold backends.HoldID, key backends.Key
 	}
 	h := sha256.New()
 	for _, s := range []string{string(pod), c.String(), string(hold), string(key.Shop), string(key.Item), string(key.Location)} {
-		h.Write([]byte{byte(len(s) >> 8), byte(len(s))}) // the length keeps neighbours apart
-		h.Write([]byte(s))
+		fmt.Fprintf(h, "%d:%s", len(s), s) // the length keeps neighbours apart
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }

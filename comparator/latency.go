@@ -22,14 +22,14 @@ func (l *latencies) add(d time.Duration) {
 	defer l.mu.Unlock()
 	l.n++
 	l.max = max(l.max, d)
-	l.hist[slot(uint64(d))]++
+	l.hist[slot(int64(d))]++
 }
 
-func slot(v uint64) int {
+func slot(v int64) int {
 	if v < 16 {
 		return int(v)
 	}
-	exp := bits.Len64(v) - 5
+	exp := bits.Len64(uint64(v)) - 5 //nolint:gosec // v is above zero
 	return (exp+1)*16 + int(v>>exp)&15
 }
 
@@ -39,7 +39,7 @@ func upper(i int) time.Duration {
 		return time.Duration(i)
 	}
 	exp := i/16 - 1
-	return time.Duration((uint64(i%16+16)+1)<<exp - 1)
+	return time.Duration((int64(i%16)+17)<<exp - 1)
 }
 
 // Latency sums up the latencies of one store, in microseconds.

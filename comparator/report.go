@@ -143,6 +143,7 @@ func (r *Report) classes(sums []ClassSummary) {
 				cr.Explained += s.Findings
 			case LifeUndetermined:
 				cr.Undetermined += s.Findings
+			default: // a life that this version does not know is counted nowhere
 			}
 		}
 		if cr.Open+cr.Repaired+cr.Acknowledged+cr.Explained+cr.Undetermined > 0 {

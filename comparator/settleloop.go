@@ -13,12 +13,12 @@ func (c *Comparator) settleLoop(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		wait, any := c.queue.next(c.cfg.Now())
-		if any && wait <= 0 {
+		wait, some := c.queue.next(c.cfg.Now())
+		if some && wait <= 0 {
 			c.settleRound(ctx)
 			continue
 		}
-		if !any {
+		if !some {
 			wait = time.Hour // nothing to do before a case wakes us
 		}
 		timer.Reset(wait)

@@ -53,7 +53,8 @@ func (q *settleQueue) take(now time.Time) []*openCase {
 		if keys += len(q.cases[0].Judgement.Keys); keys > maxKeysPerLook && len(out) > 0 {
 			break
 		}
-		out = append(out, heap.Pop(&q.cases).(*openCase))
+		out = append(out, q.cases[0])
+		heap.Pop(&q.cases)
 	}
 	q.out += len(out)
 	return out
@@ -104,7 +105,11 @@ type caseHeap []*openCase
 func (h caseHeap) Len() int           { return len(h) }
 func (h caseHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
 func (h caseHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *caseHeap) Push(x any)        { *h = append(*h, x.(*openCase)) }
+func (h *caseHeap) Push(x any) {
+	if c, ok := x.(*openCase); ok { // heap.Push takes anything; only cases are handed to it
+		*h = append(*h, c)
+	}
+}
 func (h *caseHeap) Pop() any {
 	old := *h
 	c := old[len(old)-1]

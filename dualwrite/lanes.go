@@ -3,16 +3,22 @@ package dualwrite
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 )
 
 // lanes are bounded queues; what belongs to one hold (or one key) always takes the same lane, so
 // that its states are mirrored in their order and the shadow sees each as a fresh decision.
 type lanes struct {
 	qs []chan item
+
+	// riding are the outbox entries that are in a lane, or being mirrored from one: a sweep leaves
+	// them alone, or a shadow that has fallen behind would be given everything twice.
+	mu     sync.Mutex
+	riding map[string]struct{}
 }
 
 func newLanes(n, depth int) *lanes {
-	l := &lanes{qs: make([]chan item, n)}
+	l := &lanes{qs: make([]chan item, n), riding: map[string]struct{}{}}
 	for i := range l.qs {
 		l.qs[i] = make(chan item, depth)
 	}
@@ -43,12 +49,36 @@ func laneOf(it *item) uint64 {
 
 // offer never blocks; false means that the lane is full.
 func (l *lanes) offer(h uint64, it item) bool {
+	seq := it.entry.Seq
+	if seq != "" {
+		l.mu.Lock()
+		l.riding[seq] = struct{}{}
+		l.mu.Unlock()
+	}
 	select {
 	case l.qs[h%uint64(len(l.qs))] <- it:
 		return true
 	default:
+		l.left(seq)
 		return false
 	}
+}
+
+// left forgets entries whose lane is done with them, whatever became of them.
+func (l *lanes) left(seqs ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range seqs {
+		delete(l.riding, s)
+	}
+}
+
+// rides tells whether an entry is in a lane of this proxy.
+func (l *lanes) rides(seq string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.riding[seq]
+	return ok
 }
 
 // depth counts what waits.
@@ -100,11 +130,19 @@ func (p *Pod) LaneDepth() int { return p.lanes.depth() }
 // handle mirrors, finishes and probes what a lane gave, in its order: entries that stand together
 // are one mirror step.
 func (p *Pod) handle(ctx context.Context, its []item) {
+	seqs := make([]string, len(its))
+	for i := range its {
+		seqs[i] = its[i].entry.Seq
+	}
+	defer p.lanes.left(seqs...)
 	for len(its) > 0 {
 		kind := kindOf(&its[0])
 		n := 1
-		for n < len(its) && kind != kindProbe && kindOf(&its[n]) == kind && its[n].fence.Stage.Truth() == its[0].fence.Stage.Truth() {
-			n++
+		if kind != kindProbe {
+			for n < len(its) && kindOf(&its[n]) == kind && its[n].fence.Stage.Truth() == its[0].fence.Stage.Truth() {
+				n++
+			}
+			n = batchOf(its[:n])
 		}
 		batch := its[:n]
 		its = its[n:]
@@ -122,6 +160,24 @@ func (p *Pod) handle(ctx context.Context, its []item) {
 			p.Mirror(ctx, f, batch, false)
 		}
 	}
+}
+
+// batchOf tells how many of its make one mirror step: at most MirrorBatch, and no more work than a
+// shadow does well within MirrorTimeout.
+func batchOf(its []item) int {
+	lines := 0
+	for i := range its {
+		if i == MirrorBatch {
+			return i
+		}
+		if h := its[i].entry.Hold; h != nil {
+			lines += len(h.Lines)
+		}
+		if lines > mirrorLines && i > 0 {
+			return i
+		}
+	}
+	return len(its)
 }
 
 // abandon lets go of items whose truth is not the truth any more. Entries stay in their outbox for

@@ -104,7 +104,7 @@ func (p *Pod) apply(ctx context.Context, f backends.Fence, items []item) ([]back
 // applyNow mirrors on the request path (live): Redis has to accept each item, or it is an error. Leaving
 // the outbox is left to the lane.
 func (p *Pod) applyNow(ctx context.Context, f backends.Fence, items []item) ([]backends.Applied, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.o.MirrorTimeout)
+	ctx, cancel := context.WithTimeout(ctx, acceptTimeout)
 	defer cancel()
 	res, err := p.apply(ctx, f, items)
 	if err != nil {

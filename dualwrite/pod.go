@@ -17,12 +17,16 @@ const (
 	DefaultOpTimeout = 5 * time.Second
 	// DefaultMirrorTimeout bounds one mirror step; a stopped shadow costs a lane this much
 	// before its breaker opens, and checkout nothing.
-	DefaultMirrorTimeout = 3 * time.Second
+	DefaultMirrorTimeout = 10 * time.Second
+	// acceptTimeout bounds the same step on the request path: in live, where the answer waits.
+	acceptTimeout = 2 * time.Second
 	// DefaultLanes and DefaultLaneDepth bound what waits in memory for the shadow.
 	DefaultLanes     = 4
 	DefaultLaneDepth = 1024
 	// MirrorBatch is how many entries one mirror step carries.
 	MirrorBatch = 64
+	// mirrorLines bounds the lines of its carts together: the largest real cart has 675, the mean 21.
+	mirrorLines = 256
 	// SweepPage is how many entries one sweep reads at a time.
 	SweepPage = 256
 	// DefaultSweepAge is how long an entry stays with the proxy that made it before any proxy

@@ -37,13 +37,16 @@ func (p *Pod) Sweep(ctx context.Context, f backends.Fence, age time.Duration) (c
 			return confirmed, saw, err
 		}
 		saw += len(es)
-		for i := 0; i < len(es); i += MirrorBatch {
-			part := es[i:min(i+MirrorBatch, len(es))]
-			its := make([]item, len(part))
-			for j, e := range part {
-				its[j] = item{fence: f, entry: e}
+		var its []item
+		for _, e := range es {
+			if age == 0 || !p.lanes.rides(e.Seq) {
+				its = append(its, item{fence: f, entry: e})
 			}
-			n := p.Mirror(ctx, f, its, true)
+		}
+		for len(its) > 0 {
+			k := batchOf(its)
+			n := p.Mirror(ctx, f, its[:k], true)
+			its = its[k:]
 			if n == 0 && !p.stillServing(f) {
 				return confirmed, saw, nil // the fence has moved: nothing more to do here
 			}

@@ -10,9 +10,9 @@ import (
 )
 
 // reemitBatch bounds what one transaction re-emits: the holds are locked meanwhile.
-const reemitBatch = 100
+const reemitBatch = maxBranches
 
-var statementHoldEpoch = named("hold_epoch")
+var textHoldEpoch = named("hold_epoch").one()
 
 // Reemit writes the present state of each hold, or a tombstone, to the outbox.
 func (s *Store) Reemit(ctx context.Context, t backends.Token, ids []backends.HoldID) (written int, err error) {
@@ -36,9 +36,9 @@ func (s *Store) Reemit(ctx context.Context, t backends.Token, ids []backends.Hol
 }
 
 func (x *txn) reemit(ctx context.Context, ids []backends.HoldID) (written int, err error) {
-	args := []any{x.s.cfg.Pod}
+	var args []any
 	for _, id := range ids {
-		args = append(args, id)
+		args = append(args, x.s.cfg.Pod, id)
 	}
 	found := map[backends.HoldID]*backends.Hold{}
 	b := x.batch()
@@ -53,13 +53,15 @@ func (x *txn) reemit(ctx context.Context, ids []backends.HoldID) (written int, e
 		return 0, err
 	}
 	b = x.batch()
-	b.do(statementHoldEpoch.times(len(ids)), append(append([]any{x.tok.Epoch}, args...), x.tok.Epoch)...)
 	for _, id := range ids {
 		h := found[id]
 		if h == nil {
 			h = &backends.Hold{ID: id, State: backends.Released, EndedAt: x.now}
 		}
-		h.Version.Epoch = max(h.Version.Epoch, x.tok.Epoch)
+		if h.Version.Epoch < x.tok.Epoch {
+			h.Version.Epoch = x.tok.Epoch
+			b.do(textHoldEpoch, h.Version.Epoch, x.s.cfg.Pod, id)
+		}
 		if e, _ := x.emit(b, backends.Entry{Op: backends.OpReemit, Hold: h}); e != nil {
 			written++
 		}

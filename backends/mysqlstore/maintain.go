@@ -20,11 +20,11 @@ const (
 )
 
 var (
-	statementUnitsLow   = named("units_low")
-	textLevelsWanting   = named("levels_wanting").one()
-	statementHoldsPurge = named("holds_purge")
-	textOpsOld          = named("ops_old").one()
-	statementOpsPurge   = named("ops_purge")
+	statementUnitsLow = named("units_low")
+	textLevelsWanting = named("levels_wanting").one()
+	textHoldsPurge    = named("holds_purge").one()
+	textOpsOld        = named("ops_old").one()
+	textOpsPurge      = named("ops_purge").one()
 )
 
 // upkeep is where the paged scan of pools is.
@@ -199,12 +199,12 @@ func (s *Store) purgeHolds(ctx context.Context, j job, oldest backends.Instant) 
 			continue
 		}
 		slices.Sort(ids)
-		args := []any{s.cfg.Pod}
-		for _, id := range ids {
-			args = append(args, id)
-		}
-		args = append(args, oldest)
-		if err := s.purge(ctx, j, statementHoldsPurge.times(len(ids)), args); err != nil {
+		err = s.purge(ctx, j, func(b *batch) {
+			for _, id := range ids {
+				b.do(textHoldsPurge, s.cfg.Pod, id, oldest)
+			}
+		})
+		if err != nil {
 			return false, err
 		}
 	}
@@ -226,19 +226,21 @@ func (s *Store) purgeOps(ctx context.Context, j job, oldest backends.Instant) (m
 		return false, err
 	}
 	slices.Sort(ids)
-	args := []any{s.cfg.Pod}
-	for _, id := range ids {
-		args = append(args, id)
-	}
-	return len(ids) == purgeBatch, s.purge(ctx, j, statementOpsPurge.times(len(ids)), args)
+	return len(ids) == purgeBatch, s.purge(ctx, j, func(b *batch) {
+		for _, id := range ids {
+			b.do(textOpsPurge, s.cfg.Pod, id)
+		}
+	})
 }
 
-// purge runs one DELETE under the fence; done again, it deletes nothing.
-func (s *Store) purge(ctx context.Context, j job, text string, args []any) error {
+// purge deletes under the fence; done again, it deletes nothing.
+func (s *Store) purge(ctx context.Context, j job, deletes func(*batch)) error {
 	return s.again(ctx, func() error {
 		return s.write(ctx, j, func(x *txn) error {
 			x.proof = &proof{query: "SELECT 0", committed: none}
-			return x.run(ctx, text, args...)
+			b := x.batch()
+			deletes(b)
+			return x.send(ctx, b)
 		})
 	})
 }

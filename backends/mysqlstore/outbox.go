@@ -18,7 +18,7 @@ const (
 	// countShare: counting a large outbox may take no more than one part in so many of the time.
 	countShare = 20
 	// doneBatch bounds the entries that one transaction removes.
-	doneBatch = 500
+	doneBatch = maxBranches
 )
 
 var (
@@ -27,7 +27,7 @@ var (
 	textOutboxFound       = named("outbox_found").one()
 	textOutboxPage        = named("outbox_page").one()
 	statementOutboxTake   = named("outbox_take")
-	statementOutboxDelete = named("outbox_delete")
+	textOutboxDelete      = named("outbox_delete").one()
 	statementOutboxLeft   = named("outbox_left")
 	textOutboxCount       = named("outbox_count").one()
 	textOutboxOldest      = named("outbox_oldest").one()
@@ -212,12 +212,9 @@ func (s *Store) Done(ctx context.Context, seqs []string) (removed []string, err 
 }
 
 func (s *Store) remove(ctx context.Context, numbers []uint64) (removed []string, err error) {
-	args := func(ns []uint64) []any {
-		out := []any{s.cfg.Pod}
-		for _, n := range ns {
-			out = append(out, n)
-		}
-		return out
+	var args []any
+	for _, n := range numbers {
+		args = append(args, s.cfg.Pod, n)
 	}
 	err = s.write(ctx, job{op: "done", role: unfenced}, func(x *txn) error {
 		var found []uint64
@@ -229,13 +226,17 @@ func (s *Store) remove(ctx context.Context, numbers []uint64) (removed []string,
 			found = append(found, n)
 			removed = append(removed, strconv.FormatUint(n, 10))
 			return err
-		}, statementOutboxTake.times(len(numbers)), args(numbers)...)
+		}, statementOutboxTake.times(len(numbers)), args...)
 		if err := x.send(ctx, b); err != nil || len(found) == 0 {
 			return err
 		}
-		x.proof = &proof{query: statementOutboxLeft.times(len(found)), args: args(found), committed: none}
+		left := []any{s.cfg.Pod}
 		b = x.batch()
-		b.must(int64(len(found)), again(errVanished), statementOutboxDelete.times(len(found)), args(found)...)
+		for _, n := range found {
+			left = append(left, n)
+			b.must(1, again(errVanished), textOutboxDelete, s.cfg.Pod, n)
+		}
+		x.proof = &proof{query: statementOutboxLeft.times(len(found)), args: left, committed: none}
 		return x.send(ctx, b)
 	})
 	return removed, err
@@ -259,7 +260,12 @@ func (s *Store) OutboxStats(ctx context.Context) (st backends.OutboxStats, err e
 func (s *Store) BeginBackfill(ctx context.Context, t backends.Token) error {
 	return s.again(ctx, func() error {
 		return s.write(ctx, job{op: "backfill", tok: t, role: asTruth}, func(x *txn) error {
-			return x.run(ctx, textOutboxFound, s.cfg.Pod)
+			b := x.batch()
+			for slot := range lostSlots {
+				b.do(textOutboxFound, s.cfg.Pod, slot)
+			}
+			x.proof = &proof{query: "SELECT 0", committed: none} // done again, it changes nothing
+			return x.send(ctx, b)
 		})
 	})
 }

@@ -180,8 +180,8 @@ func (s *Store) refuse(ctx context.Context, j job, g *grant) (*backends.Decision
 	var now backends.Instant
 	stocks := map[backends.Key]stock{}
 	err := s.read(ctx, j.op, j.caller, func(b *batch) {
-		s.askRecord(b, r.ID, &rec)
 		s.askStock(b, chunkLines(r.Shop, r.Lines), stocks)
+		s.askRecord(b, r.ID, &rec)  // behind the stock: a twin of this request that took it is seen
 		s.askFence(b, &fence, &now) // last: if it admits now, it did at the moments before
 	})
 	switch {
@@ -251,8 +251,16 @@ func (s *Store) confirm(ctx context.Context, j job, r *backends.ReserveRequest) 
 		}
 		if len(short) > 0 {
 			seen, err := x.seen(ctx, r)
+			if err != nil {
+				return err
+			}
 			d = soldOut(short, seen)
-			return err
+			b := x.batch()
+			s.askRecord(b, r.ID, &rec) // a twin of this request may have taken what was waited for
+			if err := x.send(ctx, b); err != nil {
+				return err
+			}
+			return errIf(rec != nil, errKnown)
 		}
 		g := &grant{r: r}
 		g.plan(allocs)
@@ -313,7 +321,10 @@ func (x *txn) allocate(ctx context.Context, shop backends.Shop, lines []backends
 			return x.within(k)
 		})
 		if len(short) > 0 {
-			return nil, short, nil // the keys of a short line have all been read
+			// Its keys have all been read. The other lines are judged as they are committed, so
+			// that each short one is named; a refused cart need not wait for their neighbours.
+			short, err := x.shortages(ctx, shop, lines, read)
+			return nil, short, err
 		}
 		var wants []want
 		for _, w := range (&backends.Hold{Shop: shop, Lines: lines, Allocs: allocs}).Takes() {
@@ -329,6 +340,29 @@ func (x *txn) allocate(ctx context.Context, shop backends.Shop, lines []backends
 			return nil, nil, err
 		}
 	}
+}
+
+// shortages names each short line of a cart of which one is short by what was read.
+func (x *txn) shortages(ctx context.Context, shop backends.Shop, lines []backends.Line, read map[backends.Key]bool) ([]backends.Shortage, error) {
+	var rest []backends.Key
+	for _, k := range backends.Keys(shop, lines) {
+		if !read[k] && x.levels[k] != nil {
+			rest = append(rest, k)
+		}
+	}
+	counts := map[backends.Key]int64{}
+	b := x.batch()
+	x.askCount(b, rest, counts)
+	if err := x.send(ctx, b); err != nil {
+		return nil, err
+	}
+	_, short := backends.Allocate(shop, lines, func(k backends.Key) int64 {
+		if n, counted := counts[k]; counted {
+			return n + x.levels[k].unmaterialised
+		}
+		return x.within(k)
+	})
+	return short, nil
 }
 
 // seen is Sellable at the keys of a cart: exact where the pool was read whole, else as committed.

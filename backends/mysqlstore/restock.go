@@ -121,7 +121,7 @@ func (x *txn) moveLevel(ctx context.Context, o *operation, c levelMove) error {
 	x.writeUnits(b, ch)
 	x.writeLevels(b)
 	if c.note {
-		x.record(b, o, c.value, c.delta)
+		x.record(b, o, c.value, x.attributed(c.delta))
 	}
 	if c.more != nil {
 		c.more(b)
@@ -137,6 +137,15 @@ func (x *txn) tellLevel(b *batch, op backends.Op, l *level, moved bool, id backe
 		ch.Taken, ch.Version = l.taken, l.version
 	}
 	return x.emit(b, backends.Entry{Op: op, Level: &ch})
+}
+
+// attributed is the delta that an operation id stands for: in mysql-only none, since it travels in
+// Owed, under an operation id of its own.
+func (x *txn) attributed(delta int64) int64 {
+	if x.fence.Stage == backends.MySQLOnly {
+		return 0
+	}
+	return delta
 }
 
 // owes adds a delta to what the level owes, where there is no outbox to carry it.

@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// maxDelete bounds the rows of one DELETE: its ranges stay far below
-	// range_optimizer_max_mem_size (about 500 bytes a range of 8 MB), above which it would scan.
-	maxDelete = 500
+	// maxDelete bounds the rows of one DELETE: with the ballast of the units table, looking them up is
+	// always cheaper than a scan; and far from range_optimizer_max_mem_size.
+	maxDelete = 64
 	// maxInsert bounds the rows of one INSERT: about 100 kB of text.
 	maxInsert = 1000
 	// everything asks reach for all rows of a pool; there is no use in skipping some of them then.
@@ -327,7 +327,7 @@ func (x *txn) deleteUnits(b *batch, gone map[backends.Key][]uint64) {
 				args = append(args, id)
 			}
 			ids, total = ids[n:], total+n
-			if total == maxDelete || len(counts) == maxBranches {
+			if total == maxDelete {
 				flush()
 			}
 		}

@@ -16,6 +16,7 @@ var crowdParts = []part{
 	{"nobody is refused while units go round", crowdChurns},
 	{"carts in opposite orders", crowdCrosses},
 	{"one hold id is granted once", crowdOneHold},
+	{"one hold id takes the last units", crowdLastHold},
 	{"one operation id is done once", crowdOneOp},
 	{"claim and release race", crowdClaimRelease},
 	{"sweepers race", crowdExpires},
@@ -207,20 +208,41 @@ func crowdCrosses(t *testing.T, e *env) {
 func crowdOneHold(t *testing.T, e *env) {
 	r := e.truth(t)
 	r.stock(mug, east, 100)
-	handles := []*rig{r, r.second()}
-	var n tally
-	crowd(t, 32, func(i int) error {
-		_, err := n.reserve(handles[i%2], request("cart", line(mug, 2)))
-		return err
-	})
-	if n.granted.Load() > 1 || n.soldOut.Load() != 0 {
-		t.Fatalf("one id was granted %d times and refused %d times", n.granted.Load(), n.soldOut.Load())
-	}
+	r.sentByMany(r.second(), "cart", 32, mug)
 	r.levelIs(mug, east, units{OnHand: 100, Sellable: 98, Held: 2})
 	if got := len(r.pending()); got != 2 {
 		t.Fatalf("the outbox has %d entries, want the restock and one grant", got)
 	}
 	r.conserved()
+}
+
+// crowdLastHold: whoever comes second finds the units gone, and must find them in its own hold. A
+// call that looks for the hold first and for the units later must not answer sold out.
+func crowdLastHold(t *testing.T, e *env) {
+	const rounds = 30
+	r := e.truth(t)
+	other := r.second()
+	items := r.stockMany(rounds, 2)
+	for i, k := range items {
+		r.sentByMany(other, buyer(i, 0), 2+i%5, k.Item)
+		r.levelIs(k.Item, east, units{OnHand: 2, Held: 2})
+	}
+	r.conserved()
+}
+
+// sentByMany lets n callers reserve two units under one id, through two handles; all are granted,
+// one of them first.
+func (r *rig) sentByMany(other *rig, id backends.HoldID, n int, item backends.Item) {
+	r.t.Helper()
+	handles := []*rig{r, other}
+	var seen tally
+	crowd(r.test, n, func(i int) error {
+		_, err := seen.reserve(handles[i%2], request(id, line(item, 2)))
+		return err
+	})
+	if seen.granted.Load() > 1 || seen.soldOut.Load() != 0 {
+		r.t.Fatalf("one id was granted %d times and refused %d times", seen.granted.Load(), seen.soldOut.Load())
+	}
 }
 
 func crowdOneOp(t *testing.T, e *env) {

@@ -25,10 +25,10 @@ const (
 	linPatience = 20 * time.Second
 )
 
-// linItems are the two items of a history, at east; linCarts are the carts that it may reserve, each
-// under one id for ever.
+// linItem is one of the two items of a history, at east.
 type linItem int
 
+// linCarts are the carts that a history may reserve, each under one id for ever: units by item.
 var linCarts = [...][2]int64{{2, 0}, {0, 1}, {1, 2}, {3, 0}, {1, 2}, {0, 2}}
 
 // linState is the sequential model: small, and compared by ==.

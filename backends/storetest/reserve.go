@@ -145,21 +145,25 @@ func allocationTable(t *testing.T, e *env) {
 		for loc, n := range c.stock {
 			r.stock(c.item, loc, n)
 		}
-		q := request(backends.HoldID(c.item), c.line(c.item))
-		own, err := r.s.Probe(r.ctx, q)
-		r.ok(err, "%s: Probe", c.name)
-		if len(c.allocs) == 0 {
-			d := r.reserve(backends.OutcomeSoldOut, q)
-			want := []backends.Shortage{{Line: 0, Item: c.item, Wanted: q.Lines[0].Quantity, Available: c.short}}
-			r.same(c.name, want, d.Short)
-			r.same(c.name+": the probe", want, own.Short)
-			continue
-		}
-		d := r.reserve(backends.OutcomeGranted, q)
-		r.same(c.name, c.allocs, d.Hold.Allocs)
-		r.same(c.name+": the probe", c.allocs, own.Allocs)
+		r.allocates(c.name, request(backends.HoldID(c.item), c.line(c.item)), c.allocs, c.short)
 	}
 	r.conserved()
+}
+
+// allocates wants a cart of one line to be allocated so, or to be refused with that much
+// available; and a probe to say so beforehand.
+func (r *rig) allocates(name string, q *backends.ReserveRequest, allocs []backends.Allocation, available int64) {
+	r.t.Helper()
+	own, err := r.s.Probe(r.ctx, q)
+	r.ok(err, "%s: Probe", name)
+	if len(allocs) > 0 {
+		r.same(name, allocs, r.reserve(backends.OutcomeGranted, q).Hold.Allocs)
+		r.same(name+": the probe", allocs, own.Allocs)
+		return
+	}
+	want := []backends.Shortage{{Line: 0, Item: q.Lines[0].Item, Wanted: q.Lines[0].Quantity, Available: available}}
+	r.same(name, want, r.reserve(backends.OutcomeSoldOut, q).Short)
+	r.same(name+": the probe", want, own.Short)
 }
 
 func unknownStock(t *testing.T, e *env) {

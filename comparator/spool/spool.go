@@ -181,7 +181,7 @@ func (s *Spool) Replay(ctx context.Context, save func(context.Context, comparato
 	r := bufio.NewReader(io.NewSectionReader(s.file, s.done, s.size.Load()-s.done))
 	for {
 		line, err := readLine(r)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -209,9 +209,9 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 		part, err := r.ReadSlice('\n')
 		line = append(line, part...)
 		switch {
-		case err == bufio.ErrBufferFull && len(line) < maxLine:
+		case errors.Is(err, bufio.ErrBufferFull) && len(line) < maxLine:
 			continue
-		case err == bufio.ErrBufferFull, err == io.EOF && len(line) > 0:
+		case errors.Is(err, bufio.ErrBufferFull), errors.Is(err, io.EOF) && len(line) > 0:
 			return line, nil
 		default:
 			return line, err

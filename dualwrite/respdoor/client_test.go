@@ -3,8 +3,10 @@ package respdoor_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,7 +18,7 @@ import (
 	"github.com/crossfade-proxy/crossfade/dualwrite/respdoor/doortest"
 )
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // shop serves a door over the memory model, with units of items on hand at the default location.
 func shop(t testing.TB, cfg respdoor.Config, stock map[string]int64) (string, *respdoor.Server, *doortest.Service) {
@@ -156,7 +158,7 @@ func (c *client) closed() string {
 		if err == nil {
 			continue
 		}
-		if ne, ok := err.(net.Error); ok && ne.Timeout() {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			c.t.Fatalf("the connection is still open; it sent %q", b.String())
 		}
 		return b.String()

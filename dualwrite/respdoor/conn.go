@@ -187,7 +187,7 @@ func (c *conn) read() bool {
 		return false
 	}
 	if c.stop.Load() { // asked before the deadline was set: it may have been overwritten
-		c.linger()
+		_ = c.sink.settle() // the connection is closed either way
 		return false
 	}
 	n, err := c.nc.Read(c.p.buf[len(c.p.buf):cap(c.p.buf)])
@@ -201,8 +201,11 @@ func (c *conn) read() bool {
 		c.fail(errHalfFrame)
 		err = c.flush()
 	}
-	if c.stop.Load() || err == nil {
+	switch {
+	case err == nil, c.stop.Load() && c.p.partial():
 		c.linger()
+	case c.stop.Load():
+		_ = c.sink.settle() // nothing is on its way here, so closing loses nothing
 	}
 	return false
 }

@@ -42,6 +42,10 @@
 // a new command, as it is in Redis. SET is an absolute restock where that is configured, else
 // refused; whatever else would change a stock key is refused with what to use instead.
 //
+// What is passed through is answered in RESP2's types also to a client of RESP3, but for null: a
+// client reads both. Commands that block, subscribe, script or span several keys in a transaction
+// are refused in words.
+//
 // # Invariants
 //
 //   - Replies come in the order of the commands, and a command runs only after the one before it

@@ -24,7 +24,7 @@ func flag(b bool) int64 {
 }
 
 // decision answers a hold command: always the same fields, those without meaning empty or null.
-func (c *conn) decision(shop backends.Shop, id backends.HoldID, d *backends.Decision, err error) {
+func (c *conn) decision(id backends.HoldID, d *backends.Decision, err error) {
 	if err == nil && (d == nil || d.Outcome == backends.OutcomeUnknown) {
 		err = backends.ErrAmbiguous
 	}

@@ -59,7 +59,7 @@ func (c *conn) reserve(args [][]byte) {
 		return
 	}
 	d, err := c.srv.svc.Reserve(c.op(), r)
-	c.decision(p.shop, p.id, d, err)
+	c.decision(p.id, d, err)
 }
 
 func (c *conn) claim(args [][]byte) {
@@ -81,7 +81,7 @@ func (c *conn) claim(args [][]byte) {
 		defer cancel()
 	}
 	d, err := c.srv.svc.Claim(ctx, &backends.ClaimRequest{ID: p.id, Shop: p.shop, Lines: p.lines, Caller: p.caller}, p.wait)
-	c.decision(p.shop, p.id, d, err)
+	c.decision(p.id, d, err)
 }
 
 func (c *conn) release(args [][]byte) {
@@ -94,7 +94,7 @@ func (c *conn) release(args [][]byte) {
 		return
 	}
 	d, err := c.srv.svc.Release(c.op(), p.shop, &backends.ReleaseRequest{ID: p.id, Caller: p.caller})
-	c.decision(p.shop, p.id, d, err)
+	c.decision(p.id, d, err)
 }
 
 func (c *conn) extend(args [][]byte) {
@@ -110,7 +110,7 @@ func (c *conn) extend(args [][]byte) {
 		return
 	}
 	d, err := c.srv.svc.Extend(c.op(), p.shop, &backends.ExtendRequest{ID: p.id, TTL: p.ttl, Caller: p.caller})
-	c.decision(p.shop, p.id, d, err)
+	c.decision(p.id, d, err)
 }
 
 // check is for requests that have no Check of their own.

@@ -39,7 +39,7 @@ type Router interface {
 // Passthrough sends a command whose keys are no stock keys to the Redis that has the others. Do
 // answers the raw RESP2 reply, whole and bounded ([MaxPassthroughReply]). Only commands that the
 // door knows reach it: none that blocks, subscribes, scripts, or touches the server. An error of
-// Redis is a reply (its first byte is '-'), not an err.
+// Redis is a reply (its first byte is '-'), not an err. The arguments are valid until Do returns.
 type Passthrough interface {
 	Do(ctx context.Context, args [][]byte) (reply []byte, err error)
 }

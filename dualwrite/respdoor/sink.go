@@ -51,7 +51,8 @@ type sink struct {
 
 	mu       sync.Mutex
 	changed  sync.Cond
-	backlog  []byte // not yet given to the network
+	backlog  []byte // not yet given to the network, but for the first bytes
+	head     int    // that many of them
 	draining bool
 	err      error
 	wg       sync.WaitGroup
@@ -93,10 +94,10 @@ func (s *sink) add(p []byte, done int) (int, error) {
 		if s.err != nil {
 			return done, s.err
 		}
-		n := min(len(p), s.most-len(s.backlog))
+		n := min(len(p), s.most-s.waiting())
 		switch {
 		case n > 0 && s.budget.take(n):
-		case len(s.backlog) == 0: // the budget is spent: go on in small steps without it
+		case s.waiting() == 0: // the budget is spent: go on in small steps without it
 			n = min(len(p), drainPiece)
 			s.budget.give(-n)
 		default:
@@ -120,16 +121,15 @@ func (s *sink) drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	piece := make([]byte, 0, drainPiece)
-	for len(s.backlog) > 0 && s.err == nil {
-		piece = append(piece[:0], s.backlog[:min(len(s.backlog), drainPiece)]...)
+	for s.waiting() > 0 && s.err == nil {
+		piece = append(piece[:0], s.backlog[s.head:s.head+min(s.waiting(), drainPiece)]...)
 		s.mu.Unlock()
 		err := s.SetWriteDeadline(time.Now().Add(s.timeout))
 		if err == nil {
 			_, err = s.Conn.Write(piece)
 		}
 		s.mu.Lock()
-		s.backlog = s.backlog[:copy(s.backlog, s.backlog[len(piece):])]
-		s.budget.give(len(piece))
+		s.drop(len(piece))
 		if err != nil {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				err = errNotRead
@@ -139,9 +139,21 @@ func (s *sink) drain() {
 		}
 		s.changed.Broadcast()
 	}
-	s.budget.give(len(s.backlog))
-	s.backlog, s.draining = nil, false
+	s.budget.give(s.waiting())
+	s.backlog, s.head, s.draining = nil, 0, false
 	s.changed.Broadcast()
+}
+
+func (s *sink) waiting() int { return len(s.backlog) - s.head }
+
+// drop forgets the first n bytes. What is left moves to the front once it is less than what was
+// dropped, so that each byte moves once on average.
+func (s *sink) drop(n int) {
+	s.head += n
+	s.budget.give(n)
+	if s.head > s.waiting() {
+		s.backlog, s.head = s.backlog[:copy(s.backlog, s.backlog[s.head:])], 0
+	}
 }
 
 // settle waits until what was written has left, or cannot.

@@ -1,5 +1,6 @@
--- Where a list of ids is looked for in a table with a second index, the primary key is forced: on
--- small tables MariaDB prefers the other one, and reads (and locks) all of the pod.
+-- What locks names one row by its whole key: on small tables a list would be looked for by reading
+-- all of the table, waiting for whatever is locked there. Where it can be said, the primary key is
+-- forced: on a table of a row or two MariaDB takes the other index, for all of the pod.
 
 -- name: hold_read
 -- index: PRIMARY range of single points. locks: none.
@@ -7,9 +8,9 @@ SELECT id, shop, state, epoch, n, digest, body, allocs, caller, created, expires
   FROM crossfade_holds FORCE INDEX (PRIMARY) WHERE pod = ? AND id IN ([[?|, ]]);
 
 -- name: hold_lock
--- index: PRIMARY range of single points, in id order. locks: X,REC_NOT_GAP on each row found.
-SELECT id, shop, state, epoch, n, digest, body, allocs, caller, created, expires, ended, ledger_owed, own
-  FROM crossfade_holds FORCE INDEX (PRIMARY) WHERE pod = ? AND id IN ([[?|, ]]) ORDER BY id FOR UPDATE;
+-- index: PRIMARY const in each branch, in id order. locks: X,REC_NOT_GAP on each row found.
+[[(SELECT id, shop, state, epoch, n, digest, body, allocs, caller, created, expires, ended, ledger_owed, own
+  FROM crossfade_holds WHERE pod = ? AND id = ? FOR UPDATE)| UNION ALL ]];
 
 -- name: hold_insert
 -- locks: an implicit one on the new row; waits for another transaction that inserts the same id.
@@ -18,13 +19,13 @@ INSERT INTO crossfade_holds (pod, id, shop, state, epoch, n, stamp, digest, body
 
 -- name: hold_update
 -- index: PRIMARY const. locks: X,REC_NOT_GAP on one row. Changes nothing when another was faster.
-UPDATE crossfade_holds SET shop = ?, state = ?, epoch = ?, n = ?, stamp = ?, digest = ?, body = ?, allocs = ?, caller = ?,
+UPDATE crossfade_holds FORCE INDEX (PRIMARY) SET shop = ?, state = ?, epoch = ?, n = ?, stamp = ?, digest = ?, body = ?, allocs = ?, caller = ?,
   created = ?, expires = ?, ended = ?, ledger_owed = ?, own = ?, due = ?
   WHERE pod = ? AND id = ? AND epoch = ? AND n = ?;
 
 -- name: hold_epoch
--- index: PRIMARY range of single points. locks: none new, the rows are locked.
-UPDATE crossfade_holds FORCE INDEX (PRIMARY) SET epoch = ? WHERE pod = ? AND id IN ([[?|, ]]) AND epoch < ?;
+-- index: PRIMARY, one point. locks: none new, the row is locked.
+UPDATE crossfade_holds FORCE INDEX (PRIMARY) SET epoch = ? WHERE pod = ? AND id = ?;
 
 -- name: hold_stamp
 -- index: PRIMARY const. locks: none.
@@ -46,8 +47,8 @@ SELECT id, shop, state, epoch, n, digest, body, allocs, caller, created, expires
   FROM crossfade_holds FORCE INDEX (PRIMARY) WHERE pod = ? AND id > ? AND state = 1 ORDER BY id LIMIT ?;
 
 -- name: holds_purge
--- index: PRIMARY range of single points. locks: X,REC_NOT_GAP on each row.
-DELETE h FROM crossfade_holds h FORCE INDEX (PRIMARY) WHERE pod = ? AND id IN ([[?|, ]]) AND state <> 1 AND due < ?;
+-- index: PRIMARY, one point. locks: X,REC_NOT_GAP on the row.
+DELETE FROM crossfade_holds WHERE pod = ? AND id = ? AND state <> 1 AND due < ?;
 
 -- name: holds_open_all
 -- index: due, ref. locks: none. Streamed, within one snapshot.
@@ -74,8 +75,8 @@ SELECT COUNT(*) FROM crossfade_ops WHERE pod = ? AND op_id = ? AND stamp = ?;
 SELECT op_id FROM crossfade_ops WHERE pod = ? AND created < ? ORDER BY created LIMIT ?;
 
 -- name: ops_purge
--- index: PRIMARY range of single points. locks: X,REC_NOT_GAP on each row.
-DELETE o FROM crossfade_ops o FORCE INDEX (PRIMARY) WHERE pod = ? AND op_id IN ([[?|, ]]);
+-- index: PRIMARY, one point. locks: X,REC_NOT_GAP on the row.
+DELETE FROM crossfade_ops WHERE pod = ? AND op_id = ?;
 
 -- name: apology_insert
 -- locks: an implicit one on the new row.

@@ -8,8 +8,8 @@ INSERT INTO crossfade_outbox_lost (pod, slot, lost, dropped) VALUES (?, ?, 1, ?)
   ON DUPLICATE KEY UPDATE lost = 1, dropped = dropped + VALUES(dropped);
 
 -- name: outbox_found
--- index: PRIMARY range. locks: X,REC_NOT_GAP on the pod's slots, in order.
-UPDATE crossfade_outbox_lost SET lost = 0 WHERE pod = ?;
+-- index: PRIMARY, one point. locks: X,REC_NOT_GAP on one of the pod's slots.
+UPDATE crossfade_outbox_lost SET lost = 0 WHERE pod = ? AND slot = ?;
 
 -- name: outbox_page
 -- index: PRIMARY range. locks: none.
@@ -17,13 +17,13 @@ SELECT seq, created, body FROM crossfade_outbox WHERE pod = ? AND seq > ?
   AND created <= TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000 - ? ORDER BY seq LIMIT ?;
 
 -- name: outbox_take
--- index: PRIMARY range of single points. locks: X,REC_NOT_GAP on each row found; it waits for
--- another who takes the same ones, so that exactly one is told.
-SELECT seq FROM crossfade_outbox WHERE pod = ? AND seq IN ([[?|, ]]) ORDER BY seq FOR UPDATE;
+-- index: PRIMARY const in each branch, in seq order. locks: X,REC_NOT_GAP on each row found; it
+-- waits for another who takes the same ones, so that exactly one is told.
+[[(SELECT seq FROM crossfade_outbox WHERE pod = ? AND seq = ? FOR UPDATE)| UNION ALL ]];
 
 -- name: outbox_delete
--- index: PRIMARY range of single points. locks: none new, the rows are locked.
-DELETE FROM crossfade_outbox WHERE pod = ? AND seq IN ([[?|, ]]);
+-- index: PRIMARY, one point. locks: none new, the row is locked.
+DELETE FROM crossfade_outbox WHERE pod = ? AND seq = ?;
 
 -- name: outbox_left
 -- index: PRIMARY range of single points. locks: none.

@@ -24,8 +24,9 @@
   FROM crossfade_levels WHERE pod = ? AND shop = ? AND item = ? AND location = ?)| UNION ALL ]];
 
 -- name: units_delete
--- index: PRIMARY range of single points. locks: none new, the rows are locked. No row constructors:
--- MariaDB answers a single one in IN with a full scan.
+-- index: PRIMARY range of at most 64 single points. locks: none new, the rows are locked. No row
+-- constructors: MariaDB answers a single one in IN with a full scan. No more points: see the
+-- ballast in migration 1.
 DELETE FROM crossfade_units WHERE [[(pod = ? AND shop = ? AND item = ? AND location = ? AND id IN (?*))| OR ]];
 
 -- name: units_insert

@@ -10,7 +10,11 @@ if op == '5' then
     redis.call('ZREM', EXP, id)
     return {'none'}
   end
-  if tonumber(h.x) > t then return {'none'} end
+  if tonumber(h.x) > t then
+    -- Extended meanwhile; or the index has a wrong instant.
+    redis.call('ZADD', EXP, h.x, id)
+    return {'none'}
+  end
 end
 if not h then return {'notfound'} end
 if h.s == RELEASED then return {'replayed', record} end

@@ -19,7 +19,7 @@ import (
 	"github.com/crossfade-proxy/crossfade/dualwrite/respdoor/doortest"
 )
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // realRedis has one database, as the door has.
 func realRedis(t testing.TB, args ...string) string {

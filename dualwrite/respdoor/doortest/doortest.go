@@ -1,7 +1,3 @@
-// Package doortest serves a RESP door from a single store, for tests of the door and of its
-// clients: what the Writer is in front of in a proxy, without a shadow.
-//
-// It imports respdoor and backends.
 package doortest
 
 import (
@@ -21,7 +17,7 @@ type TB interface {
 	Errorf(format string, args ...any)
 }
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // Service decides with one store.
 type Service struct {

@@ -162,6 +162,9 @@ func plan(t *testing.T, db *sql.DB, query string, args ...any) string {
 	if err := rows.Scan(ptrs...); err != nil {
 		t.Fatal(err)
 	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
 	for i, c := range cols {
 		if c == "key" {
 			return vals[i].String

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/crossfade-proxy/crossfade/backends"
 	"github.com/crossfade-proxy/crossfade/cmd/internal/lab"
@@ -234,6 +235,36 @@ func TestDamagedHoldInTheSweep(t *testing.T) {
 		if len(ds) != 0 || !errors.Is(err, backends.ErrDamaged) || !strings.Contains(err.Error(), "h:h0") || !strings.Contains(err.Error(), "h:h4") {
 			t.Fatalf("the rest: %d ended, %v", len(ds), err)
 		}
+	})
+}
+
+// The index of expiry is not believed: a hold that is not due stays, one that is gone is no hold,
+// and both are put right, however many they are.
+func TestWrongIndex(t *testing.T) {
+	onEach(t, func(t *testing.T, srv *lab.Server) {
+		r := newRig(t, srv, backends.Shadow)
+		r.restock("mug", 1000)
+		const holds = 150 // more than the sweep takes at once
+		var wrong []redis.Z
+		for i := range holds {
+			id := backends.HoldID(fmt.Sprint("h", i))
+			r.reserve(cart(id, "mug", 1))
+			wrong = append(wrong, redis.Z{Score: 1, Member: string(id)}, redis.Z{Score: 2, Member: "gone-" + string(id)})
+		}
+		r.ok(r.raw.ZAdd(r.ctx, r.own("exp"), wrong...).Err())
+		ds, err := r.s.Expire(r.ctx, r.tok, 1000)
+		if err != nil || len(ds) != 0 {
+			t.Fatalf("%d holds were ended, %v", len(ds), err)
+		}
+		if l := r.level("mug"); l.Held != holds {
+			t.Fatalf("%d are held, want %d", l.Held, holds)
+		}
+		zs, err := r.raw.ZRangeWithScores(r.ctx, r.own("exp"), 0, -1).Result()
+		r.ok(err)
+		if len(zs) != holds || zs[0].Score < 3 {
+			t.Fatalf("the index has %d entries, the first is %+v", len(zs), zs[0])
+		}
+		r.conserved()
 	})
 }
 

@@ -105,8 +105,9 @@ func TestReplicas(t *testing.T) {
 			}
 			r.ok(replica.Pause())
 			f := backends.Fence{Epoch: 3, Stage: backends.Shadow, Open: true}
-			for _, what := range []string{"raised", "raised again"} {
-				have, err := r.s.Raise(r.ctx, f, 0)
+			again := open(t, srv.Addr(), r.prefix) // whose connections have not written anything
+			for what, s := range map[string]*redisstore.Store{"raised": r.s, "raised again": again} {
+				have, err := s.Raise(r.ctx, f, 0)
 				var few *redisstore.ReplicationError
 				if !errors.As(err, &few) || few.Confirmed != 0 || few.Replicas != 1 || have != f {
 					t.Fatalf("%s with a replica that does not answer: %s, %v, want a ReplicationError", what, have, err)

@@ -1,0 +1,235 @@
+package e2e_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/cmd/internal/replay"
+)
+
+// agree checks the client's own log against both stores.
+func (r *rig) agree(log string, both bool) {
+	r.t.Helper()
+	redis, mysql := r.stores()
+	for name, s := range map[string]backends.Store{"redis": redis, "mysql": mysql} {
+		if name == "mysql" && !both {
+			continue
+		}
+		f, err := os.Open(log)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		c, err := replay.CheckLog(r.t.Context(), f, s.GetMany)
+		_ = f.Close()
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.t.Logf("%s agrees with the client's log: %d holds, %d granted, %d claimed, %d sold out", name, c.Holds, c.Granted, c.Claimed, c.SoldOut)
+		if !c.Ok() || c.Holds == 0 {
+			r.t.Fatalf("%s contradicts the client's log: %+v", name, c)
+		}
+	}
+}
+
+// TestKilledProxy kills the proxy with SIGKILL at random moments of a replay, each time with at least
+// one entry undelivered, and starts it again: nothing that was acknowledged is lost (P4).
+func TestKilledProxy(t *testing.T) {
+	r := newRig(t, 1)
+	r.stage("shadow")
+	redis, _ := r.stores()
+	p := r.proxies[0]
+	o := r.options(0.7, 250)
+	o.LogPath = filepath.Join(r.dir, "client.log")
+	o.Hold = 200 * time.Millisecond
+	o.Rate = pick(60.0, 60.0)
+	done := make(chan struct{})
+	var sum replay.Summary
+	var runErr error
+	go func() {
+		defer close(done)
+		sum, runErr = replay.Run(t.Context(), o)
+	}()
+	kills := pick(3, 10)
+	rng := rand.New(rand.NewPCG(7, 7))
+	for i := range kills {
+		// A random moment, and then the first one with something undelivered.
+		if waitFor(done, time.Duration(300+rng.IntN(900))*time.Millisecond) {
+			t.Fatalf("the replay ended before kill %d of %d", i+1, kills)
+		}
+		var waiting int64
+		r.eventually(30*time.Second, "an entry is undelivered", func() error {
+			st, err := redis.OutboxStats(t.Context())
+			waiting = st.Entries
+			if err != nil || waiting == 0 {
+				return os.ErrNotExist
+			}
+			return nil
+		})
+		p.kill()
+		st, err := redis.OutboxStats(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("kill %d: %d entries undelivered before, %d after", i+1, waiting, st.Entries)
+		if st.Entries == 0 {
+			t.Fatal("the kill came too late: nothing was undelivered")
+		}
+		p.start()
+		p.awaitServing()
+	}
+	<-done
+	if runErr != nil {
+		t.Fatal(runErr)
+	}
+	t.Logf("%d carts, %d granted, %d sold out, %d claimed, %d sent again", sum.Carts, sum.Granted, sum.SoldOut, sum.Claimed, sum.Retries)
+	if sum.Missing != 0 || sum.Unresolved != 0 {
+		t.Fatalf("missing %d, unresolved %d: %v", sum.Missing, sum.Unresolved, sum.Problems)
+	}
+	r.eventually(2*time.Minute, "outbox drains", func() error {
+		st, err := redis.OutboxStats(t.Context())
+		if err == nil && st.Entries > 0 {
+			err = os.ErrExist
+		}
+		return err
+	})
+	r.clean()
+	r.agree(o.LogPath, true)
+}
+
+// waitFor waits for d, or answers true when done comes first.
+func waitFor(done <-chan struct{}, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-done:
+		return true
+	case <-t.C:
+		return false
+	}
+}
+
+// TestShadowAway kills or stops MySQL in shadow: no request fails or waits for it (P5), and the stores
+// converge by themselves.
+func TestShadowAway(t *testing.T) {
+	for _, how := range []string{"killed", "stopped"} {
+		t.Run(how, func(t *testing.T) {
+			r := newRig(t, 1)
+			r.stage("shadow")
+			o := r.options(1, 100)
+			before := r.play(o)
+			away := pick(5*time.Second, 30*time.Second)
+			var wg sync.WaitGroup
+			wg.Add(1)
+			if how == "killed" {
+				if err := r.sql.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			} else if err := r.sql.Pause(); err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				defer wg.Done()
+				waitFor(nil, away)
+				if how == "killed" {
+					ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+					defer cancel()
+					if err := r.sql.Restart(ctx); err != nil {
+						t.Error(err)
+					}
+				} else if err := r.sql.Resume(); err != nil {
+					t.Error(err)
+				}
+			}()
+			o = r.options(1, 100)
+			o.Rate = float64(len(o.Orders.Orders)) / (away.Seconds() * 0.8)
+			during := r.play(o)
+			wg.Wait()
+			t.Logf("reserve p50/p99/longest: %.1f/%.1f/%.1f ms with MySQL, %.1f/%.1f/%.1f ms without", before.Reserve.P50MS, before.Reserve.P99MS, before.Reserve.MaxMS, during.Reserve.P50MS, during.Reserve.P99MS, during.Reserve.MaxMS)
+			if during.Retries != 0 || during.Unresolved != 0 || during.Missing != 0 || during.Refused != 0 {
+				t.Fatalf("with MySQL %s: %d sent again, %d unresolved, %d missing, %d refused: %v %v", how, during.Retries, during.Unresolved, during.Missing, during.Refused, during.RetryReasons, during.Problems)
+			}
+			r.eventually(3*time.Minute, "stores converge", func() error {
+				if e := r.proxies[0].report().Outbox; e == nil || e.Entries > 0 {
+					return os.ErrExist
+				}
+				return nil
+			})
+			r.clean()
+		})
+	}
+}
+
+// TestKillInLive kills a pod in live under load, with MySQL alive, stopped and killed: about a second, and
+// afterwards Redis holds every hold that the clients were granted (P1, P4).
+func TestKillInLive(t *testing.T) {
+	for _, how := range []string{"alive", "stopped", "killed"} {
+		t.Run(how, func(t *testing.T) {
+			r := newRig(t, 2)
+			r.stage("shadow", "live")
+			o := r.options(1, 120)
+			o.LogPath = filepath.Join(r.dir, "client.log")
+			o.Rate = 40
+			done := make(chan struct{})
+			var sum replay.Summary
+			var runErr error
+			go func() {
+				defer close(done)
+				sum, runErr = replay.Run(t.Context(), o)
+			}()
+			if waitFor(done, time.Second) {
+				t.Fatal("the replay ended before the kill")
+			}
+			switch how {
+			case "stopped":
+				if err := r.sql.Pause(); err != nil {
+					t.Fatal(err)
+				}
+			case "killed":
+				if err := r.sql.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			start := time.Now()
+			if _, err := r.proxies[1].run("kill", podName, "--why", "test"); err != nil {
+				t.Fatalf("%v\n%s", err, r.logs())
+			}
+			took := time.Since(start)
+			st, err := r.proxies[1].status()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("MySQL %s: the command took %s; then %s", how, took.Round(time.Millisecond), st.Actual)
+			if took > 2*time.Second || st.Actual.Stage != backends.Shadow {
+				t.Fatalf("the kill took %s and the pod is at %s", took, st.Actual)
+			}
+			<-done
+			if runErr != nil {
+				t.Fatal(runErr)
+			}
+			t.Logf("%d carts, %d granted, %d claimed, %d sent again %v; reserve longest %.0f ms", sum.Carts, sum.Granted, sum.Claimed, sum.Retries, sum.RetryReasons, sum.Reserve.MaxMS)
+			if sum.Missing != 0 || sum.Unresolved != 0 {
+				t.Fatalf("missing %d, unresolved %d: %v", sum.Missing, sum.Unresolved, sum.Problems)
+			}
+			r.agree(o.LogPath, false)
+			switch how {
+			case "stopped":
+				err = r.sql.Resume()
+			case "killed":
+				err = r.sql.Restart(t.Context())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.settled()
+			r.drained(3 * time.Minute)
+			r.clean()
+			r.agree(o.LogPath, true)
+		})
+	}
+}
