@@ -439,6 +439,45 @@ func TestNoStoreNoSpoolStaysBounded(t *testing.T) {
 	})
 }
 
+// Without a spool, findings wait in memory until the store is back.
+func TestFindingsWaitInMemoryWithoutASpool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.store.fail(true)
+		r.start()
+		r.Record(comparator.Finding{Class: comparator.BypassWrite, Units: []backends.Units{units(2, "mug", "A")}})
+		pass(5 * time.Second)
+		if n := r.Stats().Unsaved; n != 1 || r.Stats().SavesFailed == 0 || r.Flush(ctx) == nil {
+			t.Errorf("%d wait", n)
+		}
+		r.store.fail(false)
+		pass(2 * time.Second)
+		if fs := r.findings()[comparator.BypassWrite]; len(fs) != 1 || fs[0].Count != 1 || r.Stats().Unsaved != 0 {
+			t.Errorf("%+v", fs)
+		}
+		r.Stop()
+	})
+}
+
+// A clock that is set back must not begin a minute again that is saved and forgotten: the new row would
+// replace the old one.
+func TestAClockThatIsSetBackLosesNothing(t *testing.T) {
+	now := noon
+	r := newRig(t, func(c *comparator.Config) { c.Now = func() time.Time { return now } })
+	for _, step := range []time.Duration{0, time.Minute, -time.Minute, -time.Hour, 2 * time.Hour} {
+		now = now.Add(step)
+		r.Begin(1)
+		r.SampledOut(1, 1)
+		if err := r.Flush(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows, err := r.store.Coverage(ctx, "one", time.Time{})
+	if err != nil || len(rows) != 1 || rows[0].Decisions != 5 || rows[0].SampledOut != 5 {
+		t.Errorf("%+v, %v", rows, err)
+	}
+}
+
 func TestAPanickingStoreIsAnAbsentOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := &memSpool{}

@@ -1,6 +1,7 @@
 package comparator_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -100,6 +101,14 @@ var judgeCases = []struct {
 			Units: []backends.Units{units(2, "mug", "A")}, Keys: []backends.Key{key("mug", "A")}},
 	},
 	{
+		name:   "the same of the truth's answer",
+		lines:  []backends.Line{line(2, "mug", "A")},
+		truth:  answer{Outcome: soldOut, Short: []backends.Shortage{short(0, "mug", 2, 0)}, Seen: []backends.Units{units(7, "mug", "A")}},
+		shadow: &own{Outcome: granted, Allocs: []backends.Allocation{alloc(0, "A", 2)}},
+		want: comparator.Judgement{Verdict: comparator.VerdictDiverged, Class: comparator.OversellRisk, AtOnce: true,
+			Units: []backends.Units{units(2, "mug", "A")}, Keys: []backends.Key{key("mug", "A")}},
+	},
+	{
 		name:   "stock seen at some keys only proves nothing",
 		lines:  []backends.Line{line(2, "mug", "A", "B")},
 		truth:  answer{Outcome: soldOut, Short: []backends.Shortage{short(0, "mug", 2, 1)}, Seen: []backends.Units{units(1, "mug", "A")}},
@@ -167,6 +176,20 @@ func TestJudge(t *testing.T) {
 				t.Errorf("want → got\n%s", d)
 			}
 		})
+	}
+}
+
+// The proof says which of the two it is: the same stock seen, or an answer against its own stock.
+func TestProofOfAContradiction(t *testing.T) {
+	o := comparator.Observation{Op: backends.OpReserve, Shop: "s", Lines: []backends.Line{line(2, "mug", "A")},
+		Truth:  answer{Outcome: soldOut, Seen: []backends.Units{units(1, "mug", "A")}},
+		Shadow: &own{Outcome: granted, Allocs: []backends.Allocation{alloc(0, "A", 2)}, Seen: []backends.Units{units(1, "mug", "A")}}}
+	if j := comparator.Judge(o); !strings.HasPrefix(j.Why, "both stores saw the same stock") {
+		t.Error(j.Why)
+	}
+	o.Truth.Seen = []backends.Units{units(0, "mug", "A")}
+	if j := comparator.Judge(o); !strings.HasPrefix(j.Why, "the shadow's answer does not follow") {
+		t.Error(j.Why)
 	}
 }
 

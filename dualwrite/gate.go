@@ -44,6 +44,13 @@ type Gate struct {
 	serving backends.Fence // the last open one; zero before the first
 	hold    uint64         // hold new operations of epochs up to this one (an announced switch)
 	changed chan struct{}  // closed and replaced at every change
+	// bound are the calls that end when a higher epoch serves; see Bind.
+	bound map[*boundCall]struct{}
+}
+
+type boundCall struct {
+	epoch  uint64
+	cancel context.CancelFunc
 }
 
 // NewGate gives a gate that knows nothing and is therefore held.
@@ -59,9 +66,37 @@ func (g *Gate) Adopt(f backends.Fence) bool {
 	g.seen = f
 	if f.Open {
 		g.serving = f
+		for c := range g.bound {
+			if c.epoch < f.Epoch {
+				c.cancel()
+			}
+		}
 	}
 	g.wake()
 	return true
+}
+
+// Bind gives a context that ends when a higher epoch than f's serves. A call of the old truth that is
+// still under way then has nothing left to say: what it commits is void (P1), and waiting for a
+// store that may be stopped would cost the caller the second that a kill takes. free must be called.
+func (g *Gate) Bind(ctx context.Context, f backends.Fence) (_ context.Context, free func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	c := &boundCall{epoch: f.Epoch, cancel: cancel}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.serving.Epoch > f.Epoch {
+		cancel()
+	}
+	if g.bound == nil {
+		g.bound = map[*boundCall]struct{}{}
+	}
+	g.bound[c] = struct{}{}
+	return ctx, func() {
+		g.mu.Lock()
+		delete(g.bound, c)
+		g.mu.Unlock()
+		cancel()
+	}
 }
 
 // Announce holds new operations as long as the pod serves epoch (or a lower one).

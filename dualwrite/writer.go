@@ -159,8 +159,15 @@ func (p *Pod) decide(ctx context.Context, op backends.Op, c call, a *ask) (d *ba
 				p.o.Observer.Resubmitted(p.name, op)
 			}
 		}
-		if p.o.Clock.Now().Sub(start) >= p.o.OpTimeout || ctx.Err() != nil || !fenced && attempt >= 3 {
+		moved := p.gate.Serving().Epoch > f.Epoch
+		if p.o.Clock.Now().Sub(start) >= p.o.OpTimeout || ctx.Err() != nil || !fenced && !moved && attempt >= 3 {
 			return nil, unknown(err, fenced)
+		}
+		if moved {
+			if !fenced {
+				p.o.Observer.Resubmitted(p.name, op)
+			}
+			continue
 		}
 		if _, held, _ := p.gate.State(); !held {
 			// The gate says open and the store says no: it is behind, or out of reach.
@@ -188,6 +195,11 @@ func unknown(err error, fenced bool) error {
 func (p *Pod) attempt(ctx context.Context, f backends.Fence, op backends.Op, c call, a *ask, again bool) (*backends.Decision, error) {
 	side := f.Stage.Truth()
 	t := backends.Token{Epoch: f.Epoch}
+	if side == backends.SideMySQL { // Redis's answer is too quick to be overtaken by a switch
+		bound, free := p.gate.Bind(ctx, f)
+		defer free()
+		ctx = bound
+	}
 	start := p.o.Clock.Now()
 	d, err := c(ctx, p.stores.Of(side), t)
 	took := p.o.Clock.Now().Sub(start)

@@ -66,12 +66,19 @@ func (w *world) kill(p *process) (killswitch.KillResult, error) {
 // acknowledged is in the truth afterwards, and the driver that meets it stops.
 func TestKillAtEveryStep(t *testing.T) {
 	for _, m := range moves {
-		for _, recorded := range []bool{true, false} {
-			t.Run(fmt.Sprintf("%s, recorded %t", m, recorded), virtually(func(t *testing.T) {
+		// With burnt epochs the switch's target is above what the kill takes, so that rank alone does
+		// not protect the kill.
+		for _, c := range []struct {
+			recorded bool
+			burnt    uint64
+		}{{true, 0}, {false, 0}, {true, 5}, {false, 5}} {
+			recorded := c.recorded
+			t.Run(fmt.Sprintf("%s, recorded %t, %d epochs burnt", m, recorded, c.burnt), virtually(func(t *testing.T) {
 				killed := 0
 				for at := 0; ; at++ {
 					w := newWorld(t)
 					m.prepare(t, w)
+					w.burn(c.burnt)
 					killer, p := w.process(), w.process()
 					killer.noControl = !recorded
 					killer.down[backends.SideMySQL] = true
@@ -104,6 +111,52 @@ func TestKillAtEveryStep(t *testing.T) {
 					}
 				}
 				t.Logf("%d kills", killed)
+			}))
+		}
+	}
+}
+
+// burn makes epochs known that were planned and never reached.
+func (w *world) burn(n uint64) {
+	st, rev, _ := w.control.Get(context.Background(), pod)
+	st.MaxEpoch += n
+	if _, err := w.control.CompareAndSet(context.Background(), pod, rev, st); err != nil {
+		w.tb.Fatalf("%v", err)
+	}
+}
+
+// Every raise of every move, in turn, has its answer lost, and its store does not answer to the driver
+// any more, which does what it can. Then the effect comes after all, and then a kill.
+func TestLateEffectThenKill(t *testing.T) {
+	for _, m := range moves {
+		for _, redisToo := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, Redis gone too %t", m, redisToo), virtually(func(t *testing.T) {
+				for nth := 1; ; nth++ {
+					w := newWorld(t)
+					m.prepare(t, w)
+					p := w.process()
+					p.loseAt = nth
+					p.afterLoss = func() { p.down[backends.SideRedis] = p.down[backends.SideRedis] || redisToo }
+					_ = m.start(t.Context(), p)
+					if p.loseAt > 0 {
+						break
+					}
+					for _, f := range w.late {
+						f()
+					}
+					w.late = nil
+					r, my := w.fences()
+					w.reserve(r, nil)
+					w.reserve(my, nil)
+					_, _ = w.kill(w.process())
+					r, _ = w.fences()
+					w.reserve(my, nil)
+					w.reserve(r, nil)
+					w.settleDown()
+					if t.Failed() {
+						t.Fatalf("raise %d", nth)
+					}
+				}
 			}))
 		}
 	}

@@ -50,9 +50,16 @@ func (m *machine) actor(t *rapid.T) *actor { return rapid.SampledFrom(m.actors).
 
 // trouble is drawn for one call, and goes by after it.
 func (m *machine) trouble(t *rapid.T, a *actor) (over func()) {
-	switch rapid.SampledFrom([]string{"none", "none", "none", "lost answer", "no redis", "no mysql", "no control"}).Draw(t, "trouble") {
+	switch rapid.SampledFrom([]string{"none", "none", "none", "lost answer", "lost for good", "killed at raise", "no redis", "no mysql", "no control"}).Draw(t, "trouble") {
 	case "lost answer":
 		a.loseNext = true
+	case "lost for good":
+		a.loseAt = 1
+	case "killed at raise":
+		a.atRaise = func() {
+			a.atRaise = nil
+			_, _ = m.w.kill(m.w.process())
+		}
 	case "no redis":
 		a.down[backends.SideRedis] = true
 	case "no mysql":
@@ -61,7 +68,7 @@ func (m *machine) trouble(t *rapid.T, a *actor) (over func()) {
 		a.noControl = true
 	}
 	return func() {
-		a.loseNext, a.noControl = false, false
+		a.loseNext, a.noControl, a.loseAt, a.atRaise = false, false, 0, nil
 		clear(a.down)
 	}
 }

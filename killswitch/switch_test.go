@@ -425,12 +425,22 @@ func TestOldDriverStops(t *testing.T) {
 			t.Fatalf("a heartbeat seen for the first time: %v, want ErrDriverAlive", err)
 		}
 		elapse(killswitch.DefaultTakeover)
-		_, err = young.Resume(t.Context(), pod)
-		var nd *killswitch.NotDoneError
-		if !errors.As(err, &nd) {
-			t.Fatalf("%v; want it undone, since its gates were judged in another time", err)
+		taken, err := young.TakeOver(t.Context(), pod)
+		if err != nil {
+			t.Fatal(err)
 		}
 		var se *killswitch.SupersededError
+		if _, err := run.Next(t.Context()); !errors.As(err, &se) {
+			t.Fatalf("the old driver, while the new one is at it: %v, want a SupersededError", err)
+		}
+		for done := false; !done; {
+			if done, err = taken.Next(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c := taken.State().History[0]; c.Outcome != killswitch.Undone {
+			t.Fatalf("%+v; want it undone, since its gates were judged in another time", c)
+		}
 		if _, err := run.Next(t.Context()); !errors.As(err, &se) {
 			t.Fatalf("the old driver: %v, want a SupersededError", err)
 		}
@@ -499,6 +509,74 @@ func TestHeartbeatDuringALongBackfill(t *testing.T) {
 		}
 		if err := <-done; err != nil {
 			t.Fatal(err)
+		}
+		w.settleDown()
+	})(t)
+}
+
+// MySQL's fence turns out to be ahead of a switch that cannot be undone any more: the switch is given up
+// to what the fences say, and they are realigned.
+func TestMySQLAheadOfTheSwitch(t *testing.T) {
+	virtually(func(t *testing.T) {
+		for at := range 3 { // the raises of this move
+			w := newWorld(t)
+			move{backends.Live, backends.Shadow, false}.prepare(t, w)
+			p := w.process()
+			n := 0
+			p.atRaise = func() {
+				if n++; n == at+1 {
+					_, _ = w.mysql.Raise(t.Context(), backends.Fence{Epoch: 50, Stage: backends.Shadow, Open: true}, 0)
+				}
+			}
+			start := time.Now()
+			_, err := p.Switch(t.Context(), request(backends.Shadow))
+			var stuck *killswitch.StuckError
+			if errors.As(err, &stuck) || time.Since(start) > killswitch.DefaultHold {
+				t.Errorf("raise %d: %v after %s", at, err, time.Since(start))
+			}
+			w.settleDown()
+			if st := w.state(); st.Epoch <= 50 {
+				t.Errorf("raise %d: at rest at epoch %d", at, st.Epoch)
+			}
+		}
+	})(t)
+}
+
+// Work that needs both fences makes sure of them, also of one that could not be read before.
+func TestWorkMakesSureOfTheFences(t *testing.T) {
+	virtually(func(t *testing.T) {
+		w := newWorld(t)
+		w.begin(t, backends.Live)
+		w.reserve(w.state().Fence(), nil)
+		if _, err := w.kill(w.process()); err != nil {
+			t.Fatal(err)
+		}
+		p := w.process()
+		p.carrier.strict = true
+		p.noFence = 1
+		done, err := p.Work(t.Context(), pod, nil)
+		if err != nil || len(done) != 2 {
+			t.Errorf("%v, %v", done, err)
+		}
+		w.settleDown()
+	})(t)
+}
+
+// MySQL is away after a kill: what is due stays in the record until it is back.
+func TestWorkWaitsForMySQL(t *testing.T) {
+	virtually(func(t *testing.T) {
+		w := newWorld(t)
+		w.begin(t, backends.Live)
+		if _, err := w.kill(w.process()); err != nil {
+			t.Fatal(err)
+		}
+		p := w.process()
+		p.down[backends.SideMySQL] = true
+		if done, err := p.Work(t.Context(), pod, nil); err == nil || len(done) != 0 {
+			t.Errorf("%v, %v", done, err)
+		}
+		if st := w.state(); len(st.Due) != 2 || st.Worker != nil {
+			t.Errorf("due %v, worker %v", st.Due, st.Worker)
 		}
 		w.settleDown()
 	})(t)

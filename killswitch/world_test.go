@@ -78,6 +78,11 @@ type life struct {
 	calls int
 	// loseNext: the next raise is answered by an unknown outcome; its effect comes late.
 	loseNext bool
+	// loseAt counts raises down; the one at which it is 0 is lost so, and its store does not answer
+	// from then on.
+	loseAt int
+	// noFence is how many readings of MySQL's fence fail.
+	noFence int
 	// cutOffAt counts raises down; the one at which it is 0 is lost so, and the process dies.
 	cutOffAt int
 	// atRaise runs before each raise, afterRaise and afterLoss once after one.
@@ -139,6 +144,10 @@ func (p *port) Fence(ctx context.Context) (backends.Fence, error) {
 	if err := p.reach(); err != nil {
 		return backends.Fence{}, err
 	}
+	if p.side == backends.SideMySQL && p.l.noFence > 0 {
+		p.l.noFence--
+		return backends.Fence{}, backends.ErrUnavailable
+	}
 	f, err := p.store.Fence(ctx)
 	return f, errors.Join(err, p.l.leave())
 }
@@ -160,6 +169,11 @@ func (p *port) Raise(ctx context.Context, f backends.Fence, ifEpoch uint64) (bac
 		p.l.cutOffAt--
 		p.l.loseNext = p.l.cutOffAt == 0
 		p.l.dead = p.l.loseNext
+	}
+	if p.l.loseAt > 0 {
+		p.l.loseAt--
+		p.l.loseNext = p.l.loseAt == 0
+		p.l.down[p.side] = p.l.loseNext
 	}
 	if p.l.loseNext {
 		p.l.loseNext = false
@@ -272,6 +286,8 @@ type carrier struct {
 	p *process
 	// stuck: drains do not get anywhere.
 	stuck bool
+	// strict: both fences have to be where the work is done.
+	strict bool
 	// atDrain runs once, when a drain begins; pauses are slept through by backfills.
 	atDrain   func()
 	pauses    []time.Duration
@@ -337,6 +353,9 @@ func (c *carrier) Drain(ctx context.Context, _ backends.Pod, under backends.Fenc
 // Settle voids or copies what is in MySQL's outbox, by re-emitting Redis's word on it.
 func (c *carrier) Settle(ctx context.Context, _ backends.Pod, under backends.Fence) error {
 	c.settles++
+	if r, m := c.p.w.fences(); c.strict && (r != under || m != under) {
+		c.p.w.tb.Errorf("settling under %s with Redis at %s and MySQL at %s", under, r, m)
+	}
 	t := backends.Token{Epoch: under.Epoch}
 	for {
 		if err := c.reach(); err != nil {

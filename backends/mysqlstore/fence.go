@@ -15,9 +15,8 @@ const (
 	// grace is what transactions under way get to end by themselves before a fence that waits for
 	// them kills their sessions: DESIGN's 200 ms.
 	grace = 200 * time.Millisecond
-	// hunt is how often blockers are looked for after that. MariaDB's lists are refreshed ten
-	// times a second.
-	hunt = 50 * time.Millisecond
+	// hunt is how often blockers are looked for after that.
+	hunt = copyAge
 	// raisePatience bounds one Raise; a kill is to take about a second.
 	raisePatience = 3 * time.Second
 	// maxRaces bounds how often a Raise starts again because another was faster.

@@ -18,10 +18,14 @@ const (
 	settlePatience = 2 * time.Second
 	// settlePoll is how often the process list is asked.
 	settlePoll = 10 * time.Millisecond
+	// copyAge is how long InnoDB's own tables have to be left alone to be renewed (0.1 s, in its
+	// code): whoever asks more often is told the same for ever.
+	copyAge = 120 * time.Millisecond
 )
 
 var (
-	textGone   = named("session_gone").one()
+	textThere  = named("session_there").one()
+	textWrites = named("session_writes").one()
 	textUptime = named("uptime").one()
 )
 
@@ -74,11 +78,19 @@ func (s *Store) end(ctx context.Context, c *session, x *txn) error {
 	if err := kill(ctx, c, x.id); err != nil {
 		return err
 	}
-	tick := time.NewTicker(settlePoll)
+	if err := c.waitForNone(ctx, settlePoll, textThere, x.id); err != nil {
+		return err
+	}
+	return c.waitForNone(ctx, copyAge, textWrites, x.id)
+}
+
+// waitForNone asks for a number until it is 0.
+func (c *session) waitForNone(ctx context.Context, every time.Duration, q string, args ...any) error {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		var left int64
-		err := c.ask(ctx, func(r *sql.Rows) error { return r.Scan(&left) }, textGone, x.id, x.id)
+		err := c.ask(ctx, func(r *sql.Rows) error { return r.Scan(&left) }, q, args...)
 		if err != nil || left == 0 {
 			return err
 		}

@@ -30,21 +30,26 @@ UPDATE crossfade_fence SET epoch = ?, stage = ?, is_open = ?, filled = ?
 
 -- name: blockers_mysql
 -- Who holds what session ? waits for. locks: none.
-SELECT DISTINCT b.trx_mysql_thread_id FROM performance_schema.data_lock_waits w
-  JOIN information_schema.innodb_trx r ON r.trx_id = w.REQUESTING_ENGINE_TRANSACTION_ID
-  JOIN information_schema.innodb_trx b ON b.trx_id = w.BLOCKING_ENGINE_TRANSACTION_ID
-  WHERE r.trx_mysql_thread_id = ? AND b.trx_mysql_thread_id <> 0;
+SELECT DISTINCT b.PROCESSLIST_ID FROM performance_schema.data_lock_waits w
+  JOIN performance_schema.threads r ON r.THREAD_ID = w.REQUESTING_THREAD_ID
+  JOIN performance_schema.threads b ON b.THREAD_ID = w.BLOCKING_THREAD_ID
+  WHERE r.PROCESSLIST_ID = ? AND b.PROCESSLIST_ID IS NOT NULL;
 
 -- name: blockers_mariadb
+-- The three tables are a copy that is renewed only when nobody has read it for 0.1 s.
 SELECT DISTINCT b.trx_mysql_thread_id FROM information_schema.innodb_lock_waits w
   JOIN information_schema.innodb_trx r ON r.trx_id = w.requesting_trx_id
   JOIN information_schema.innodb_trx b ON b.trx_id = w.blocking_trx_id
   WHERE r.trx_mysql_thread_id = ? AND b.trx_mysql_thread_id <> 0;
 
--- name: session_gone
--- 0 when neither the session nor its transaction is there any more. locks: none.
-SELECT (SELECT COUNT(*) FROM information_schema.processlist WHERE id = ?)
-     + (SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = ?);
+-- name: session_there
+-- locks: none.
+SELECT COUNT(*) FROM information_schema.processlist WHERE id = ?;
+
+-- name: session_writes
+-- A session leaves the process list after its transaction has ended; this one makes sure. The table
+-- is a copy that is renewed only when nobody has read it for 0.1 s. locks: none.
+SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = ?;
 
 -- name: uptime
 SHOW GLOBAL STATUS LIKE 'Uptime';

@@ -52,9 +52,10 @@ func parse(t testing.TB, r *bufio.Reader) any {
 }
 
 // TestCommandRows: COMMAND INFO of every command that the door shares with Redis. Left out are the
-// notes of key specs and the subcommands of containers.
+// notes of key specs and the subcommands of containers. With a newer server than the table is of,
+// only where the keys are is compared.
 func TestCommandRows(t *testing.T) {
-	redis, ours := realRedis(t), door(t, respdoor.Config{})
+	redis, ours := realServer(t), door(t, respdoor.Config{})
 	list := parse(t, bufio.NewReader(strings.NewReader(talk(t, ours, cmds("COMMAND LIST"))))).([]any)
 	ask := []string{"COMMAND", "INFO"}
 	for _, name := range list {
@@ -69,9 +70,15 @@ func TestCommandRows(t *testing.T) {
 	rows := func(addr string) []any {
 		return parse(t, bufio.NewReader(strings.NewReader(talk(t, addr, frame(ask...))))).([]any)
 	}
-	want, got := rows(redis), rows(ours)
+	want, got := rows(redis.Addr()), rows(ours)
 	for i, name := range ask[2:] {
 		row := want[i].([]any)
+		if !redis.Version().Less(redis72) {
+			if d := cmp.Diff(row[3:6], got[i].([]any)[3:6]); d != "" {
+				t.Errorf("%s, keys (-redis +door):\n%s", name, d)
+			}
+			continue
+		}
 		row[8] = withoutNotes(row[8].([]any))
 		row[9] = []any{}
 		if d := cmp.Diff(row, got[i]); d != "" {

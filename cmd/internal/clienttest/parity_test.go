@@ -119,6 +119,7 @@ var (
 )
 
 func plain(s string) string {
+	s = strings.ReplaceAll(s, "the HELLO <proto> AUTH", "the HELLO AUTH") // since 7.2
 	return helloID.ReplaceAllString(helloVersion.ReplaceAllString(s, "(version)"), "(id)")
 }
 

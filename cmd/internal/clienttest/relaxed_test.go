@@ -50,7 +50,8 @@ var relaxed = []struct{ name, stream, redis, door, reason string }{
 const hello3 = "%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n(version)$5\r\nproto\r\n:3\r\n(id)$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n"
 
 func TestRelaxations(t *testing.T) {
-	redis, ours := realRedis(t), door(t, respdoor.Config{})
+	real, ours := realServer(t), door(t, respdoor.Config{})
+	redis := real.Addr()
 	const quiet = 500 * time.Millisecond
 	for n, row := range relaxed {
 		t.Run(row.name, func(t *testing.T) {
@@ -62,6 +63,12 @@ func TestRelaxations(t *testing.T) {
 			}
 			want := plain(talkFor(t, quiet, redis, stream, end))
 			got := plain(talkFor(t, quiet, ours, stream, end))
+			if !real.Version().Less(redis72) && strings.HasPrefix(row.redis, "-ERR unknown subcommand") {
+				if got != want {
+					t.Errorf("redis has it by now, and says %q, the door %q", want, got)
+				}
+				return
+			}
 			if !strings.HasPrefix(want, row.redis) {
 				t.Errorf("redis says %q, the row %q", want, row.redis)
 			}

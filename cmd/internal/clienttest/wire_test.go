@@ -22,12 +22,18 @@ import (
 const patience = 30 * time.Second
 
 // realRedis has one database, as the door has.
-func realRedis(t testing.TB, args ...string) string {
+func realRedis(t testing.TB) string {
 	t.Helper()
-	return lab.Private(t, lab.Redis, func(o *lab.Options) {
-		o.Args = append([]string{"--databases", "1"}, args...)
-	}).Addr()
+	return realServer(t).Addr()
 }
+
+func realServer(t testing.TB) *lab.Server {
+	t.Helper()
+	return lab.Private(t, lab.Redis, func(o *lab.Options) { o.Args = []string{"--databases", "1"} })
+}
+
+// redis72 changed some of what the door takes from 7.0.
+var redis72 = lab.Version{7, 2}
 
 // door over the memory model.
 func door(t testing.TB, cfg respdoor.Config) string {

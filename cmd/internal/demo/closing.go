@@ -68,7 +68,7 @@ func (s *show) auditPod(ctx context.Context, c *checkout) ([]string, error) {
 		fmt.Sprintf("pod %s, in %s: %d carts granted, %d sold out, %d sent again; longest reserve %.0f ms", c.pod, p.Stage, c.sum.Granted, c.sum.SoldOut, c.sum.Retries, c.sum.Reserve.MaxMS),
 		fmt.Sprintf("    %s", parityOf(&report)),
 		fmt.Sprintf("    audit of %d holds and %d levels: %s", res.HoldsTruth, res.LevelsTruth, differences(res)),
-		fmt.Sprintf("    %d answers that buyers had were checked, %d do not stand", log.Holds, log.ViolationsTotal),
+		fmt.Sprintf("    %d answers that buyers were given: %d of them do not stand", log.Holds, log.ViolationsTotal),
 	}, nil
 }
 
@@ -76,7 +76,7 @@ func differences(res *comparator.AuditResult) string {
 	if res.Clean() {
 		return "no difference"
 	}
-	return fmt.Sprintf("%d findings, %d units, %d undetermined", res.FindingsTotal, res.UnitsTotal, res.UndeterminedTotal)
+	return fmt.Sprintf("%s, %s, %d undetermined", count(res.FindingsTotal, "finding"), count(res.UnitsTotal, "unit"), res.UndeterminedTotal)
 }
 
 // judge holds the result against what was done to the pod: nothing to pod one, one unit lost in the
@@ -121,7 +121,7 @@ func (s *show) atRest(ctx context.Context, pod backends.Pod) (r comparator.Repor
 	}
 	err = waitFor(ctx, fmt.Sprintf("pod %s is at rest", pod), func(ctx context.Context) (bool, string, error) {
 		if r, err = s.sys.Report(ctx, pod, time.Time{}); err != nil {
-			return false, err.Error(), nil // asked again
+			return again(err)
 		}
 		if r.Outbox == nil {
 			return false, "the outbox could not be read", nil

@@ -42,17 +42,18 @@ type Options struct {
 type pace struct {
 	shadow, live, after time.Duration
 	orders              int     // of each shop's book
+	items               int     // on each shop's shelf
 	rate                float64 // orders a second and shop
 	clients             int     // of each shop
 	hold                time.Duration
-	stock               float64 // fraction of the book's demand; the end of the book is not reached
+	stock               float64 // fraction of the book's demand: enough for most, as not all of it is played
 }
 
 func (o Options) pace() pace {
 	if o.Short {
-		return pace{shadow: 3 * time.Second, live: 2 * time.Second, after: time.Second, orders: 500, rate: 20, clients: 8, hold: 150 * time.Millisecond, stock: 0.9}
+		return pace{shadow: 3 * time.Second, live: 2 * time.Second, after: time.Second, orders: 300, items: 200, rate: 15, clients: 8, hold: 150 * time.Millisecond, stock: 0.7}
 	}
-	return pace{shadow: 16 * time.Second, live: 12 * time.Second, after: 6 * time.Second, orders: 2000, rate: 20, clients: 16, hold: 300 * time.Millisecond, stock: 0.4}
+	return pace{shadow: 16 * time.Second, live: 12 * time.Second, after: 6 * time.Second, orders: 1400, items: 400, rate: 15, clients: 16, hold: 300 * time.Millisecond, stock: 0.4}
 }
 
 // show is one demo under way.
@@ -69,11 +70,13 @@ type show struct {
 // Run plays the demo. The summary tells what happened as far as it went. The error is that of a
 // step that could not be taken, or a *WrongError when the demo went to its end and something was not as
 // it should be.
-func Run(ctx context.Context, o Options) (Summary, error) {
+func Run(ctx context.Context, o Options) (Summary, error) { return run(ctx, o, o.pace()) }
+
+func run(ctx context.Context, o Options, p pace) (Summary, error) {
 	if o.Progress == nil {
 		o.Progress = io.Discard
 	}
-	s := &show{o: o, pace: o.pace(), start: time.Now()}
+	s := &show{o: o, pace: p, start: time.Now()}
 	s.sum.Steps, s.sum.Wrong, s.sum.Pods = []Step{}, []string{}, map[backends.Pod]*PodSummary{PodOne: {}, PodTwo: {}}
 	length := "about a minute"
 	if o.Short {
@@ -226,6 +229,9 @@ func waitFor(ctx context.Context, what string, done func(context.Context) (ok bo
 		}
 	}
 }
+
+// again is for what done of waitFor could not find out this time: it is asked again.
+func again(err error) (ok bool, lacks string, fatal error) { return false, err.Error(), nil }
 
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

@@ -16,9 +16,10 @@ import (
 
 // The fault: one of a few pieces of an item that nobody else buys.
 const (
-	faultItem   backends.Item = "demo-candle"
-	faultPieces               = 10
-	faultLost                 = 1
+	faultItem backends.Item = "demo-candle"
+
+	faultPieces = 10
+	faultLost   = 1
 )
 
 // step is one thing shown. do answers what was found, in sentences.
@@ -43,17 +44,17 @@ func (s *show) steps() []step {
 // begin opens both shops and waits for their first buyers.
 func (s *show) begin(ctx context.Context) ([]string, error) {
 	const seedOne, seedTwo = 1, 2
-	if _, err := s.sell(ctx, PodOne, ShopOne, seedOne); err != nil {
+	if err := s.sell(ctx, PodOne, ShopOne, seedOne); err != nil {
 		return nil, err
 	}
-	if _, err := s.sell(ctx, PodTwo, ShopTwo, seedTwo); err != nil {
+	if err := s.sell(ctx, PodTwo, ShopTwo, seedTwo); err != nil {
 		return nil, err
 	}
 	last := time.Now()
 	err := waitFor(ctx, "both shops sell", func(context.Context) (bool, string, error) {
 		n := 0
 		for _, c := range s.shops {
-			if err := c.ended(); err != nil {
+			if err := c.failed(); err != nil {
 				return false, "", err
 			}
 			if strings.Contains(c.line.String(), " orders") {
@@ -71,7 +72,7 @@ func (s *show) begin(ctx context.Context) ([]string, error) {
 	}
 	var found []string
 	for _, c := range s.shops {
-		found = append(found, fmt.Sprintf("pod %s: stock for %d items, made for %.0f %% of a book of %d orders; %d buyers at a time", c.pod, len(c.opts.Orders.Demand()), 100*s.pace.stock, len(c.opts.Orders.Orders), s.pace.clients))
+		found = append(found, fmt.Sprintf("pod %s: %d items in stock, %.0f %% of what %d orders will want; %d buyers at a time", c.pod, len(c.opts.Orders.Demand()), 100*s.pace.stock, len(c.opts.Orders.Orders), s.pace.clients))
 	}
 	return found, nil
 }
@@ -96,7 +97,7 @@ func (s *show) play(ctx context.Context, d time.Duration) error {
 			return err
 		}
 		for _, c := range s.shops {
-			if err := c.ended(); err != nil {
+			if err := c.failed(); err != nil {
 				return err
 			}
 		}
@@ -111,7 +112,7 @@ func (s *show) move(ctx context.Context, pod backends.Pod, to backends.Stage, wh
 	err = waitFor(ctx, fmt.Sprintf("pod %s is in %s", pod, to), func(ctx context.Context) (bool, string, error) {
 		res, err = s.sys.SetStage(ctx, killswitch.SwitchRequest{Pod: pod, To: to, Who: who, Why: why}, func(killswitch.StepDone) {})
 		if wantsTime(err) {
-			return false, err.Error(), nil
+			return again(err)
 		}
 		return err == nil, "", err
 	})
@@ -136,7 +137,7 @@ func (s *show) settled(ctx context.Context, pod backends.Pod) error {
 	return waitFor(ctx, fmt.Sprintf("pod %s has worked off what a move has left", pod), func(ctx context.Context) (bool, string, error) {
 		st, err := s.sys.Status(ctx, pod)
 		if err != nil {
-			return false, err.Error(), nil // a proxy may be busy; it is asked again
+			return again(err)
 		}
 		return st.Serving && st.Switch == nil && len(st.Work) == 0, fmt.Sprintf("left: %v", st.Work), nil
 	})
@@ -191,7 +192,10 @@ func parityOf(r *comparator.Report) string {
 	if c.Undetermined > 0 {
 		text += fmt.Sprintf(", %d undetermined", c.Undetermined)
 	}
-	return text + fmt.Sprintf("; %d open findings", r.Open)
+	if c.Lost > 0 {
+		text += fmt.Sprintf(", %d never compared", c.Lost)
+	}
+	return text + fmt.Sprintf("; %s", count(r.Open, "open finding"))
 }
 
 func (s *show) toLive(ctx context.Context) ([]string, error) {
@@ -261,7 +265,7 @@ func (s *show) fault(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	s.sum.Fault = FaultSummary{Lost: faultLost, FoundMS: time.Since(lost).Milliseconds(), Class: f.Class.String(), Units: f.TotalUnits, Proof: f.Proof}
-	return append(found, fmt.Sprintf("after %s 'crossfade report two' has it: %s, %d unit of %s. %s", round(time.Since(lost)), f.Class, f.TotalUnits, faultItem, f.Class.Meaning())), nil
+	return append(found, fmt.Sprintf("after %s 'crossfade report two' has it: %s (%s)", round(time.Since(lost)), f.Class, f.Class.Meaning())), nil
 }
 
 // about tells whether a finding is of the fault and nothing else.
@@ -283,7 +287,7 @@ func (s *show) gate(ctx context.Context) ([]string, error) {
 		case errors.As(err, &ge):
 			return true, "", nil
 		case wantsTime(err):
-			return false, err.Error(), nil
+			return again(err)
 		case err == nil:
 			s.wrong("pod two went live with an open finding")
 			return true, "", nil

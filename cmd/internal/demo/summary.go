@@ -102,9 +102,11 @@ func (s *Summary) WriteText(w io.Writer) error {
 	line("")
 	if one, two := s.Pods[PodOne], s.Pods[PodTwo]; one != nil && two != nil && one.Stage != "" && two.Stage != "" {
 		line("In figures")
-		line("  %d carts of two shops, %d granted, %d sold out, none lost; %d decisions compared",
-			one.Traffic.Carts+two.Traffic.Carts, one.Traffic.Granted+two.Traffic.Granted, one.Traffic.SoldOut+two.Traffic.SoldOut, one.Parity.Compared+two.Parity.Compared)
-		line("  %d open findings in pod one; %d in pod two, where %d unit was lost: found after %d ms, as %s", one.OpenFindings, two.OpenFindings, s.Fault.Lost, s.Fault.FoundMS, s.Fault.Class)
+		line("  %d carts of two shops: %d granted, %d sold out; %d decisions compared", one.Traffic.Carts+two.Traffic.Carts,
+			one.Traffic.Granted+two.Traffic.Granted, one.Traffic.SoldOut+two.Traffic.SoldOut, one.Parity.Compared+two.Parity.Compared)
+		line("  %d answers that buyers were given, held against the stores at the end: %d do not stand", one.Log.Holds+two.Log.Holds, one.Log.ViolationsTotal+two.Log.ViolationsTotal)
+		line("  pod one: %s; pod two, where %s was lost: %s, the first after %d ms, %s", count(one.OpenFindings, "open finding"),
+			count(s.Fault.Lost, "unit"), count(two.OpenFindings, "open finding"), s.Fault.FoundMS, s.Fault.Class)
 		line("  live took the truth over within %.0f ms; the kill took %.0f ms, and %.0f ms after it a buyer was served", s.LiveHeldMS, s.Kill.TookMS, s.Kill.ServedMS)
 		line("")
 	}
@@ -125,6 +127,13 @@ func (s *Summary) WriteText(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func count(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // round is for people.

@@ -26,6 +26,21 @@ func book(tb testing.TB, n int) *orders.Book {
 	return b
 }
 
+// realBook is the file that CROSSFADE_ORDERS names (the Online Retail data set, or a part of it), else
+// orders of the same shape.
+func realBook(tb testing.TB) *orders.Book {
+	tb.Helper()
+	path := os.Getenv("CROSSFADE_ORDERS")
+	if path == "" {
+		return book(tb, 300)
+	}
+	b, err := orders.ReadFile(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
 // options of a quick run against the shop.
 func (s *shop) options(b *orders.Book) Options {
 	return Options{
@@ -116,12 +131,17 @@ func keysOf(b *orders.Book) []backends.Key {
 
 func TestHalfOfTheStock(t *testing.T) {
 	s := newShop(t)
-	o := s.options(book(t, 300))
+	o := s.options(realBook(t))
 	o.Stock, o.Hold, o.ReleaseShare, o.Location, o.Clients = 0.5, 5*time.Millisecond, 0.3, "main", 32
 	sum, err := Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	var table strings.Builder
+	if err := sum.WriteTable(&table); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("\n%s", table.String())
 	if sum.SoldOut < 20 || sum.ShortLines < sum.SoldOut || sum.ShortUnits < sum.ShortLines || sum.Granted+sum.SoldOut != sum.Carts || !sum.Clean() {
 		t.Errorf("sold out: %+v", sum)
 	}

@@ -182,9 +182,14 @@ func TestKillInLive(t *testing.T) {
 				defer close(done)
 				sum, runErr = replay.Run(t.Context(), o)
 			}()
-			if waitFor(done, time.Second) {
-				t.Fatal("the replay ended before the kill")
-			}
+			redis, _ := r.stores()
+			r.eventually(time.Minute, "carts are under way", func() error {
+				hs, _, err := redis.ScanHolds(t.Context(), "", 100, false)
+				if err == nil && len(hs) < 20 {
+					err = os.ErrNotExist
+				}
+				return err
+			})
 			switch how {
 			case "stopped":
 				if err := r.sql.Pause(); err != nil {
@@ -215,6 +220,10 @@ func TestKillInLive(t *testing.T) {
 			t.Logf("%d carts, %d granted, %d claimed, %d sent again %v; reserve longest %.0f ms", sum.Carts, sum.Granted, sum.Claimed, sum.Retries, sum.RetryReasons, sum.Reserve.MaxMS)
 			if sum.Missing != 0 || sum.Unresolved != 0 {
 				t.Fatalf("missing %d, unresolved %d: %v", sum.Missing, sum.Unresolved, sum.Problems)
+			}
+			// Also those who were waiting for MySQL when it happened.
+			if most := 4 * time.Second; sum.Reserve.MaxMS > float64(most.Milliseconds()) {
+				t.Fatalf("a buyer waited %.0f ms", sum.Reserve.MaxMS)
 			}
 			r.agree(o.LogPath, false)
 			switch how {

@@ -124,6 +124,7 @@ func newRig(t *testing.T, n int) *rig {
 	for _, p := range r.proxies {
 		p.awaitServing()
 	}
+	r.settled()
 	return r
 }
 

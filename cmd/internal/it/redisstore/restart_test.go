@@ -95,7 +95,8 @@ func TestReplicas(t *testing.T) {
 			replica := lab.Private(t, k, func(o *lab.Options) { o.Args = append(o.Args, "--replicaof", host+" "+port) })
 			until(t, "the replica to be connected", func() bool {
 				info, err := raw(t, srv.Addr()).Info(testContext(t), "replication").Result()
-				return err == nil && strings.Contains(info, "state=online")
+				there, err2 := raw(t, replica.Addr()).Info(testContext(t), "replication").Result()
+				return err == nil && err2 == nil && strings.Contains(info, "state=online") && strings.Contains(there, "master_link_status:up")
 			})
 			r := newRig(t, srv, backends.Shadow)
 			r.raise(backends.Fence{Epoch: 2, Stage: backends.Shadow, Open: true})

@@ -1,0 +1,149 @@
+package mysqlstore_test
+
+import (
+	"bufio"
+	"encoding/binary"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// fate is what a relay does to a COMMIT.
+type fate int32
+
+const (
+	passes      fate = iota
+	lostRequest      // the server never gets it; its session stays, as behind a dead line
+	lostReply        // the server does it, and nobody learns of it
+)
+
+// relay stands between store and server, and understands just enough of the protocol to lose a
+// COMMIT.
+type relay struct {
+	listener net.Listener
+	server   string
+	fate     atomic.Int32 // of the next COMMIT; others pass
+	shut     atomic.Bool  // no new connection gets through
+	lost     atomic.Int32
+	served   sync.WaitGroup
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+// newRelay gives a DSN that goes through a relay.
+func newRelay(t *testing.T, dsn string) (*relay, string) {
+	t.Helper()
+	c, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{listener: l, server: c.Addr}
+	r.served.Go(r.serve)
+	t.Cleanup(r.close)
+	c.Addr = l.Addr().String()
+	return r, c.FormatDSN()
+}
+
+func (r *relay) close() {
+	_ = r.listener.Close()
+	r.mu.Lock()
+	for _, c := range r.conns {
+		_ = c.Close()
+	}
+	r.mu.Unlock()
+	r.served.Wait()
+}
+
+func (r *relay) keep(c net.Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.conns = append(r.conns, c)
+}
+
+func (r *relay) serve() {
+	for {
+		client, err := r.listener.Accept()
+		if err != nil {
+			return
+		}
+		r.keep(client)
+		if r.shut.Load() {
+			_ = client.Close()
+			continue
+		}
+		server, err := (&net.Dialer{}).Dial("tcp", r.server)
+		if err != nil {
+			_ = client.Close()
+			continue
+		}
+		r.keep(server)
+		silent := &atomic.Bool{} // what the server says is not passed on any more
+		r.served.Go(func() { r.requests(client, server, silent) })
+		r.served.Go(func() { replies(client, server, silent) })
+	}
+}
+
+// replies passes on what the server says.
+func replies(client, server net.Conn, silent *atomic.Bool) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := server.Read(buf)
+		if silent.Load() {
+			_ = client.Close()
+			return
+		}
+		if n > 0 {
+			if _, werr := client.Write(buf[:n]); werr != nil {
+				return
+			}
+		}
+		if err != nil {
+			_ = client.Close()
+			return
+		}
+	}
+}
+
+// requests passes on what the client says, packet by packet.
+func (r *relay) requests(client, server net.Conn, silent *atomic.Bool) {
+	from := bufio.NewReader(client)
+	for {
+		var head [4]byte
+		if _, err := io.ReadFull(from, head[:]); err != nil {
+			_ = server.Close()
+			return
+		}
+		size := int(binary.LittleEndian.Uint32(append(head[:3:3], 0)))
+		packet := append(head[:], make([]byte, size)...)
+		if _, err := io.ReadFull(from, packet[4:]); err != nil {
+			_ = server.Close()
+			return
+		}
+		if size > 0 && packet[4] == 3 && strings.HasSuffix(string(packet[5:]), " COMMIT") {
+			switch fate(r.fate.Swap(int32(passes))) {
+			case lostRequest:
+				r.lost.Add(1)
+				_ = client.Close() // the server's side stays open
+				return
+			case lostReply:
+				r.lost.Add(1)
+				silent.Store(true)
+			case passes:
+			}
+		}
+		if _, err := server.Write(packet); err != nil {
+			_ = client.Close()
+			return
+		}
+	}
+}
