@@ -23,6 +23,9 @@ const (
 	// from one to the other, so that a window has some thirty looks.
 	firstRecheck = 50 * time.Millisecond
 	maxRecheck   = 5 * time.Second
+	// lookEvery is the shortest time between two looks: each reads the whole outbox twice, and
+	// checkout shares the stores. With maxCasesPerLook it is 5,000 decisions a second.
+	lookEvery = 50 * time.Millisecond
 	// maxEvidence bounds the looks for one decision: all of them are kept.
 	maxEvidence = 64
 	// momentsApart is how far apart two quiescent moments have to be to count as two: longer

@@ -245,6 +245,32 @@ func TestAPanickingJudgeIsUndeterminedAndCounted(t *testing.T) {
 	})
 }
 
+// However many decisions wait, the stores are looked at only so often, and all get their turn.
+func TestLooksAreSpacedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.start()
+		for i := range 2000 {
+			r.decide(fmt.Sprint("h", i), refuseOne, wouldGrant)
+		}
+		pass(5 * time.Second)
+		r.want(comparator.Counts{Explained: 2000})
+		if n := r.look.count(); n < 2000/256 || n > 12 {
+			t.Errorf("%d looks", n)
+		}
+		begin := r.look.count()
+		r.look.say(2)
+		for i := range 2000 {
+			r.decide(fmt.Sprint("m", i), refuseOne, wouldGrant)
+		}
+		pass(2 * time.Second)
+		if n := r.look.count() - begin; n > 2000/50+1 {
+			t.Errorf("%d looks in two seconds", n)
+		}
+		r.Stop()
+	})
+}
+
 func TestAFullSettleQueueIsUndeterminedAndNeverSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(c *comparator.Config) { c.MaxSettling = 2 })
@@ -557,6 +583,22 @@ func TestSlowShadowIsOneFinding(t *testing.T) {
 		if l := r.Stats().Shadow; l.Count != 4 || l.Max != 2_400_000 || l.P99 != 2_400_000 || l.P50 < 1_000_000 || l.P50 > 1_300_000 {
 			t.Errorf("%+v", l)
 		}
+	})
+}
+
+// Nothing new is nothing to save.
+func TestAnIdleComparatorLeavesItsStoreAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.start()
+		r.decide("h1", grantOne, ownOf(grantOne))
+		pass(3 * time.Second)
+		saves := r.store.saves()
+		pass(time.Hour)
+		if n := r.store.saves(); saves == 0 || n != saves {
+			t.Errorf("%d saves, then %d", saves, n)
+		}
+		r.Stop()
 	})
 }
 

@@ -23,7 +23,8 @@
 //  1. A decision that does not follow from the stock that its own store says it saw
 //     ([backends.Decision.Seen]) is wrong in every order of operations. In particular, when both
 //     stores saw the same stock at all keys concerned and answered differently, one of them broke
-//     the rule. Such a divergence is confirmed at once.
+//     the rule. Such a divergence is confirmed at once. (Not so two refusals that name different
+//     lines: one short line decides a refusal, and a store may look at the others apart.)
 //  2. Otherwise the stores saw different stock. Either that was only entries on their way (the
 //     shadow decides when an entry reaches it, the truth has gone on since), or the stock of the
 //     stores differs for good.

@@ -104,6 +104,9 @@ func TestMergeAndLivesByHand(t *testing.T) {
 	}
 	for _, c := range cases {
 		got := comparator.Merge(c.old, c.new)
+		if c.new.Life == comparator.LifeExplained && got.TotalUnits != c.old.TotalUnits {
+			t.Errorf("%s: an explanation changed the units to %d", c.name, got.TotalUnits)
+		}
 		if got.Life != c.life || got.By != c.by || got.Count != c.n {
 			t.Errorf("%s: %s by %q, seen %d times", c.name, got.Life, got.By, got.Count)
 		}

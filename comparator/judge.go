@@ -185,6 +185,11 @@ func contradiction(o *Observation) string {
 			}
 		}
 	}
+	if o.Truth.Outcome == o.Shadow.Outcome && o.Truth.Outcome == backends.OutcomeSoldOut {
+		// One short line decides a refusal; a store may have looked at the others a moment apart
+		// from Seen. So which lines are short has to be settled like any other difference.
+		return ""
+	}
 	keys := backends.Keys(o.Shop, o.Lines)
 	t, tok := seenAt(keys, o.Truth.Seen)
 	s, sok := seenAt(keys, o.Shadow.Seen)

@@ -125,6 +125,15 @@ var judgeCases = []struct {
 			Units: []backends.Units{units(1, "cup", "A"), units(3, "mug", "A")}, Keys: []backends.Key{key("cup", "A"), key("mug", "A")}},
 	},
 	{
+		name:  "and never confirmed at once: the lines that do not decide a refusal may have been looked at apart",
+		lines: []backends.Line{line(2, "cup", "A"), line(3, "mug", "A")},
+		truth: answer{Outcome: soldOut, Short: []backends.Shortage{short(0, "cup", 2, 1)}, Seen: []backends.Units{units(1, "cup", "A"), units(3, "mug", "A")}},
+		shadow: &own{Outcome: soldOut, Short: []backends.Shortage{short(0, "cup", 2, 1), short(1, "mug", 3, 2)},
+			Seen: []backends.Units{units(1, "cup", "A"), units(3, "mug", "A")}},
+		want: comparator.Judgement{Verdict: comparator.VerdictDiverged, Class: comparator.Quantity,
+			Units: []backends.Units{units(1, "mug", "A")}, Keys: []backends.Key{key("mug", "A")}},
+	},
+	{
 		name:   "a damaged line index is a finding at once, and no panic",
 		lines:  []backends.Line{line(1, "mug", "A")},
 		truth:  answer{Outcome: granted, Allocs: []backends.Allocation{alloc(0, "A", 1)}},

@@ -13,28 +13,30 @@ func (c *Comparator) settleLoop(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		wait, some := c.queue.next(c.cfg.Now())
-		if some && wait <= 0 {
-			c.settleRound(ctx)
-			continue
-		}
-		if !some {
-			wait = time.Hour // nothing to do before a case wakes us
+		wait, wake := lookEvery, (chan struct{})(nil)
+		if !c.settleRound(ctx) {
+			wake = c.queue.wake
+			if due, some := c.queue.next(c.cfg.Now()); some {
+				wait = due
+			} else {
+				wait = time.Hour // nothing to do before a case wakes us
+			}
 		}
 		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
-		case <-c.queue.wake:
+		case <-wake: // nil after a look: the pause is kept whatever comes in
 		}
 	}
 }
 
 // settleRound takes one look for all cases that are due, and settles those that can be.
-func (c *Comparator) settleRound(ctx context.Context) {
+// It answers false when none was due.
+func (c *Comparator) settleRound(ctx context.Context) bool {
 	cases := c.queue.take(c.cfg.Now())
 	if len(cases) == 0 {
-		return
+		return false
 	}
 	ev, err := c.look(ctx, keysOf(cases))
 	now := c.cfg.Now()
@@ -55,6 +57,7 @@ func (c *Comparator) settleRound(ctx context.Context) {
 		c.queue.end()
 		c.conclude(oc, s, causeWindow)
 	}
+	return true
 }
 
 var errPanicked = errors.New("comparator: it panicked")

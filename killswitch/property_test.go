@@ -175,7 +175,7 @@ func play(t *rapid.T) {
 type inBubble struct{ *testing.T }
 
 func TestInterleavings(t *testing.T) {
-	rounds := 20 // of 100 schedules each; long forms play more
+	rounds := 10 // of 100 schedules each; long forms play more
 	if os.Getenv("CROSSFADE_LONG") != "" {
 		rounds = 300
 	}

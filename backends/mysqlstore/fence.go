@@ -196,10 +196,10 @@ func (s *Store) killBlockers(ctx context.Context, id uint64) error {
 		return err
 	}
 	for _, n := range ids {
+		s.count.killed.Add(1) // whether or not its answer comes before the fence moves
 		if err := kill(ctx, c, n); err != nil {
 			return err
 		}
-		s.count.killed.Add(1)
 	}
 	return nil
 }

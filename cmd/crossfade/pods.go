@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
+
 	"fmt"
 	"time"
 
@@ -314,5 +314,3 @@ func backfillCmd(g *globals) *cobra.Command {
 		},
 	}
 }
-
-var errNoRows = errors.New("no rows")

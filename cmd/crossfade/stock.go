@@ -88,6 +88,8 @@ func (g *globals) stockLoaded(loaded int, bad []badRow) error {
 	return nil
 }
 
+var errNoRows = errors.New("no header row")
+
 type badRow struct {
 	Row   int    `json:"row"`
 	Error string `json:"error"`

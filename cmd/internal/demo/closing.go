@@ -10,23 +10,20 @@ import (
 )
 
 // audit closes the shops and holds everything against everything.
-func (s *show) audit(ctx context.Context) ([]string, error) {
+func (s *show) audit(ctx context.Context) error {
 	s.leave(ctx)
-	var found []string
 	for _, c := range s.shops {
 		if c.err != nil {
-			return nil, fmt.Errorf("the checkout of pod %s: %w", c.pod, c.err)
+			return fmt.Errorf("the checkout of pod %s: %w", c.pod, c.err)
 		}
-		f, err := s.auditPod(ctx, c)
-		if err != nil {
-			return nil, fmt.Errorf("pod %s: %w", c.pod, err)
+		if err := s.auditPod(ctx, c); err != nil {
+			return fmt.Errorf("pod %s: %w", c.pod, err)
 		}
-		found = append(found, f...)
 	}
-	return found, nil
+	return nil
 }
 
-func (s *show) auditPod(ctx context.Context, c *checkout) ([]string, error) {
+func (s *show) auditPod(ctx context.Context, c *checkout) error {
 	p := s.sum.Pods[c.pod]
 	p.Traffic = c.sum
 	if !c.sum.Clean() {
@@ -34,12 +31,12 @@ func (s *show) auditPod(ctx context.Context, c *checkout) ([]string, error) {
 	}
 	report, err := s.atRest(ctx, c.pod)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	p.Stage, p.Parity, p.Coverage, p.OpenFindings = report.Stage.String(), report.Parity, report.Coverage, report.Open
 	log, err := c.checkLog(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	p.Log = log
 	if !log.Ok() {
@@ -53,23 +50,22 @@ func (s *show) auditPod(ctx context.Context, c *checkout) ([]string, error) {
 		}
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	cons, err := s.sys.Conservation(ctx, c.pod)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	p.Audit = AuditSummary{Holds: res.HoldsTruth, Levels: res.LevelsTruth, Findings: res.FindingsTotal, Units: res.UnitsTotal, Undetermined: res.UndeterminedTotal}
 	for _, st := range cons.Stores {
 		p.OutOfBalance += st.BrokenTotal
 	}
 	s.judge(c.pod, res, cons)
-	return []string{
-		fmt.Sprintf("pod %s, in %s: %d carts granted, %d sold out, %d sent again; longest reserve %.0f ms", c.pod, p.Stage, c.sum.Granted, c.sum.SoldOut, c.sum.Retries, c.sum.Reserve.MaxMS),
-		fmt.Sprintf("    %s", parityOf(&report)),
-		fmt.Sprintf("    audit of %d holds and %d levels: %s", res.HoldsTruth, res.LevelsTruth, differences(res)),
-		fmt.Sprintf("    %d answers that buyers were given: %d of them do not stand", log.Holds, log.ViolationsTotal),
-	}, nil
+	s.note("pod %s, in %s: %d carts granted, %d sold out, %d sent again; longest reserve %.0f ms", c.pod, p.Stage, c.sum.Granted, c.sum.SoldOut, c.sum.Retries, c.sum.Reserve.MaxMS)
+	s.note("    %s", parityOf(&report))
+	s.note("    audit of %d holds and %d levels: %s", res.HoldsTruth, res.LevelsTruth, differences(res))
+	s.note("    %d answers that buyers were given: %d of them do not stand", log.Holds, log.ViolationsTotal)
+	return nil
 }
 
 func differences(res *comparator.AuditResult) string {

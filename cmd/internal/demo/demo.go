@@ -53,7 +53,7 @@ func (o Options) pace() pace {
 	if o.Short {
 		return pace{shadow: 3 * time.Second, live: 2 * time.Second, after: time.Second, orders: 300, items: 200, rate: 15, clients: 8, hold: 150 * time.Millisecond, stock: 0.7}
 	}
-	return pace{shadow: 16 * time.Second, live: 12 * time.Second, after: 6 * time.Second, orders: 1400, items: 400, rate: 15, clients: 16, hold: 300 * time.Millisecond, stock: 0.4}
+	return pace{shadow: 18 * time.Second, live: 14 * time.Second, after: 6 * time.Second, orders: 1400, items: 400, rate: 15, clients: 16, hold: 300 * time.Millisecond, stock: 0.4}
 }
 
 // show is one demo under way.
@@ -65,6 +65,7 @@ type show struct {
 	start time.Time
 	logs  string // folder of the checkouts' logs
 	shops []*checkout
+	found []string // by the step at hand
 }
 
 // Run plays the demo. The summary tells what happened as far as it went. The error is that of a
@@ -186,16 +187,19 @@ func (s *show) wrong(format string, args ...any) {
 func (s *show) step(ctx context.Context, number int, st step) error {
 	s.say("%d. %s", number, st.title)
 	start := time.Now()
-	found, err := st.do(ctx)
-	took := time.Since(start)
-	if err != nil {
+	s.found = []string{}
+	if err := st.do(ctx); err != nil {
 		return fmt.Errorf("step %d (%s): %w", number, st.name, err)
 	}
-	for _, f := range found {
-		s.say("    %s", f)
-	}
-	s.sum.Steps = append(s.sum.Steps, Step{Name: st.name, Title: st.title, Found: found, TookMS: took.Milliseconds()})
+	s.sum.Steps = append(s.sum.Steps, Step{Name: st.name, Title: st.title, Found: s.found, TookMS: time.Since(start).Milliseconds()})
 	return nil
+}
+
+// note is what the step at hand has found: said at once, and kept for the summary.
+func (s *show) note(format string, args ...any) {
+	n := fmt.Sprintf(format, args...)
+	s.found = append(s.found, n)
+	s.say("    %s", n)
 }
 
 // leave ends the checkouts, if they are not ended yet.

@@ -22,10 +22,10 @@ const (
 	faultLost   = 1
 )
 
-// step is one thing shown. do answers what was found, in sentences.
+// step is one thing shown; do notes what it finds.
 type step struct {
 	name, title string
-	do          func(context.Context) ([]string, error)
+	do          func(context.Context) error
 }
 
 func (s *show) steps() []step {
@@ -42,13 +42,13 @@ func (s *show) steps() []step {
 }
 
 // begin opens both shops and waits for their first buyers.
-func (s *show) begin(ctx context.Context) ([]string, error) {
+func (s *show) begin(ctx context.Context) error {
 	const seedOne, seedTwo = 1, 2
 	if err := s.sell(ctx, PodOne, ShopOne, seedOne); err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.sell(ctx, PodTwo, ShopTwo, seedTwo); err != nil {
-		return nil, err
+		return err
 	}
 	last := time.Now()
 	err := waitFor(ctx, "both shops sell", func(context.Context) (bool, string, error) {
@@ -68,13 +68,12 @@ func (s *show) begin(ctx context.Context) ([]string, error) {
 		return n == len(s.shops), s.shops[0].line.String(), nil
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var found []string
 	for _, c := range s.shops {
-		found = append(found, fmt.Sprintf("pod %s: %d items in stock, %.0f %% of what %d orders will want; %d buyers at a time", c.pod, len(c.opts.Orders.Demand()), 100*s.pace.stock, len(c.opts.Orders.Orders), s.pace.clients))
+		s.note("pod %s: %d items in stock, %.0f %% of what %d orders will want; %d buyers at a time", c.pod, len(c.opts.Orders.Demand()), 100*s.pace.stock, len(c.opts.Orders.Orders), s.pace.clients)
 	}
-	return found, nil
+	return nil
 }
 
 // tell writes where the checkouts are.
@@ -143,33 +142,31 @@ func (s *show) settled(ctx context.Context, pod backends.Pod) error {
 	})
 }
 
-func (s *show) toShadow(ctx context.Context) ([]string, error) {
-	var found []string
+func (s *show) toShadow(ctx context.Context) error {
 	for _, pod := range []backends.Pod{PodOne, PodTwo} {
 		start := time.Now()
 		res, err := s.move(ctx, pod, backends.Shadow, "compare MySQL with Redis before it decides")
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err := s.settled(ctx, pod); err != nil {
-			return nil, err
+			return err
 		}
-		found = append(found, fmt.Sprintf("pod %s is in shadow, epoch %d; MySQL had all stock and open holds after %s, while the shop went on selling", pod, res.Epoch, round(time.Since(start))))
+		s.note("pod %s is in shadow, epoch %d; MySQL had all stock and open holds after %s, while the shop went on selling", pod, res.Epoch, round(time.Since(start)))
 	}
-	return found, nil
+	return nil
 }
 
-func (s *show) compare(ctx context.Context) ([]string, error) {
+func (s *show) compare(ctx context.Context) error {
 	if err := s.play(ctx, s.pace.shadow); err != nil {
-		return nil, err
+		return err
 	}
-	var found []string
 	for _, pod := range []backends.Pod{PodOne, PodTwo} {
 		r, err := s.sys.Report(ctx, pod, time.Time{})
 		if err != nil {
-			return nil, err
+			return err
 		}
-		found = append(found, fmt.Sprintf("pod %s: %s", pod, parityOf(&r)))
+		s.note("pod %s: %s", pod, parityOf(&r))
 		if r.Parity.Compared == 0 {
 			s.wrong("no decision of pod %s was compared", pod)
 		}
@@ -177,7 +174,7 @@ func (s *show) compare(ctx context.Context) ([]string, error) {
 			s.wrong("pod %s has %d findings before anything was done to it", pod, r.Open)
 		}
 	}
-	return found, nil
+	return nil
 }
 
 func parityOf(r *comparator.Report) string {
@@ -198,10 +195,10 @@ func parityOf(r *comparator.Report) string {
 	return text + fmt.Sprintf("; %s", count(r.Open, "open finding"))
 }
 
-func (s *show) toLive(ctx context.Context) ([]string, error) {
+func (s *show) toLive(ctx context.Context) error {
 	res, err := s.move(ctx, PodOne, backends.Live, "the stores agree")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	passed := 0
 	for _, g := range res.Change.Gates {
@@ -210,44 +207,45 @@ func (s *show) toLive(ctx context.Context) ([]string, error) {
 		}
 	}
 	s.sum.LiveHeldMS = res.HeldMillis
-	found := []string{fmt.Sprintf("%d of %d gates passed; buyers waited at most %s while the truth moved, and none was turned away", passed, len(res.Change.Gates), round(time.Duration(res.HeldMillis*float64(time.Millisecond))))}
+	s.note("%d of %d gates passed; buyers waited at most %s while the truth moved, and none was turned away", passed, len(res.Change.Gates), round(time.Duration(res.HeldMillis*float64(time.Millisecond))))
 	if err := s.settled(ctx, PodOne); err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.play(ctx, s.pace.live); err != nil {
-		return nil, err
+		return err
 	}
 	r, err := s.sys.Report(ctx, PodOne, time.Time{})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if r.Stage != backends.Live {
 		s.wrong("pod one reports stage %s", r.Stage)
 	}
-	return append(found, "pod one: "+parityOf(&r)), nil
+	s.note("pod one: %s", parityOf(&r))
+	return nil
 }
 
 // fault loses a unit in pod two's shadow, and has it found by a buyer who wants all pieces.
-func (s *show) fault(ctx context.Context) ([]string, error) {
+func (s *show) fault(ctx context.Context) error {
 	key := backends.Key{Shop: ShopTwo, Item: faultItem, Location: Home}
 	all := []orders.Line{{Item: faultItem, Quantity: faultPieces}}
 	if sum, err := s.single(ctx, ShopTwo, "stock", orders.Order{Invoice: "1", Kind: orders.Restock, Lines: all}); err != nil || !sum.Clean() {
-		return nil, errors.Join(err, fmt.Errorf("stocking %s: %q", faultItem, sum.Problems))
+		return errors.Join(err, fmt.Errorf("stocking %s: %q", faultItem, sum.Problems))
 	}
 	how, err := s.sys.LoseUnits(ctx, PodTwo, key, faultLost)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	lost := time.Now()
-	found := []string{how}
+	s.note("%s", how)
 	buyer, err := s.single(ctx, ShopTwo, "buyer", orders.Order{Invoice: "1", Kind: orders.Cart, Lines: all})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if buyer.Claimed != 1 {
 		s.wrong("the buyer of pod two was not served: %q", buyer.Problems)
 	}
-	found = append(found, fmt.Sprintf("Redis decides: the buyer gets all %d", faultPieces))
+	s.note("Redis decides: the buyer gets all %d", faultPieces)
 	var f *comparator.Finding
 	err = waitFor(ctx, "the report has found it", func(ctx context.Context) (bool, string, error) {
 		r, err := s.sys.Report(ctx, PodTwo, time.Time{})
@@ -262,10 +260,11 @@ func (s *show) fault(ctx context.Context) ([]string, error) {
 		return f != nil, parityOf(&r), nil
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.sum.Fault = FaultSummary{Lost: faultLost, FoundMS: time.Since(lost).Milliseconds(), Class: f.Class.String(), Units: f.TotalUnits, Proof: f.Proof}
-	return append(found, fmt.Sprintf("after %s 'crossfade report two' has it: %s (%s)", round(time.Since(lost)), f.Class, f.Class.Meaning())), nil
+	s.note("after %s 'crossfade report two' has it: %s (%s)", round(time.Since(lost)), f.Class, f.Class.Meaning())
+	return nil
 }
 
 // about tells whether a finding is of the fault and nothing else.
@@ -279,7 +278,7 @@ func about(f *comparator.Finding) bool {
 }
 
 // gate shows that a pod with an open finding does not go live.
-func (s *show) gate(ctx context.Context) ([]string, error) {
+func (s *show) gate(ctx context.Context) error {
 	var ge *killswitch.GateError
 	err := waitFor(ctx, "the gates have judged pod two", func(ctx context.Context) (bool, string, error) {
 		_, err := s.sys.SetStage(ctx, killswitch.SwitchRequest{Pod: PodTwo, To: backends.Live, Who: who, Why: "impatience"}, func(killswitch.StepDone) {})
@@ -295,36 +294,35 @@ func (s *show) gate(ctx context.Context) ([]string, error) {
 		return false, "", err
 	})
 	if err != nil || ge == nil {
-		return nil, err
+		return err
 	}
-	var found []string
 	for _, g := range ge.Failing() {
-		found = append(found, "refused by gate "+g.String())
+		s.note("refused by gate %s", g)
 		s.sum.Gates = append(s.sum.Gates, g.Name)
 	}
 	if !slices.Contains(s.sum.Gates, "findings") {
 		s.wrong("pod two was refused, but not for its findings: %v", s.sum.Gates)
 	}
-	return found, nil
+	return nil
 }
 
 // kill takes pod one back, and has a buyer there at once.
-func (s *show) kill(ctx context.Context) ([]string, error) {
+func (s *show) kill(ctx context.Context) error {
 	start := time.Now()
 	res, err := s.sys.Kill(ctx, killswitch.KillRequest{Pod: PodOne, Who: who, Why: "to show it", Expect: backends.Live})
 	took := time.Since(start)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	// An order of the book's kind would do; this one is sure to be granted, so the time says something.
 	back := orders.Order{Invoice: "1", Kind: orders.Restock, Lines: []orders.Line{{Item: faultItem, Quantity: 1}}}
 	if sum, err := s.single(ctx, ShopOne, "stock", back); err != nil || !sum.Clean() {
-		return nil, errors.Join(err, fmt.Errorf("after the kill: %q", sum.Problems))
+		return errors.Join(err, fmt.Errorf("after the kill: %q", sum.Problems))
 	}
 	back.Kind = orders.Cart
 	buyer, err := s.single(ctx, ShopOne, "buyer", back)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	served := time.Since(start)
 	if buyer.Claimed != 1 {
@@ -334,11 +332,11 @@ func (s *show) kill(ctx context.Context) ([]string, error) {
 		s.wrong("the kill from live led to %s", res.To.Stage)
 	}
 	s.sum.Kill = KillSummary{TookMS: millis(took), ServedMS: millis(served), From: res.From.Stage.String(), To: res.To.Stage.String()}
-	found := []string{fmt.Sprintf("killed in %s, from %s to %s; %s after the command the next buyer had stock and a paid cart, decided by Redis", round(took), res.From.Stage, res.To.Stage, round(served))}
+	s.note("killed in %s, from %s to %s; %s after the command the next buyer had stock and a paid cart, decided by Redis", round(took), res.From.Stage, res.To.Stage, round(served))
 	start = time.Now()
 	if err := s.settled(ctx, PodOne); err != nil {
-		return nil, err
+		return err
 	}
-	found = append(found, fmt.Sprintf("MySQL followed again %s later, with Redis's state of every hold", round(time.Since(start))))
-	return found, s.play(ctx, s.pace.after)
+	s.note("MySQL followed again %s later, with Redis's state of every hold", round(time.Since(start)))
+	return s.play(ctx, s.pace.after)
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"text/template"
 
+	"github.com/crossfade-proxy/crossfade/backends"
 	"github.com/crossfade-proxy/crossfade/cmd/internal/lab"
 )
 
@@ -37,8 +38,19 @@ pods:
 {{- end}}
 `))
 
+type labPod struct{ Name, Shop string }
+
 // LabConfig renders a ready configuration for a lab: two pods that share its servers.
 func LabConfig(l *lab.Lab, proxyID string) ([]byte, error) {
+	return renderLab(l, proxyID, []labPod{{"pod-1", LabShops[0]}, {"pod-2", LabShops[1]}})
+}
+
+// DemoConfig is LabConfig for the demo's pods.
+func DemoConfig(l *lab.Lab, pod1 backends.Pod, shop1 backends.Shop, pod2 backends.Pod, shop2 backends.Shop) ([]byte, error) {
+	return renderLab(l, "proxy-1", []labPod{{string(pod1), string(shop1)}, {string(pod2), string(shop2)}})
+}
+
+func renderLab(l *lab.Lab, proxyID string, pods []labPod) ([]byte, error) {
 	sql, kv := l.Server(lab.MySQL), l.Server(lab.Redis)
 	if sql == nil {
 		sql = l.Server(lab.MariaDB)
@@ -55,12 +67,11 @@ func LabConfig(l *lab.Lab, proxyID string) ([]byte, error) {
 	}
 	var token [16]byte
 	_, _ = rand.Read(token[:]) // it never fails
-	type pod struct{ Name, Shop string }
 	var b bytes.Buffer
 	err = labConfig.Execute(&b, map[string]any{
 		"Path": l.ConfigPath(), "ProxyID": proxyID, "RESP": ports[0], "Admin": ports[1], "Token": hex.EncodeToString(token[:]),
 		"Redis": kv.Addr(), "MySQL": sql.DSN(l.Databases[0]),
-		"Pods": []pod{{"pod-1", LabShops[0]}, {"pod-2", LabShops[1]}},
+		"Pods": pods,
 	})
 	return b.Bytes(), err
 }
