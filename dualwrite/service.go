@@ -12,7 +12,7 @@ import (
 const (
 	sweepEvery    = 500 * time.Millisecond
 	expireEvery   = 200 * time.Millisecond
-	maintainEvery = 200 * time.Millisecond
+	maintainEvery = time.Second
 	// refreshEvery is how soon a proxy that serves nobody (an idle pod, a held gate) learns of a
 	// new fence from the stores themselves.
 	refreshEvery     = 500 * time.Millisecond

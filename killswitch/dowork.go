@@ -57,8 +57,9 @@ func (d *Driver) Work(ctx context.Context, pod backends.Pod, progress func(Progr
 		return done(WorkRealign, err)
 	case WorkFill:
 		return d.fill(ctx, seen, rev)
+	default:
+		return d.workOff(ctx, seen, rev, works, progress)
 	}
-	return d.workOff(ctx, seen, rev, works, progress)
 }
 
 func done(w Work, err error) ([]Work, error) {

@@ -1,6 +1,7 @@
 package killswitch
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -16,7 +17,8 @@ const columnGap = 2
 
 // table writes rows in columns. Cells are of one line, whatever is in them.
 func table(w io.Writer, indent string, rows [][]string) error {
-	t := tabwriter.NewWriter(w, 0, 0, columnGap, ' ', 0)
+	var b bytes.Buffer
+	t := tabwriter.NewWriter(&b, 0, 0, columnGap, ' ', 0)
 	for _, r := range rows {
 		cells := make([]string, len(r))
 		for i, c := range r {
@@ -26,7 +28,16 @@ func table(w io.Writer, indent string, rows [][]string) error {
 			return err
 		}
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(b.String()) {
+		// The padding of a last cell that is empty would be trailing space.
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // oneLine keeps what people have typed from moving the cursor or breaking the table.
@@ -121,8 +132,12 @@ func RenderPods(w io.Writer, pods []Status) error {
 				notes += fmt.Sprintf(" (and %d more)", more)
 			}
 		}
+		shown := s.Desired
+		if shown.Epoch == 0 {
+			shown = s.Actual // no record to be had: what the fences say
+		}
 		rows = append(rows, []string{
-			string(s.Pod), s.Desired.Stage.String(), fmt.Sprint(s.Desired.Epoch), s.Phase.String(), truth,
+			string(s.Pod), shown.Stage.String(), fmt.Sprint(shown.Epoch), s.Phase.String(), truth,
 			s.Redis.short(), s.MySQL.short(), s.proxies(), s.goingOn(), notes,
 		})
 	}

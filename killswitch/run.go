@@ -84,13 +84,13 @@ func (r *Run) act(ctx context.Context, s Step) (note string, err error) {
 	if s.Act == ActDrain {
 		return "", r.drain(ctx, s)
 	}
-	if s.BestEffort {
-		if err := r.raise(ctx, s, 1); err != nil {
-			return clip("left for later: " + err.Error()), nil
-		}
-		return "", nil
+	if !s.BestEffort {
+		return "", r.raise(ctx, s, raiseAttempts)
 	}
-	return "", r.raise(ctx, s, raiseAttempts)
+	if missed := r.raise(ctx, s, 1); missed != nil {
+		note = clip("left for later: " + missed.Error())
+	}
+	return note, nil
 }
 
 func (r *Run) raise(ctx context.Context, s Step, attempts int) (err error) {

@@ -86,14 +86,13 @@ func (s *Status) notes(a Actual, controlErr error) []string {
 			add("%s does not answer: %s", v.name, v.Why)
 		}
 	}
-	if !s.Serving && s.Actual.Epoch > 0 && s.Redis.Known && s.MySQL.Known {
+	if reissue := slices.Contains(s.Work, WorkReissue); reissue {
+		add("no decision can be acknowledged: Redis has lost its fence, and perhaps its data; look at it, then have the fence re-issued")
+	} else if !s.Serving && s.Actual.Epoch > 0 && s.Redis.Known && s.MySQL.Known {
 		add("no decision can be acknowledged at present: the fences are between two stages")
 	}
 	if a.Stale && controlErr == nil && s.Desired.Epoch > 0 {
 		add("the fences are ahead of the record (a kill?): the pod is in %s, epoch %d", a.Next.Stage, a.Next.Epoch)
-	}
-	if slices.Contains(s.Work, WorkReissue) {
-		add("Redis has lost its fence, and perhaps its data: look at it, then have the fence re-issued")
 	}
 	if l := s.Last; l != nil && l.Outcome != Done && s.Switch == nil {
 		add("the last switch, to %s, was %s: %s", l.To, l.Outcome, l.Cause)

@@ -128,11 +128,13 @@ func TestRenderResults(t *testing.T) {
 	change := killswitch.Change{Kind: killswitch.KindMove, Outcome: killswitch.Done, From: backends.Shadow, To: backends.Live, FromEpoch: 5, Epoch: 6, Gates: gates, Steps: done}
 	undone := change
 	undone.Outcome, undone.Cause, undone.Gates = killswitch.Undone, "12 entries are still in the outbox of redis", nil
+	planned := change
+	planned.Steps = nil
 	var b bytes.Buffer
 	for _, r := range []killswitch.Result{
 		{Pod: "p", Change: change, Stage: backends.Live, Epoch: 6, Phase: killswitch.Serving, TookMillis: 20.125, HeldMillis: 20.125},
 		{Pod: "p", Change: undone, Stage: backends.Shadow, Epoch: 7, Phase: killswitch.Serving, TookMillis: 2000.5, HeldMillis: 2000.5},
-		{Pod: "p", Change: change, DryRun: true, Plan: []string{"close Redis, shadow", "drain outbox of Redis"}},
+		{Pod: "p", Change: planned, DryRun: true, Plan: []string{"close Redis, shadow", "drain outbox of Redis"}},
 		{Pod: "p", Change: killswitch.Change{Outcome: killswitch.Done, From: backends.RedisOnly, To: backends.Shadow, Steps: done}, Stage: backends.Shadow, Epoch: 3, Phase: killswitch.Serving, Left: []killswitch.Work{killswitch.WorkBackfill}},
 	} {
 		if err := killswitch.RenderResult(&b, r); err != nil {

@@ -97,6 +97,8 @@ func fitting(st PodState) []Work {
 			ok = st.Stage == backends.Shadow || st.Stage == backends.Live && !st.Filled
 		case WorkFill:
 			ok = st.Stage == backends.Live && !st.Filled
+		default:
+			// The fences tell the rest; it is never in a record.
 		}
 		if ok {
 			out = append(out, w)

@@ -23,7 +23,18 @@ func (s *Store) Apply(ctx context.Context, t backends.Token, asOf backends.Insta
 		return nil, s.fresh(ctx, j, asOf)
 	}
 	out := make([]backends.Applied, len(entries))
-	for i := range entries {
+	for i := 0; i < len(entries); i++ {
+		if n := levelRun(entries[i:]); n > 1 {
+			err := s.applyLevels(ctx, j, asOf, entries[i:i+n], out[i:i+n])
+			if wholeBatch(err) {
+				return nil, err
+			}
+			if err == nil {
+				i += n - 1
+				continue
+			}
+			// One of them cannot be had: each for itself, so that none fails for its neighbour's sake.
+		}
 		e := &entries[i]
 		a := &out[i]
 		a.Seq = e.Seq
@@ -107,6 +118,64 @@ func (s *Store) applyLevel(ctx context.Context, j job, asOf backends.Instant, e 
 			return nil
 		}
 		return err
+	})
+}
+
+// levelBatch bounds the level changes of one transaction: a load of stock is thousands of them, each
+// of which would wait for its own COMMIT to reach the disk.
+const levelBatch = 32
+
+// levelRun tells how many entries at the front are level changes of different keys, which one
+// transaction can take.
+func levelRun(es []backends.Entry) int {
+	keys := map[backends.Key]bool{}
+	for i := range es {
+		ch := es[i].Level
+		if i == levelBatch || ch == nil || keys[ch.Key] {
+			return i
+		}
+		keys[ch.Key] = true
+	}
+	return len(es)
+}
+
+// applyLevels is applyLevel for several entries in one transaction, with their levels locked in the
+// order of keys.
+func (s *Store) applyLevels(ctx context.Context, j job, asOf backends.Instant, es []backends.Entry, as []backends.Applied) error {
+	keys := make([]backends.Key, len(es))
+	for i := range es {
+		keys[i] = es[i].Level.Key
+	}
+	slices.SortFunc(keys, backends.Key.Compare)
+	return s.again(ctx, func() error {
+		ops := make([]operation, len(es))
+		for i := range es {
+			as[i] = backends.Applied{Seq: es[i].Seq}
+			ops[i] = operation{id: es[i].Level.OpID, key: es[i].Level.Key}
+		}
+		j.first = nil
+		return s.write(ctx, j, func(x *txn) error {
+			if err := s.ageOf(asOf, x.now); err != nil {
+				return err
+			}
+			if err := x.lock(ctx, keys, inAll); err != nil {
+				return err
+			}
+			b := x.batch()
+			for i := range ops {
+				x.askOp(b, &ops[i])
+			}
+			if err := x.send(ctx, b); err != nil {
+				return err
+			}
+			for i := range es {
+				err := x.followLevel(ctx, es[i].Level, &ops[i], false, &as[i])
+				if err != nil && !errors.Is(err, errNothing) {
+					return err
+				}
+			}
+			return nil
+		})
 	})
 }
 

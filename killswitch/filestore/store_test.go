@@ -198,7 +198,7 @@ func TestDamagedIsNamedAndKept(t *testing.T) {
 	}{
 		{"empty", func([]byte) []byte { return nil }},
 		{"cut off", func(b []byte) []byte { return b[:len(b)/2] }},
-		{"one letter", func(b []byte) []byte { return bytes.Replace(b, []byte("because"), []byte("becuase"), 1) }},
+		{"one letter", func(b []byte) []byte { return bytes.Replace(b, []byte("because"), []byte("Because"), 1) }},
 		{"no revision", func(b []byte) []byte { return bytes.Replace(b, []byte(`"revision":1`), []byte(`"revision":0`), 1) }},
 		{"newer version", func(b []byte) []byte { return bytes.Replace(b, []byte(`"format":1`), []byte(`"format":2`), 1) }},
 		{"another pod", func([]byte) []byte {

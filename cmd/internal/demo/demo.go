@@ -41,7 +41,7 @@ type Options struct {
 // pace is how long the parts of a demo take.
 type pace struct {
 	shadow, live, after time.Duration
-	orders              int     // of each shop's book
+	orders              int     // of each shop's book: for several times as long as the demo should take
 	items               int     // on each shop's shelf
 	rate                float64 // orders a second and shop
 	clients             int     // of each shop
@@ -51,9 +51,9 @@ type pace struct {
 
 func (o Options) pace() pace {
 	if o.Short {
-		return pace{shadow: 3 * time.Second, live: 2 * time.Second, after: time.Second, orders: 300, items: 200, rate: 15, clients: 8, hold: 150 * time.Millisecond, stock: 0.7}
+		return pace{shadow: 3 * time.Second, live: 2 * time.Second, after: time.Second, orders: 900, items: 200, rate: 15, clients: 8, hold: 150 * time.Millisecond, stock: 0.25}
 	}
-	return pace{shadow: 18 * time.Second, live: 14 * time.Second, after: 6 * time.Second, orders: 1400, items: 400, rate: 15, clients: 16, hold: 300 * time.Millisecond, stock: 0.4}
+	return pace{shadow: 18 * time.Second, live: 14 * time.Second, after: 6 * time.Second, orders: 2400, items: 400, rate: 15, clients: 16, hold: 300 * time.Millisecond, stock: 0.25}
 }
 
 // show is one demo under way.

@@ -24,7 +24,7 @@ func (w *world) quiesce() {
 	settle := f.Stage.Truth() == backends.SideRedis
 	_, _ = w.redis.Raise(ctx, to, 0)
 	_, _ = w.mysql.Raise(ctx, to, 0)
-	pod := dualwrite.NewPod(podName, dualwrite.Stores{Redis: w.redis, MySQL: w.mysql}, dualwrite.Options{Clock: clock{w.s}, Comparer: counter{w}})
+	pod := dualwrite.NewPod(podName, dualwrite.Stores{Redis: w.redis, MySQL: w.mysql}, dualwrite.Options{Lanes: 1, LaneDepth: 1, Clock: clock{w.s}, Comparer: counter{w}})
 	if err := pod.Refresh(ctx); err != nil {
 		w.fail("at the end: refresh: %v", err)
 	}
@@ -251,8 +251,14 @@ type Result struct {
 func Run(seed uint64) Result { return Replay(seed, nil) }
 
 // Replay plays one schedule and writes each call of a store to trace, when it is not nil.
-func Replay(seed uint64, trace func(string)) (r Result) {
-	w := newWorld(seed)
+func Replay(seed uint64, trace func(string)) Result {
+	var pool coroutines
+	defer pool.close()
+	return play(seed, trace, &pool)
+}
+
+func play(seed uint64, trace func(string), pool *coroutines) (r Result) {
+	w := newWorld(seed, pool)
 	w.s.trace = trace
 	defer func() {
 		if e := recover(); e != nil {

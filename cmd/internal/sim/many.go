@@ -29,12 +29,14 @@ func RunMany(ctx context.Context, first uint64, n, workers int, progress func(in
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
+			var pool coroutines
+			defer pool.close()
 			for !stop.Load() && ctx.Err() == nil {
 				i := next.Add(1) - 1
 				if i >= int64(n) {
 					return
 				}
-				r := Run(first + uint64(i)) //nolint:gosec // i is not negative
+				r := play(first+uint64(i), nil, &pool) //nolint:gosec // i is not negative
 				mu.Lock()
 				s.Schedules++
 				s.Steps += int64(r.Steps)

@@ -12,9 +12,8 @@ import (
 type process struct {
 	name  string
 	group *group
-	next  func() (struct{}, bool)
-	stop  func()
-	yield func(struct{}) bool
+	body  func()
+	co    *coroutine // nil before it is first chosen, and after its end
 	// waiting: not runnable before until, unless wake is closed
 	until time.Time
 	wake  <-chan struct{}
@@ -33,8 +32,66 @@ type group struct {
 // crashed unwinds a process that will not run again.
 type crashed struct{}
 
+// coroutine runs one process after the other. Coroutines are kept from one schedule to the next: a
+// schedule has some sixty processes, and what costs is not a step but a stack that has to grow.
+type coroutine struct {
+	next  func() (struct{}, bool)
+	stop  func()
+	yield func(struct{}) bool
+	p     *process // what it runs now; nil when it is free
+}
+
+func newCoroutine() *coroutine {
+	co := &coroutine{}
+	co.next, co.stop = iter.Pull(func(yield func(struct{}) bool) {
+		co.yield = yield
+		for {
+			co.p.run()
+			co.p.co, co.p = nil, nil
+			if !yield(struct{}{}) {
+				return
+			}
+		}
+	})
+	return co
+}
+
+// run runs a process to its end, or until it is crashed.
+func (p *process) run() {
+	defer func() {
+		if r := recover(); r != nil {
+			if _, ok := r.(crashed); !ok {
+				panic(fmt.Sprintf("process %s: %v", p.name, r))
+			}
+		}
+	}()
+	p.body()
+}
+
+// coroutines are those that are free. One goroutine at a time may use them.
+type coroutines struct{ free []*coroutine }
+
+func (c *coroutines) get() *coroutine {
+	n := len(c.free)
+	if n == 0 {
+		return newCoroutine()
+	}
+	co := c.free[n-1]
+	c.free = c.free[:n-1]
+	return co
+}
+
+// close ends the free ones.
+func (c *coroutines) close() {
+	for _, co := range c.free {
+		co.stop()
+	}
+	c.free = nil
+}
+
 // scheduler runs processes one at a time in an order drawn from its seed.
 type scheduler struct {
+	pool  *coroutines
 	rng   *rand.Rand
 	now   time.Time
 	procs []*process
@@ -45,33 +102,43 @@ type scheduler struct {
 
 var epoch0 = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func newScheduler(seed uint64) *scheduler {
-	return &scheduler{rng: rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)), now: epoch0} //nolint:gosec // replayable by design
+func newScheduler(seed uint64, pool *coroutines) *scheduler {
+	return &scheduler{pool: pool, rng: rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)), now: epoch0} //nolint:gosec // replayable by design
 }
 
 // spawn adds a process; it starts when it is first chosen.
 func (s *scheduler) spawn(g *group, name string, body func()) *process {
-	p := &process{name: name, group: g}
-	p.next, p.stop = iter.Pull(func(yield func(struct{}) bool) {
-		p.yield = yield
-		defer func() {
-			if r := recover(); r != nil {
-				if _, ok := r.(crashed); !ok {
-					panic(fmt.Sprintf("process %s: %v", name, r))
-				}
-			}
-		}()
-		if !yield(struct{}{}) {
-			return
-		}
-		body()
-	})
-	p.next() // run up to the first yield: cheap, and p.yield is set
+	p := &process{name: name, group: g, body: body}
 	s.procs = append(s.procs, p)
 	if g != nil {
 		g.procs = append(g.procs, p)
 	}
 	return p
+}
+
+// step lets a process run until it gives way. It answers whether it has more to do.
+func (s *scheduler) step(p *process) bool {
+	co := p.co
+	if co == nil {
+		co = s.pool.get()
+		co.p, p.co = p, co
+	}
+	before := s.cur
+	s.cur = p
+	co.next()
+	s.cur = before
+	if co.p != nil {
+		return true
+	}
+	s.pool.free = append(s.pool.free, co)
+	return false
+}
+
+// end unwinds a process that is dead: what it has deferred runs, and gives way to nobody.
+func (s *scheduler) end(p *process) {
+	if p.co != nil {
+		s.step(p)
+	}
 }
 
 // pause gives way; the process goes on when it is chosen again.
@@ -80,7 +147,7 @@ func (s *scheduler) pause() {
 	if p == nil {
 		return // outside the schedule: set-up and the checks at the end
 	}
-	if p.dead || !p.yield(struct{}{}) {
+	if p.dead || !p.co.yield(struct{}{}) || p.dead {
 		panic(crashed{})
 	}
 }
@@ -117,10 +184,7 @@ func (s *scheduler) run(maxSteps int, every func()) {
 		live := s.procs[:0]
 		for _, p := range s.procs {
 			if p.dead {
-				cur := s.cur
-				s.cur = p
-				p.stop()
-				s.cur = cur
+				s.end(p)
 				continue
 			}
 			live = append(live, p)
@@ -143,11 +207,8 @@ func (s *scheduler) run(maxSteps int, every func()) {
 		}
 		p := ready[s.rng.IntN(len(ready))]
 		p.until, p.wake = time.Time{}, nil
-		s.cur = p
 		s.steps++
-		_, more := p.next()
-		s.cur = nil
-		if !more {
+		if !s.step(p) {
 			p.dead = true
 		}
 		every()
@@ -158,7 +219,7 @@ func (s *scheduler) run(maxSteps int, every func()) {
 func (s *scheduler) close() {
 	for _, p := range s.procs {
 		p.dead = true
-		p.stop()
+		s.end(p)
 	}
 	s.procs = nil
 }

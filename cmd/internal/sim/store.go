@@ -60,7 +60,9 @@ func call[T any](l *link, name string, again bool, do func() (T, error)) (T, err
 	default:
 	}
 	v, err := do()
-	l.w.mutated()
+	if again || name == "raise" {
+		l.w.mutated()
+	}
 	l.w.tell(func() string { return fmt.Sprintf("%s %s fault=%d -> %s %v", l.side, name, fault, show(v), err) })
 	s.pause()
 	if fault == faultLostAnswer {

@@ -84,8 +84,8 @@ type op struct {
 	err        error
 }
 
-func newWorld(seed uint64) *world {
-	w := &world{s: newScheduler(seed), seed: seed, counted: map[string]int{}}
+func newWorld(seed uint64, pool *coroutines) *world {
+	w := &world{s: newScheduler(seed, pool), seed: seed, counted: map[string]int{}}
 	now := func() backends.Instant { return backends.Instant(w.s.now.UnixMilli()) }
 	w.redis = memstore.New(memstore.Options{Side: backends.SideRedis, Clock: now})
 	w.mysql = memstore.New(memstore.Options{Side: backends.SideMySQL, Clock: now})
@@ -168,7 +168,7 @@ func (w *world) store(side backends.Side) *memstore.Store {
 	return w.redis
 }
 
-// mutated is called after every call of a store: it keeps the history of the truth and checks P2.
+// mutated is called after every call that may change a store: it keeps the history of the truth and checks P2.
 func (w *world) mutated() {
 	t := w.truth()
 	in := instant{step: w.s.steps, truth: t}

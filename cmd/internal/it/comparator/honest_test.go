@@ -1,0 +1,209 @@
+package comparator_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"go.uber.org/goleak"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/backends/mysqlstore"
+	"github.com/crossfade-proxy/crossfade/backends/redisstore"
+	"github.com/crossfade-proxy/crossfade/cmd/internal/lab"
+	"github.com/crossfade-proxy/crossfade/comparator"
+	"github.com/crossfade-proxy/crossfade/comparator/mysqlfindings"
+	"github.com/crossfade-proxy/crossfade/comparator/spool"
+	"github.com/crossfade-proxy/crossfade/dualwrite"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(lab.Wrap(m)) }
+
+const (
+	items, shops = 4, 24            // few items, all of them contended
+	perItem      = 30               // units of each
+	traffic      = 3 * time.Second  // how long they buy
+	settling     = 60 * time.Second // for everything to come to rest
+	pause        = 100 * time.Millisecond
+)
+
+// rig is a pod on real servers, with everything that the proxy has around it.
+type rig struct {
+	*testing.T
+	ctx      context.Context
+	stage    backends.Stage
+	pod      *dualwrite.Pod
+	stores   dualwrite.Stores
+	findings *mysqlfindings.Store
+	c        *comparator.Comparator
+}
+
+func (r *rig) ok(err error) {
+	r.Helper()
+	if err != nil {
+		r.Fatal(err)
+	}
+}
+
+func newRig(t *testing.T, stage backends.Stage, sqlKind, redisKind lab.Kind) *rig {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	t.Cleanup(cancel)
+	r := &rig{T: t, ctx: ctx, stage: stage}
+	redis := lab.ForTest(t, redisKind)
+	prefix := redis.NewPrefix(t)
+	template, err := backends.ParseKeyTemplate(prefix+"stock:{shop}:{item}:{location}", "", "l")
+	r.ok(err)
+	rs, err := redisstore.Open(ctx, redisstore.Config{Pod: "one", Addr: redis.Addr(), Prefix: prefix + "xf:", Template: template})
+	r.ok(err)
+	t.Cleanup(func() { _ = rs.Close() })
+	dsn := lab.ForTest(t, sqlKind).NewDatabase(t)
+	ms, err := mysqlstore.Open(ctx, mysqlstore.Config{Pod: "one", DSN: dsn, PoolCap: 10})
+	r.ok(err)
+	t.Cleanup(func() { _ = ms.Close() })
+	r.stores = dualwrite.Stores{Redis: rs, MySQL: ms}
+	fence := backends.Fence{Epoch: 1, Stage: stage, Open: true, Filled: true}
+	for _, s := range []backends.Store{rs, ms} {
+		r.ok(s.Setup(ctx))
+		_, err := s.Raise(ctx, fence, 0)
+		r.ok(err)
+	}
+	r.findings = mysqlfindings.New(openDB(t, dsn))
+	sp, err := spool.Open(filepath.Join(t.TempDir(), "spool"), 0)
+	r.ok(err)
+	t.Cleanup(func() { _ = sp.Close() })
+	r.c, err = comparator.New(comparator.Config{Pod: "one", Proxy: "p1", Store: r.findings, Spool: sp,
+		Rechecker: comparator.NewStoreRechecker(r.pair, time.Now)})
+	r.ok(err)
+	r.ok(r.c.Start(ctx))
+	t.Cleanup(r.c.Stop)
+	r.pod = dualwrite.NewPod("one", r.stores, dualwrite.Options{Comparer: r.c})
+	r.pod.Gate().Adopt(fence)
+	service := dualwrite.NewService(r.pod, nil)
+	service.Start(ctx)
+	t.Cleanup(service.Stop)
+	return r
+}
+
+func openDB(t *testing.T, dsn string) *sql.DB {
+	t.Helper()
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := mysql.NewConnector(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(conn)
+	db.SetMaxOpenConns(2)
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func (r *rig) pair() (comparator.Pair, error) {
+	return comparator.Pair{Stage: r.stage, Truth: r.stores.Of(r.stage.Truth()), Shadow: r.stores.Of(r.stage.Truth().Other())}, nil
+}
+
+func itemOf(n int) backends.Item { return backends.Item(rune('a' + n)) }
+
+// shop buys, gives back and pays until the time is up. It answers how many were sold out.
+func (r *rig) shop(n int, until time.Time) (soldOut int) {
+	rnd := rand.New(rand.NewPCG(uint64(n), 1))
+	for i := 0; time.Now().Before(until); i++ {
+		q := &backends.ReserveRequest{ID: backends.HoldID(fmt.Sprintf("h%d-%d", n, i)), Shop: "s", TTL: time.Hour, Caller: "web"}
+		first := rnd.IntN(items)
+		for k := range 1 + rnd.IntN(2) {
+			q.Lines = append(q.Lines, backends.Line{Item: itemOf((first + k) % items), Quantity: int64(1 + rnd.IntN(3)), Locations: []backends.Location{"l"}})
+		}
+		d, err := r.pod.Reserve(r.ctx, q)
+		switch {
+		case errors.Is(err, backends.ErrBusy):
+			continue
+		case err != nil:
+			r.Errorf("reserve: %v", err)
+			return soldOut
+		case d.Outcome == backends.OutcomeSoldOut:
+			soldOut++
+			continue
+		}
+		if rnd.IntN(20) == 0 {
+			_, err = r.pod.Claim(r.ctx, &backends.ClaimRequest{ID: q.ID}, 0)
+		} else {
+			_, err = r.pod.Release(r.ctx, &backends.ReleaseRequest{ID: q.ID})
+		}
+		if err != nil && !errors.Is(err, backends.ErrBusy) {
+			r.Errorf("end: %v", err)
+			return soldOut
+		}
+	}
+	return soldOut
+}
+
+// rest waits until every decision is in its last column.
+func (r *rig) rest() comparator.Coverage {
+	r.Helper()
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for deadline := time.Now().Add(settling); ; <-tick.C {
+		got := r.c.Snapshot()
+		if got.Pending == 0 && got.Settling == 0 {
+			return got
+		}
+		if time.Now().After(deadline) {
+			r.Fatalf("it does not come to rest: %+v", got)
+		}
+	}
+}
+
+// Real stores under contention for the last units: many decisions differ, since the shadow is behind;
+// none is a finding, every one is accounted for, and at rest the audit finds nothing.
+func TestContentionIsNoFinding(t *testing.T) {
+	for _, c := range []struct {
+		stage      backends.Stage
+		sql, redis lab.Kind
+	}{{backends.Shadow, lab.MySQL, lab.Redis}, {backends.Live, lab.MySQL, lab.Redis}, {backends.Shadow, lab.MariaDB, lab.Valkey}, {backends.Live, lab.MariaDB, lab.Valkey}} {
+		t.Run(fmt.Sprintf("%s on %s and %s", c.stage, c.sql, c.redis), func(t *testing.T) {
+			r := newRig(t, c.stage, c.sql, c.redis)
+			for n := range items {
+				_, err := r.pod.Restock(r.ctx, &backends.RestockRequest{OpID: backends.OpID("stock-" + itemOf(n)), Key: backends.Key{Shop: "s", Item: itemOf(n), Location: "l"}, Amount: perItem})
+				r.ok(err)
+			}
+			var wg sync.WaitGroup
+			sold := make([]int, shops)
+			until := time.Now().Add(traffic)
+			for n := range shops {
+				wg.Go(func() { sold[n] = r.shop(n, until) })
+			}
+			wg.Wait()
+			got := r.rest()
+			soldOut := 0
+			for _, n := range sold {
+				soldOut += n
+			}
+			t.Logf("%d sold out; %+v; undetermined by cause %v", soldOut, got, r.c.Stats().Undetermined)
+			r.ok(r.c.Check())
+			r.ok(r.c.Flush(r.ctx))
+			fs, err := r.findings.ListFindings(r.ctx, comparator.FindingQuery{Pod: "one", Lives: []comparator.Life{comparator.LifeOpen}})
+			r.ok(err)
+			for _, f := range fs[:min(len(fs), 5)] {
+				t.Errorf("%s of hold %q: %s\n%s", f.Class, f.Hold, f.Proof, f.Diff)
+			}
+			if got.Confirmed != 0 || soldOut == 0 || got.Explained == 0 || got.Decisions == 0 || got.Lost != 0 {
+				t.Errorf("it should have contention, explained, and no finding: %d sold out, %+v", soldOut, got)
+			}
+			res, err := comparator.Audit(r.ctx, comparator.AuditInput{Pod: "one", Epoch: 1, Pair: r.pair})
+			r.ok(err)
+			if !res.Clean() || res.HoldsTruth == 0 {
+				t.Errorf("audit: %+v", res)
+			}
+		})
+	}
+}
