@@ -115,7 +115,7 @@ func (s *show) atRest(ctx context.Context, pod backends.Pod) (r comparator.Repor
 	if err := s.settled(ctx, pod); err != nil {
 		return r, err
 	}
-	err = waitFor(ctx, fmt.Sprintf("pod %s is at rest", pod), func(ctx context.Context) (bool, string, error) {
+	err = s.waitFor(ctx, fmt.Sprintf("pod %s is at rest", pod), func(ctx context.Context) (bool, string, error) {
 		if r, err = s.sys.Report(ctx, pod, time.Time{}); err != nil {
 			return again(err)
 		}

@@ -212,11 +212,13 @@ func (s *show) leave(ctx context.Context) {
 	}
 }
 
-// waitFor looks again and again until done says so; what it lacks is named when it takes too long.
-func waitFor(ctx context.Context, what string, done func(context.Context) (ok bool, lacks string, err error)) error {
+// waitFor looks again and again until done says so. What it lacks is said now and then, and when it
+// takes too long.
+func (s *show) waitFor(ctx context.Context, what string, done func(context.Context) (ok bool, lacks string, err error)) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	lacks := ""
+	last := time.Now()
 	for {
 		ok, l, err := done(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -227,6 +229,10 @@ func waitFor(ctx context.Context, what string, done func(context.Context) (ok bo
 		}
 		if l != "" {
 			lacks = l
+		}
+		if time.Since(last) > progressEvery {
+			last = time.Now()
+			s.say("    waiting until %s (%s)", what, lacks)
 		}
 		if pause(ctx, pollEvery) != nil {
 			return fmt.Errorf("waited for %s until %s, in vain (%s): %w", patience, what, lacks, context.Cause(ctx))

@@ -50,8 +50,7 @@ func (s *show) begin(ctx context.Context) error {
 	if err := s.sell(ctx, PodTwo, ShopTwo, seedTwo); err != nil {
 		return err
 	}
-	last := time.Now()
-	err := waitFor(ctx, "both shops sell", func(context.Context) (bool, string, error) {
+	err := s.waitFor(ctx, "both shops sell", func(context.Context) (bool, string, error) {
 		n := 0
 		for _, c := range s.shops {
 			if err := c.failed(); err != nil {
@@ -60,10 +59,6 @@ func (s *show) begin(ctx context.Context) error {
 			if strings.Contains(c.line.String(), " orders") {
 				n++
 			}
-		}
-		if time.Since(last) > progressEvery {
-			last = time.Now()
-			s.tell()
 		}
 		return n == len(s.shops), s.shops[0].line.String(), nil
 	})
@@ -108,7 +103,7 @@ func (s *show) play(ctx context.Context, d time.Duration) error {
 
 // move moves a pod by one stage; gates that only want time are given some.
 func (s *show) move(ctx context.Context, pod backends.Pod, to backends.Stage, why string) (res killswitch.Result, err error) {
-	err = waitFor(ctx, fmt.Sprintf("pod %s is in %s", pod, to), func(ctx context.Context) (bool, string, error) {
+	err = s.waitFor(ctx, fmt.Sprintf("pod %s is in %s", pod, to), func(ctx context.Context) (bool, string, error) {
 		res, err = s.sys.SetStage(ctx, killswitch.SwitchRequest{Pod: pod, To: to, Who: who, Why: why}, func(killswitch.StepDone) {})
 		if wantsTime(err) {
 			return again(err)
@@ -133,7 +128,7 @@ func wantsTime(err error) bool {
 
 // settled waits until nothing is left to do for a pod after a move or a kill.
 func (s *show) settled(ctx context.Context, pod backends.Pod) error {
-	return waitFor(ctx, fmt.Sprintf("pod %s has worked off what a move has left", pod), func(ctx context.Context) (bool, string, error) {
+	return s.waitFor(ctx, fmt.Sprintf("pod %s has worked off what a move has left", pod), func(ctx context.Context) (bool, string, error) {
 		st, err := s.sys.Status(ctx, pod)
 		if err != nil {
 			return again(err)
@@ -232,7 +227,14 @@ func (s *show) fault(ctx context.Context) error {
 	if sum, err := s.single(ctx, ShopTwo, "stock", orders.Order{Invoice: "1", Kind: orders.Restock, Lines: all}); err != nil || !sum.Clean() {
 		return errors.Join(err, fmt.Errorf("stocking %s: %q", faultItem, sum.Problems))
 	}
-	how, err := s.sys.LoseUnits(ctx, PodTwo, key, faultLost)
+	how := ""
+	err := s.waitFor(ctx, "MySQL has the stock and one unit of it is lost", func(ctx context.Context) (bool, string, error) {
+		var err error
+		if how, err = s.sys.LoseUnits(ctx, PodTwo, key, faultLost); err != nil {
+			return again(err)
+		}
+		return true, "", nil
+	})
 	if err != nil {
 		return err
 	}
@@ -247,7 +249,7 @@ func (s *show) fault(ctx context.Context) error {
 	}
 	s.note("Redis decides: the buyer gets all %d", faultPieces)
 	var f *comparator.Finding
-	err = waitFor(ctx, "the report has found it", func(ctx context.Context) (bool, string, error) {
+	err = s.waitFor(ctx, "the report has found it", func(ctx context.Context) (bool, string, error) {
 		r, err := s.sys.Report(ctx, PodTwo, time.Time{})
 		if err != nil {
 			return false, "", err
@@ -280,7 +282,7 @@ func about(f *comparator.Finding) bool {
 // gate shows that a pod with an open finding does not go live.
 func (s *show) gate(ctx context.Context) error {
 	var ge *killswitch.GateError
-	err := waitFor(ctx, "the gates have judged pod two", func(ctx context.Context) (bool, string, error) {
+	err := s.waitFor(ctx, "the gates have judged pod two", func(ctx context.Context) (bool, string, error) {
 		_, err := s.sys.SetStage(ctx, killswitch.SwitchRequest{Pod: PodTwo, To: backends.Live, Who: who, Why: "impatience"}, func(killswitch.StepDone) {})
 		switch {
 		case errors.As(err, &ge):

@@ -46,7 +46,8 @@ type System interface {
 	// Doors are the RESP addresses; they ask for no password.
 	Doors() []string
 	// LoseUnits takes units that are for sale out of the pod's MySQL behind Crossfade's back: neither
-	// ledger, nor holds, nor Redis learn of it. It says in words what it did.
+	// ledger, nor holds, nor Redis learn of it. It says in words what it did. An error means that
+	// nothing was taken, perhaps since the units are not there yet: it is tried again.
 	LoseUnits(ctx context.Context, pod backends.Pod, key backends.Key, n int64) (how string, err error)
 	// Stop stops everything and removes what need not be kept; twice is once.
 	Stop(ctx context.Context) error

@@ -3,6 +3,7 @@ package sim
 import (
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"testing"
 )
@@ -34,6 +35,8 @@ func TestSchedules(t *testing.T) {
 			t.Fatalf("CROSSFADE_SCHEDULES is %q; it has to be a positive number", v)
 		}
 	}
+	// A schedule leaves nothing behind, so that collecting seldom costs no memory worth the name.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	s := RunMany(t.Context(), 0, n, runtime.NumCPU(), nil)
 	t.Logf("%d schedules, %d steps, %d operations, %d crashes, %d kills, %d switches", s.Schedules, s.Steps, s.Operations, s.Crashes, s.Kills, s.Switches)
 	if s.Failed != nil {

@@ -59,7 +59,7 @@ func newRig(t *testing.T, stage backends.Stage, sqlKind, redisKind lab.Kind) *ri
 	r := &rig{T: t, ctx: ctx, stage: stage}
 	redis := lab.ForTest(t, redisKind)
 	prefix := redis.NewPrefix(t)
-	template, err := backends.ParseKeyTemplate(prefix+"stock:{shop}:{item}:{location}", "", "l")
+	template, err := backends.ParseKeyTemplate(prefix+"stock:{shop}:{item}:{location}", "", "")
 	r.ok(err)
 	rs, err := redisstore.Open(ctx, redisstore.Config{Pod: "one", Addr: redis.Addr(), Prefix: prefix + "xf:", Template: template})
 	r.ok(err)

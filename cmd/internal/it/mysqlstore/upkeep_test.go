@@ -1,6 +1,7 @@
 package mysqlstore_test
 
 import (
+	"database/sql"
 	"fmt"
 	"testing"
 	"time"
@@ -121,12 +122,12 @@ func TestBehindTheCursor(t *testing.T) {
 		dsn := srv.NewDatabase(t)
 		r := live(t, dsn)
 		r.stock(t, "mug", 10)
-		tx, err := raw(t, dsn).BeginTx(r.ctx, nil)
+		tx, err := raw(t, dsn).BeginTx(r.ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer tx.Rollback() //nolint:errcheck // rolled back below
-		if _, err := tx.ExecContext(r.ctx, "DELETE FROM crossfade_units WHERE pod = 'pod-1' AND shop = 'shop-1' AND item = 'mug' AND location = 'east' ORDER BY id LIMIT 5"); err != nil {
+		if _, err := tx.ExecContext(r.ctx, "SELECT id FROM crossfade_units WHERE pod = 'pod-1' AND shop = 'shop-1' AND item = 'mug' AND location = 'east' ORDER BY id LIMIT 5 FOR UPDATE"); err != nil {
 			t.Fatal(err)
 		}
 		r.grant(t, cart("first", line("mug", 5)))
