@@ -346,7 +346,7 @@ func book(t *testing.T, short int) *orders.Book {
 		}
 		return b
 	}
-	b, err := orders.Generate(1, pick(short, 2300))
+	b, err := orders.Generate(1, pick(short, 600))
 	if err != nil {
 		t.Fatal(err)
 	}
