@@ -25,19 +25,6 @@ func TestUnconfirmedStays(t *testing.T) {
 	}{
 		{"the shadow is away", func(r *rig) { r.mysql.before = func(string) error { return backends.ErrUnavailable } }},
 		{"it may have done it", func(r *rig) { r.mysql.before = func(string) error { return backends.ErrAmbiguous } }},
-		{"it refuses this entry", func(r *rig) {
-			r.mysql.before = func(call string) error { // nothing is applied, and each entry says so
-				if call == "apply" {
-					return errRefusedOne
-				}
-				return nil
-			}
-			r.mysql.spoil = func(res []backends.Applied) {
-				for i := range res {
-					res[i].Err = backends.ErrBusy
-				}
-			}
-		}},
 		{"it says that it was too busy for this entry", func(r *rig) {
 			r.mysql.spoil = func(res []backends.Applied) {
 				for i := range res {
@@ -63,8 +50,6 @@ func TestUnconfirmedStays(t *testing.T) {
 		})
 	}
 }
-
-var errRefusedOne = errors.New("refused")
 
 // TestSweepAndLaneShare: a sweep leaves what rides in a lane of this proxy, and takes it once the lane
 // has failed.

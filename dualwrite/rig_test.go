@@ -66,6 +66,16 @@ type link struct {
 	before func(call string) error // called before each write, probe and check of the fence
 	after  func(call string)       // called behind a reserve
 	spoil  func([]backends.Applied)
+	fence  func() error // called before each read of the fence
+}
+
+func (l *link) Fence(ctx context.Context) (backends.Fence, error) {
+	if l.fence != nil {
+		if err := l.fence(); err != nil {
+			return backends.Fence{}, err
+		}
+	}
+	return l.Store.Fence(ctx)
 }
 
 func (l *link) on(call string) error {

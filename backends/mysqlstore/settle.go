@@ -36,6 +36,18 @@ func (x *txn) settle(ctx context.Context, cause error) error {
 	ctx, cancel := context.WithTimeout(ctx, settlePatience)
 	defer cancel()
 	committed, err := x.s.outcome(ctx, x)
+	for tick := time.NewTimer(copyAge); err != nil && ctx.Err() == nil; tick.Reset(copyAge) {
+		switch classify(err) { // the connection that settles may be lost as well
+		case faultBroken, faultUnavailable:
+		default:
+			return fmt.Errorf("%w: %w (settling it: %w)", backends.ErrAmbiguous, cause, err)
+		}
+		select {
+		case <-tick.C:
+			committed, err = x.s.outcome(ctx, x)
+		case <-ctx.Done():
+		}
+	}
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w (settling it: %w)", backends.ErrAmbiguous, cause, err)

@@ -191,8 +191,15 @@ func (s *Store) checkRights(ctx context.Context, c *session, maria bool) error {
 	if maria {
 		need = append(need, "SELECT COUNT(*) FROM information_schema.innodb_lock_waits")
 	} else {
-		need = append(need, "SELECT COUNT(*) FROM performance_schema.data_lock_waits")
-		grant += ", and SELECT ON performance_schema.data_lock_waits"
+		need = append(need, "SELECT COUNT(*) FROM performance_schema.data_lock_waits", "SELECT COUNT(*) FROM performance_schema.threads")
+		grant += ", and SELECT ON performance_schema.*"
+		on := false
+		if err := c.ask(ctx, func(r *sql.Rows) error { return r.Scan(&on) }, "SELECT @@GLOBAL.performance_schema"); err != nil {
+			return undone(err)
+		}
+		if !on {
+			return unfit("performance_schema is off, and with it the lists of who waits for whom, which raising a fence needs; start the server with it on")
+		}
 	}
 	for _, q := range need {
 		err := c.ask(ctx, func(r *sql.Rows) error {

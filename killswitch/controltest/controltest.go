@@ -1,5 +1,3 @@
-// Package controltest is the conformance suite of killswitch.ControlStore: every adapter passes it.
-// It imports killswitch and backends.
 package controltest
 
 import (

@@ -22,6 +22,11 @@ const (
 	// setupEvery is the pause between tries to make the schema of a store that is away.
 	setupEvery  = time.Second
 	callTimeout = 5 * time.Second
+	// pruneEvery is how often findings and coverage older than keepFindings are removed, prunePage
+	// at a time.
+	pruneEvery   = time.Hour
+	keepFindings = 90 * 24 * time.Hour
+	prunePage    = 1000
 )
 
 // podRuntime is one pod of a running proxy.
@@ -188,6 +193,19 @@ func (p *podRuntime) work(ctx context.Context) {
 			continue
 		}
 		_ = dualwrite.SystemClock{}.Wait(ctx, nil, keepEvery)
+	}
+}
+
+// prune removes findings and coverage that are past their time.
+func (p *podRuntime) prune(ctx context.Context) {
+	for ctx.Err() == nil {
+		cctx, cancel := context.WithTimeout(ctx, callTimeout)
+		n, err := p.findings.Prune(cctx, p.name, time.Now().Add(-keepFindings), prunePage)
+		cancel()
+		p.report("prune findings", err)
+		if n == 0 || err != nil {
+			_ = dualwrite.SystemClock{}.Wait(ctx, nil, pruneEvery)
+		}
 	}
 }
 

@@ -202,7 +202,7 @@ func (p *Proxy) run(ctx context.Context) error {
 			return err
 		}
 		r.service.Start(ctx)
-		p.spawn(func() { r.setUp(ctx) })
+		p.spawn(func() { r.setUp(ctx); r.prune(ctx) })
 		p.spawn(func() { r.begin(ctx); r.work(ctx) })
 		p.spawn(func() { r.keep(ctx, ch) })
 	}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func run(t *testing.T, args ...string) (code int, out, errs string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	code = Main(t.Context(), args, &o, &e)
+	return code, o.String(), e.String()
+}
+
+// TestExitCodes: scripts can tell a wrong command from a proxy that is away.
+func TestExitCodes(t *testing.T) {
+	dir := t.TempDir()
+	bad := filepath.Join(dir, "bad.yaml")
+	if err := os.WriteFile(bad, []byte("nonsense: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"help", []string{"--help"}, exitOK, ""},
+		{"wrong flag", []string{"pods", "--colour"}, exitUsage, "unknown flag"},
+		{"missing argument", []string{"report"}, exitUsage, "--help"},
+		{"no configuration", []string{"-c", filepath.Join(dir, "none.yaml"), "pods"}, exitUsage, "lab up"},
+		{"bad configuration", []string{"-c", bad, "serve"}, exitUsage, "nonsense"},
+		{"config", []string{"-c", bad, "config"}, exitUsage, "nonsense"},
+		{"nobody answers", []string{"--admin", "127.0.0.1:1", "--token", "x", "pods"}, exitAway, "no proxy answers"},
+		{"wrong format", []string{"--admin", "127.0.0.1:1", "--token", "x", "report", "p", "--format", "xml"}, exitUsage, "xml"},
+		{"replay of nothing", []string{"replay"}, exitUsage, "--generate"},
+		{"simulation of nothing", []string{"sim", "--schedules", "0"}, exitUsage, "at least 1"},
+		{"no lab", []string{"lab", "env", "--dir", dir}, exitError, "no lab"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			code, _, errs := run(t, c.args...)
+			if code != c.code || !strings.Contains(errs, c.want) {
+				t.Fatalf("exit code %d, %q; want %d and %q", code, errs, c.code, c.want)
+			}
+		})
+	}
+}
+
+// TestEveryCommandHelps: each has a short text, an example and --json.
+func TestEveryCommandHelps(t *testing.T) {
+	root := newRoot(&bytes.Buffer{}, &bytes.Buffer{})
+	for _, c := range root.Commands() {
+		subs := c.Commands()
+		if len(subs) == 0 {
+			subs = append(subs, c)
+		}
+		for _, s := range subs {
+			if s.Short == "" || s.Example == "" {
+				t.Errorf("%s has no short text or no example", s.CommandPath())
+			}
+			if s.InheritedFlags().Lookup("json") == nil {
+				t.Errorf("%s has no --json", s.CommandPath())
+			}
+		}
+	}
+}
+
+func TestParseStock(t *testing.T) {
+	rows, bad, err := parseStock([]byte("\ufeffShop,Item,Quantity\ns,A,3\ns,,1\ns,B,x\ns,\"BANK CHARGES\",0\n"), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(rows) != 2 || rows[0].Key.Location != "main" || rows[1].Key.Item != "BANK CHARGES" || rows[0].OpID == rows[1].OpID {
+		t.Fatalf("%+v", rows)
+	}
+	if len(bad) != 2 || bad[0].Row != 3 || bad[1].Row != 4 || !strings.Contains(bad[1].Error, "whole number") {
+		t.Fatalf("%+v", bad)
+	}
+	again, _, _ := parseStock([]byte("\ufeffShop,Item,Quantity\ns,A,3\ns,,1\ns,B,x\ns,\"BANK CHARGES\",0\n"), false)
+	if again[0].OpID != rows[0].OpID {
+		t.Fatal("the same file gives other operation ids")
+	}
+	if _, _, err := parseStock([]byte("shop,item\n"), false); err == nil || !strings.Contains(err.Error(), "quantity") {
+		t.Fatal(err)
+	}
+}
+
+func TestSimPrintsJSON(t *testing.T) {
+	code, out, errs := run(t, "sim", "--schedules", "200", "--json")
+	var s struct {
+		Schedules int `json:"schedules"`
+	}
+	if err := json.Unmarshal([]byte(out), &s); code != exitOK || err != nil || s.Schedules != 200 {
+		t.Fatalf("%d %v %q %q", code, err, out, errs)
+	}
+}

@@ -1,0 +1,86 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/crossfade-proxy/crossfade/cmd/internal/config"
+)
+
+const good = `
+pods:
+  - name: pod-1
+    shops: [a, b]
+    redis: {addr: "127.0.0.1:6379"}
+    mysql: {dsn: "root@tcp(127.0.0.1:3306)/x"}
+`
+
+// TestBadConfigurations: each names the field, what is allowed and what to do.
+func TestBadConfigurations(t *testing.T) {
+	pod := func(extra string) string { return good + extra }
+	for _, c := range []struct{ name, text, want string }{
+		{"unknown key", "reddis: 1\n" + good, "reddis"},
+		{"unknown key in a pod", pod("    colour: red\n"), "colour"},
+		{"no pods", "proxy_id: p\n", "pods is 0"},
+		{"pod without a redis", "pods: [{name: p, mysql: {dsn: \"root@tcp(h:1)/x\"}}]", "redis.addr"},
+		{"pod without a mysql", "pods: [{name: p, redis: {addr: \"h:1\"}}]", "mysql.dsn"},
+		{"unreadable dsn", "pods: [{name: p, redis: {addr: \"h:1\"}, mysql: {dsn: nonsense}}]", "mysql.dsn"},
+		{"address without a port", "pods: [{name: p, redis: {addr: h}, mysql: {dsn: \"root@tcp(h:1)/x\"}}]", "host:port"},
+		{"pod twice", good + strings.TrimPrefix(good, "\npods:\n"), "twice"},
+		{"shop in two pods", good + "  - name: pod-2\n    shops: [b]\n    redis: {addr: \"h:1\"}\n    mysql: {dsn: \"root@tcp(h:1)/x\"}\n", `"b" in pods pod-1 and pod-2`},
+		{"two defaults", pod("    default: true\n") + "  - name: pod-2\n    default: true\n    redis: {addr: \"h:1\"}\n    mysql: {dsn: \"root@tcp(h:1)/x\"}\n", "one default"},
+		{"template without an item", pod("    key_template: \"stock:{shop}\"\n"), "{item}"},
+		{"template and constant shop", pod("    shop: a\n"), "constant shop"},
+		{"probe share", pod("    probe_share: 2\n"), "0 to 1"},
+		{"short retain", pod("    retain: 3s\n"), "at least 1m0s"},
+		{"duration without a unit", pod("    retain: 3\n"), "500ms"},
+		{"small outbox", pod("    outbox_max: 5\n"), "at least 1000"},
+		{"pool cap", strings.Replace(good, `/x"}`, `/x", pool_cap: -1}`, 1), "pool_cap"},
+		{"short token", "admin: {tokens: {me: abc}}\n" + good, "at least 16"},
+		{"open admin without a token", "admin: {listen: \"0.0.0.0:6390\"}\n" + good, "loopback"},
+		{"certificate without a key", "resp: {tls_cert: x.pem}\n" + good, "both or none"},
+		{"pass-through to nobody", "resp: {passthrough: nobody}\n" + good, "name of a pod"},
+		{"pod name", strings.Replace(good, "pod-1", `""`, 1), "name"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := config.Parse([]byte(c.text))
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("got %v; want something about %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := config.Parse([]byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := c.Pods[0]
+	if p.Redis.Prefix != "xf:pod-1:" || p.Location != "main" || p.KeyTemplate != "stock:{shop}:{item}" || p.MySQL.PoolCap != 1000 {
+		t.Fatalf("%+v", p)
+	}
+	if c.RESP.Listen != "127.0.0.1:6380" || c.Admin.Listen != "127.0.0.1:6390" {
+		t.Fatalf("%+v", c)
+	}
+}
+
+func TestPathsStartAtTheFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "crossfade.yaml")
+	if err := os.WriteFile(path, []byte(good), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Path("data"); got != filepath.Join(dir, "data") {
+		t.Fatal(got)
+	}
+	if _, err := config.Load(filepath.Join(dir, "none.yaml")); err == nil || !strings.Contains(err.Error(), "lab up") {
+		t.Fatalf("%v", err)
+	}
+}
