@@ -103,16 +103,16 @@ func (p *Pod) apply(ctx context.Context, f backends.Fence, items []item) ([]back
 
 // applyNow mirrors on the request path (live): Redis has to accept each item, or it is an error. Leaving
 // the outbox is left to the lane.
-func (p *Pod) applyNow(ctx context.Context, f backends.Fence, items []item) ([]backends.Applied, error) {
+func (p *Pod) applyNow(ctx context.Context, f backends.Fence, items []item) error {
 	ctx, cancel := context.WithTimeout(ctx, acceptTimeout)
 	defer cancel()
 	res, err := p.apply(ctx, f, items)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for i := range res {
 		if res[i].Err != nil {
-			return nil, res[i].Err
+			return res[i].Err
 		}
 	}
 	for _, it := range items {
@@ -120,7 +120,7 @@ func (p *Pod) applyNow(ctx context.Context, f backends.Fence, items []item) ([]b
 			p.o.Observer.LaneFull(p.name, "entry")
 		}
 	}
-	return res, nil
+	return nil
 }
 
 // Mirror is one mirror step: entries go to the shadow, what it confirms leaves the outbox, and what

@@ -19,8 +19,6 @@ const (
 	refreshEveryHeld = 10 * time.Millisecond
 	// stepTimeout bounds one background step.
 	stepTimeout = 10 * time.Second
-	// workTimeout bounds one settle or backfill; it is then started again.
-	workTimeout = 30 * time.Minute
 )
 
 // Service runs a pod's steps in loops. Stop is safe when never started, and twice.

@@ -295,7 +295,7 @@ func (p *Pod) arbitrate(ctx context.Context, f backends.Fence, d *backends.Decis
 		}
 		return nil
 	}
-	_, err := p.applyNow(ctx, f, []item{it})
+	err := p.applyNow(ctx, f, []item{it})
 	if errors.Is(err, backends.ErrOutOfOrder) {
 		return p.confirmKey(ctx, f, a.key)
 	}
@@ -325,7 +325,7 @@ func (p *Pod) confirmKey(ctx context.Context, f backends.Fence, key backends.Key
 			after = e.Seq
 		}
 		if len(its) > 0 {
-			if _, err := p.applyNow(ctx, f, its); err != nil {
+			if err := p.applyNow(ctx, f, its); err != nil {
 				return err
 			}
 		}

@@ -35,19 +35,7 @@ func (x *txn) settle(ctx context.Context, cause error) error {
 	x.s.count.settled.Add(1)
 	ctx, cancel := context.WithTimeout(ctx, settlePatience)
 	defer cancel()
-	committed, err := x.s.outcome(ctx, x)
-	for tick := time.NewTimer(copyAge); err != nil && ctx.Err() == nil; tick.Reset(copyAge) {
-		switch classify(err) { // the connection that settles may be lost as well
-		case faultBroken, faultUnavailable:
-		default:
-			return fmt.Errorf("%w: %w (settling it: %w)", backends.ErrAmbiguous, cause, err)
-		}
-		select {
-		case <-tick.C:
-			committed, err = x.s.outcome(ctx, x)
-		case <-ctx.Done():
-		}
-	}
+	committed, err := x.s.outcomeAtLast(ctx, x)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w (settling it: %w)", backends.ErrAmbiguous, cause, err)
@@ -55,6 +43,23 @@ func (x *txn) settle(ctx context.Context, cause error) error {
 		return nil
 	default:
 		return again(errors.Join(errUndone, cause))
+	}
+}
+
+// outcomeAtLast asks again while it is the connection that settles which is lost.
+func (s *Store) outcomeAtLast(ctx context.Context, x *txn) (committed bool, err error) {
+	tick := time.NewTicker(copyAge)
+	defer tick.Stop()
+	for {
+		committed, err = s.outcome(ctx, x)
+		if f := classify(err); f != faultBroken && f != faultUnavailable {
+			return committed, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false, err
+		}
 	}
 }
 

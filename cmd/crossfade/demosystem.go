@@ -115,7 +115,7 @@ func (d *demoSystem) LoseUnits(ctx context.Context, pod backends.Pod, key backen
 		return "", err
 	}
 	defer db.Close()
-	res, err := db.ExecContext(ctx, "DELETE FROM units WHERE pod=? AND shop=? AND item=? AND location=? ORDER BY id LIMIT ?", string(pod), string(key.Shop), string(key.Item), string(key.Location), n)
+	res, err := db.ExecContext(ctx, "DELETE FROM crossfade_units WHERE pod=? AND shop=? AND item=? AND location=? ORDER BY id LIMIT ?", string(pod), string(key.Shop), string(key.Item), string(key.Location), n)
 	if err != nil {
 		return "", err
 	}
@@ -126,7 +126,7 @@ func (d *demoSystem) LoseUnits(ctx context.Context, pod backends.Pod, key backen
 	if gone != n {
 		return "", fmt.Errorf("only %d of %d units of %s were in the pool", gone, n, key)
 	}
-	return fmt.Sprintf("DELETE FROM units … LIMIT %d, straight in MySQL", n), nil
+	return fmt.Sprintf("DELETE FROM crossfade_units … LIMIT %d, straight in MySQL", n), nil
 }
 
 func (d *demoSystem) Stop(ctx context.Context) error {

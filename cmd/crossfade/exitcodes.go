@@ -49,6 +49,8 @@ func exitCode(err error) int {
 			return exitRefused
 		case connect.CodeUnavailable, connect.CodeDeadlineExceeded:
 			return exitAway
+		default:
+			return exitError
 		}
 	case connect.CodeOf(err) == connect.CodeUnavailable:
 		return exitAway

@@ -168,6 +168,32 @@ func killCmd(g *globals) *cobra.Command {
 	return cmd
 }
 
+func reissueCmd(g *globals) *cobra.Command {
+	var why string
+	cmd := &cobra.Command{
+		Use: "reissue <pod> --why …", Short: "Let a pod go on after its Redis was restarted or replaced", Args: args(cobra.ExactArgs(1)),
+		Long: "After a restart of Redis nobody writes to the pod: what Redis lost is not known. Look at its data first\n" +
+			"('crossfade audit'), then re-issue the fences under a new epoch; in shadow and live a backfill follows.",
+		Example: "  crossfade reissue pod-1 --why 'Redis was restarted, its append-only file is whole'",
+		RunE: func(cmd *cobra.Command, a []string) error {
+			c, err := g.client()
+			if err != nil {
+				return err
+			}
+			res, err := c.Reissue(cmd.Context(), a[0], why)
+			if err != nil {
+				return err
+			}
+			if g.json {
+				return g.printJSON(res)
+			}
+			return killswitch.RenderResult(g.out, res)
+		},
+	}
+	cmd.Flags().StringVar(&why, "why", "", "kept in the history (required)")
+	return cmd
+}
+
 // format is the --format flag of checks, with --json as its short form.
 func (g *globals) format(name string) (comparator.Format, error) {
 	if g.json {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -52,19 +54,19 @@ func replayCmd(g *globals) *cobra.Command {
 			if !g.json {
 				o.Progress = g.err
 			}
-			sum, err := replay.Run(cmd.Context(), o)
-			if err != nil {
-				return err
-			}
+			// An interrupt ends the run, not the carts that are under way.
+			o.Until = cmd.Context().Done()
+			sum, err := replay.Run(context.WithoutCancel(cmd.Context()), o)
+			var perr error
 			if g.json {
-				err = g.printJSON(sum)
+				perr = g.printJSON(sum)
 			} else {
-				err = sum.WriteTable(g.out)
+				perr = sum.WriteTable(g.out)
 			}
 			if err == nil && !sum.Clean() {
 				err = &foundError{"the replay did not end clean; see above"}
 			}
-			return err
+			return errors.Join(err, perr)
 		},
 	}
 	f := cmd.Flags()

@@ -51,7 +51,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVar(&g.token, "token", os.Getenv("CROSSFADE_TOKEN"), "admin token (default: from the configuration)")
 	f.BoolVar(&g.json, "json", false, "print JSON")
 	root.AddCommand(
-		serveCmd(g), podsCmd(g), statusCmd(g), stageCmd(g), killCmd(g), reportCmd(g), auditCmd(g), conservationCmd(g),
+		serveCmd(g), podsCmd(g), statusCmd(g), stageCmd(g), killCmd(g), reissueCmd(g), reportCmd(g), auditCmd(g), conservationCmd(g),
 		backfillCmd(g), stockCmd(g), labCmd(g), demoCmd(g), replayCmd(g), simCmd(g), configCmd(g),
 	)
 	return root

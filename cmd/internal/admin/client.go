@@ -141,6 +141,15 @@ func (c *Client) Kill(ctx context.Context, pod, why string, dryRun bool) (killsw
 	return decode[killswitch.KillResult](r.Msg.GetResultJson())
 }
 
+// Reissue raises both fences to a new epoch in the same stage.
+func (c *Client) Reissue(ctx context.Context, pod, why string) (killswitch.Result, error) {
+	r, err := c.c.Reissue(ctx, connect.NewRequest(&adminv1.ReissueRequest{Pod: pod, Why: why}))
+	if err != nil {
+		return killswitch.Result{}, c.told(err)
+	}
+	return decode[killswitch.Result](r.Msg.GetResultJson())
+}
+
 // Report gives the mismatch report; since 0 means all that is kept.
 func (c *Client) Report(ctx context.Context, pod string, since time.Duration) (comparator.Report, error) {
 	r, err := c.c.GetReport(ctx, connect.NewRequest(&adminv1.GetReportRequest{Pod: pod, SinceSeconds: int64(since.Seconds())}))

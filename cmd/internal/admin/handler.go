@@ -36,6 +36,8 @@ type Backend interface {
 	// SetStage moves a pod; steps is told of steps as they are taken.
 	SetStage(ctx context.Context, r killswitch.SwitchRequest, steps func(killswitch.StepDone)) (killswitch.Result, error)
 	Kill(ctx context.Context, r killswitch.KillRequest) (killswitch.KillResult, error)
+	// Reissue raises both fences to a new epoch in the same stage.
+	Reissue(ctx context.Context, pod backends.Pod, who, why string) (killswitch.Result, error)
 	Report(ctx context.Context, pod backends.Pod, since time.Time) (comparator.Report, error)
 	Audit(ctx context.Context, pod backends.Pod, progress func(comparator.AuditProgress)) (*comparator.AuditResult, error)
 	Conservation(ctx context.Context, pod backends.Pod) (*comparator.Conservation, error)
@@ -202,6 +204,15 @@ func (s *server) Kill(ctx context.Context, r *connect.Request[adminv1.KillReques
 	}
 	t, err := text(res)
 	return connect.NewResponse(&adminv1.KillResponse{ResultJson: t}), problem(err)
+}
+
+func (s *server) Reissue(ctx context.Context, r *connect.Request[adminv1.ReissueRequest]) (*connect.Response[adminv1.ReissueResponse], error) {
+	res, err := s.b.Reissue(ctx, backends.Pod(r.Msg.GetPod()), who(ctx), r.Msg.GetWhy())
+	if err != nil {
+		return nil, problem(err)
+	}
+	t, err := text(res)
+	return connect.NewResponse(&adminv1.ReissueResponse{ResultJson: t}), problem(err)
 }
 
 func (s *server) GetReport(ctx context.Context, r *connect.Request[adminv1.GetReportRequest]) (*connect.Response[adminv1.GetReportResponse], error) {

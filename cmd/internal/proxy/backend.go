@@ -65,6 +65,19 @@ func (p *Proxy) Kill(ctx context.Context, q killswitch.KillRequest) (killswitch.
 	return res, err
 }
 
+// Reissue raises both fences to a new epoch in the same stage: after Redis was restarted.
+func (p *Proxy) Reissue(ctx context.Context, pod backends.Pod, who, why string) (killswitch.Result, error) {
+	r, err := p.find(pod)
+	if err != nil {
+		return killswitch.Result{}, err
+	}
+	res, err := p.driver.Reissue(ctx, pod, who, why)
+	if err == nil {
+		_ = r.pod.Refresh(ctx)
+	}
+	return res, err
+}
+
 // Report builds the mismatch report.
 func (p *Proxy) Report(ctx context.Context, pod backends.Pod, since time.Time) (comparator.Report, error) {
 	r, err := p.find(pod)

@@ -2,9 +2,11 @@ package e2e_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -241,4 +243,41 @@ func TestKillInLive(t *testing.T) {
 			r.agree(o.LogPath, true)
 		})
 	}
+}
+
+// TestRedisRestarted restarts Redis under a pod in shadow: nobody writes to it until the fence is
+// re-issued under a new epoch, and then it goes on.
+func TestRedisRestarted(t *testing.T) {
+	r := newRig(t, 2)
+	r.stage("shadow")
+	c := r.proxies[0].client()
+	do(t, c, "XF.RESTOCK", shop, "A", "5", "OPID", "s1", "MODE", "ONHAND")
+	do(t, c, "XF.RESERVE", shop, "before", "TTL", "60000", "LINE", "A", "2")
+	r.drained(time.Minute)
+	if err := r.kv.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range r.proxies {
+		_, err := p.client().Do(t.Context(), "XF.RESERVE", shop, "after", "TTL", "60000", "LINE", "A", "1").Result()
+		if err == nil || !strings.HasPrefix(err.Error(), "XFUNAVAILABLE") {
+			t.Fatalf("a restarted Redis takes writes: %v", err)
+		}
+	}
+	if out, err := r.proxies[0].run("reissue", podName, "--why", "test"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	r.settled()
+	for i, p := range r.proxies {
+		r.eventually(20*time.Second, "pod serves again", func() error {
+			return p.client().Do(t.Context(), "XF.RESERVE", shop, fmt.Sprint("after", i), "TTL", "60000", "LINE", "A", "1").Err()
+		})
+	}
+	r.drained(time.Minute)
+	rs, ms := r.stores()
+	for name, s := range map[string]backends.Store{"redis": rs, "mysql": ms} {
+		if l := r.level(s, "A"); l.OnHand != 5 || l.Held != 4 || l.Sellable() != 1 {
+			t.Fatalf("%s: %+v", name, l)
+		}
+	}
+	r.clean()
 }

@@ -1,6 +1,7 @@
 package mysqlstore_test
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -123,25 +124,15 @@ func killSessions(t *testing.T, r rig, dsn string, stop <-chan struct{}) {
 			return
 		case <-tick.C:
 		}
-		rows, err := db.QueryContext(r.ctx, "SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND db = DATABASE()")
-		if err != nil {
+		var id uint64
+		err := db.QueryRowContext(r.ctx, "SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND db = DATABASE() ORDER BY RAND() LIMIT 1").Scan(&id)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+		case err != nil:
 			t.Error(err)
 			return
-		}
-		var ids []uint64
-		for rows.Next() {
-			var id uint64
-			if err := rows.Scan(&id); err != nil {
-				t.Error(err)
-			}
-			ids = append(ids, id)
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			t.Error(err)
-			return
-		}
-		if len(ids) > 0 {
-			_, _ = db.ExecContext(r.ctx, "KILL ?", ids[rand.N(len(ids))]) // it may be gone by now
+		default:
+			_, _ = db.ExecContext(r.ctx, "KILL ?", id) // it may be gone by now
 		}
 	}
 }

@@ -447,6 +447,103 @@ func (x *KillResponse) GetResultJson() string {
 	return ""
 }
 
+type ReissueRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pod   string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
+	// Kept in the history; not empty.
+	Why           string `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReissueRequest) Reset() {
+	*x = ReissueRequest{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReissueRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReissueRequest) ProtoMessage() {}
+
+func (x *ReissueRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReissueRequest.ProtoReflect.Descriptor instead.
+func (*ReissueRequest) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ReissueRequest) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *ReissueRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type ReissueResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ResultJson    string                 `protobuf:"bytes,1,opt,name=result_json,json=resultJson,proto3" json:"result_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReissueResponse) Reset() {
+	*x = ReissueResponse{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReissueResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReissueResponse) ProtoMessage() {}
+
+func (x *ReissueResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReissueResponse.ProtoReflect.Descriptor instead.
+func (*ReissueResponse) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ReissueResponse) GetResultJson() string {
+	if x != nil {
+		return x.ResultJson
+	}
+	return ""
+}
+
 type GetReportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Pod   string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
@@ -458,7 +555,7 @@ type GetReportRequest struct {
 
 func (x *GetReportRequest) Reset() {
 	*x = GetReportRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -470,7 +567,7 @@ func (x *GetReportRequest) String() string {
 func (*GetReportRequest) ProtoMessage() {}
 
 func (x *GetReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -483,7 +580,7 @@ func (x *GetReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReportRequest.ProtoReflect.Descriptor instead.
 func (*GetReportRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetReportRequest) GetPod() string {
@@ -509,7 +606,7 @@ type GetReportResponse struct {
 
 func (x *GetReportResponse) Reset() {
 	*x = GetReportResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +618,7 @@ func (x *GetReportResponse) String() string {
 func (*GetReportResponse) ProtoMessage() {}
 
 func (x *GetReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,7 +631,7 @@ func (x *GetReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReportResponse.ProtoReflect.Descriptor instead.
 func (*GetReportResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetReportResponse) GetReportJson() string {
@@ -553,7 +650,7 @@ type AuditRequest struct {
 
 func (x *AuditRequest) Reset() {
 	*x = AuditRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -565,7 +662,7 @@ func (x *AuditRequest) String() string {
 func (*AuditRequest) ProtoMessage() {}
 
 func (x *AuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -578,7 +675,7 @@ func (x *AuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
 func (*AuditRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AuditRequest) GetPod() string {
@@ -601,7 +698,7 @@ type AuditResponse struct {
 
 func (x *AuditResponse) Reset() {
 	*x = AuditResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +710,7 @@ func (x *AuditResponse) String() string {
 func (*AuditResponse) ProtoMessage() {}
 
 func (x *AuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +723,7 @@ func (x *AuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditResponse.ProtoReflect.Descriptor instead.
 func (*AuditResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AuditResponse) GetHolds() int64 {
@@ -666,7 +763,7 @@ type CheckConservationRequest struct {
 
 func (x *CheckConservationRequest) Reset() {
 	*x = CheckConservationRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +775,7 @@ func (x *CheckConservationRequest) String() string {
 func (*CheckConservationRequest) ProtoMessage() {}
 
 func (x *CheckConservationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +788,7 @@ func (x *CheckConservationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckConservationRequest.ProtoReflect.Descriptor instead.
 func (*CheckConservationRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CheckConservationRequest) GetPod() string {
@@ -710,7 +807,7 @@ type CheckConservationResponse struct {
 
 func (x *CheckConservationResponse) Reset() {
 	*x = CheckConservationResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +819,7 @@ func (x *CheckConservationResponse) String() string {
 func (*CheckConservationResponse) ProtoMessage() {}
 
 func (x *CheckConservationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +832,7 @@ func (x *CheckConservationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckConservationResponse.ProtoReflect.Descriptor instead.
 func (*CheckConservationResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CheckConservationResponse) GetResultJson() string {
@@ -758,7 +855,7 @@ type StockRow struct {
 
 func (x *StockRow) Reset() {
 	*x = StockRow{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +867,7 @@ func (x *StockRow) String() string {
 func (*StockRow) ProtoMessage() {}
 
 func (x *StockRow) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +880,7 @@ func (x *StockRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StockRow.ProtoReflect.Descriptor instead.
 func (*StockRow) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StockRow) GetShop() string {
@@ -833,7 +930,7 @@ type LoadStockRequest struct {
 
 func (x *LoadStockRequest) Reset() {
 	*x = LoadStockRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +942,7 @@ func (x *LoadStockRequest) String() string {
 func (*LoadStockRequest) ProtoMessage() {}
 
 func (x *LoadStockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,7 +955,7 @@ func (x *LoadStockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadStockRequest.ProtoReflect.Descriptor instead.
 func (*LoadStockRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LoadStockRequest) GetRows() []*StockRow {
@@ -885,7 +982,7 @@ type RowError struct {
 
 func (x *RowError) Reset() {
 	*x = RowError{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +994,7 @@ func (x *RowError) String() string {
 func (*RowError) ProtoMessage() {}
 
 func (x *RowError) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +1007,7 @@ func (x *RowError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowError.ProtoReflect.Descriptor instead.
 func (*RowError) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RowError) GetIndex() int32 {
@@ -937,7 +1034,7 @@ type LoadStockResponse struct {
 
 func (x *LoadStockResponse) Reset() {
 	*x = LoadStockResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1046,7 @@ func (x *LoadStockResponse) String() string {
 func (*LoadStockResponse) ProtoMessage() {}
 
 func (x *LoadStockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1059,7 @@ func (x *LoadStockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadStockResponse.ProtoReflect.Descriptor instead.
 func (*LoadStockResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LoadStockResponse) GetLoaded() int32 {
@@ -988,7 +1085,7 @@ type BackfillRequest struct {
 
 func (x *BackfillRequest) Reset() {
 	*x = BackfillRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1000,7 +1097,7 @@ func (x *BackfillRequest) String() string {
 func (*BackfillRequest) ProtoMessage() {}
 
 func (x *BackfillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1013,7 +1110,7 @@ func (x *BackfillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackfillRequest.ProtoReflect.Descriptor instead.
 func (*BackfillRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *BackfillRequest) GetPod() string {
@@ -1037,7 +1134,7 @@ type BackfillResponse struct {
 
 func (x *BackfillResponse) Reset() {
 	*x = BackfillResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1049,7 +1146,7 @@ func (x *BackfillResponse) String() string {
 func (*BackfillResponse) ProtoMessage() {}
 
 func (x *BackfillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1062,7 +1159,7 @@ func (x *BackfillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackfillResponse.ProtoReflect.Descriptor instead.
 func (*BackfillResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *BackfillResponse) GetPhase() string {
@@ -1138,6 +1235,12 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"/\n" +
 	"\fKillResponse\x12\x1f\n" +
 	"\vresult_json\x18\x01 \x01(\tR\n" +
+	"resultJson\"4\n" +
+	"\x0eReissueRequest\x12\x10\n" +
+	"\x03pod\x18\x01 \x01(\tR\x03pod\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"2\n" +
+	"\x0fReissueResponse\x12\x1f\n" +
+	"\vresult_json\x18\x01 \x01(\tR\n" +
 	"resultJson\"I\n" +
 	"\x10GetReportRequest\x12\x10\n" +
 	"\x03pod\x18\x01 \x01(\tR\x03pod\x12#\n" +
@@ -1181,12 +1284,13 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\x05holds\x18\x03 \x01(\x03R\x05holds\x12\x16\n" +
 	"\x06voided\x18\x04 \x01(\x03R\x06voided\x12\x18\n" +
 	"\awaiting\x18\x05 \x01(\x03R\awaiting\x12\x12\n" +
-	"\x04done\x18\x06 \x01(\bR\x04done2\xc1\x06\n" +
+	"\x04done\x18\x06 \x01(\bR\x04done2\x95\a\n" +
 	"\fAdminService\x12Z\n" +
 	"\bListPods\x12#.crossfade.admin.v1.ListPodsRequest\x1a$.crossfade.admin.v1.ListPodsResponse\"\x03\x90\x02\x01\x12]\n" +
 	"\tGetStatus\x12$.crossfade.admin.v1.GetStatusRequest\x1a%.crossfade.admin.v1.GetStatusResponse\"\x03\x90\x02\x01\x12W\n" +
 	"\bSetStage\x12#.crossfade.admin.v1.SetStageRequest\x1a$.crossfade.admin.v1.SetStageResponse0\x01\x12I\n" +
-	"\x04Kill\x12\x1f.crossfade.admin.v1.KillRequest\x1a .crossfade.admin.v1.KillResponse\x12]\n" +
+	"\x04Kill\x12\x1f.crossfade.admin.v1.KillRequest\x1a .crossfade.admin.v1.KillResponse\x12R\n" +
+	"\aReissue\x12\".crossfade.admin.v1.ReissueRequest\x1a#.crossfade.admin.v1.ReissueResponse\x12]\n" +
 	"\tGetReport\x12$.crossfade.admin.v1.GetReportRequest\x1a%.crossfade.admin.v1.GetReportResponse\"\x03\x90\x02\x01\x12N\n" +
 	"\x05Audit\x12 .crossfade.admin.v1.AuditRequest\x1a!.crossfade.admin.v1.AuditResponse0\x01\x12p\n" +
 	"\x11CheckConservation\x12,.crossfade.admin.v1.CheckConservationRequest\x1a-.crossfade.admin.v1.CheckConservationResponse\x12X\n" +
@@ -1205,7 +1309,7 @@ func file_crossfade_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_crossfade_admin_v1_admin_proto_rawDescData
 }
 
-var file_crossfade_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_crossfade_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_crossfade_admin_v1_admin_proto_goTypes = []any{
 	(*ListPodsRequest)(nil),           // 0: crossfade.admin.v1.ListPodsRequest
 	(*ListPodsResponse)(nil),          // 1: crossfade.admin.v1.ListPodsResponse
@@ -1215,42 +1319,46 @@ var file_crossfade_admin_v1_admin_proto_goTypes = []any{
 	(*SetStageResponse)(nil),          // 5: crossfade.admin.v1.SetStageResponse
 	(*KillRequest)(nil),               // 6: crossfade.admin.v1.KillRequest
 	(*KillResponse)(nil),              // 7: crossfade.admin.v1.KillResponse
-	(*GetReportRequest)(nil),          // 8: crossfade.admin.v1.GetReportRequest
-	(*GetReportResponse)(nil),         // 9: crossfade.admin.v1.GetReportResponse
-	(*AuditRequest)(nil),              // 10: crossfade.admin.v1.AuditRequest
-	(*AuditResponse)(nil),             // 11: crossfade.admin.v1.AuditResponse
-	(*CheckConservationRequest)(nil),  // 12: crossfade.admin.v1.CheckConservationRequest
-	(*CheckConservationResponse)(nil), // 13: crossfade.admin.v1.CheckConservationResponse
-	(*StockRow)(nil),                  // 14: crossfade.admin.v1.StockRow
-	(*LoadStockRequest)(nil),          // 15: crossfade.admin.v1.LoadStockRequest
-	(*RowError)(nil),                  // 16: crossfade.admin.v1.RowError
-	(*LoadStockResponse)(nil),         // 17: crossfade.admin.v1.LoadStockResponse
-	(*BackfillRequest)(nil),           // 18: crossfade.admin.v1.BackfillRequest
-	(*BackfillResponse)(nil),          // 19: crossfade.admin.v1.BackfillResponse
+	(*ReissueRequest)(nil),            // 8: crossfade.admin.v1.ReissueRequest
+	(*ReissueResponse)(nil),           // 9: crossfade.admin.v1.ReissueResponse
+	(*GetReportRequest)(nil),          // 10: crossfade.admin.v1.GetReportRequest
+	(*GetReportResponse)(nil),         // 11: crossfade.admin.v1.GetReportResponse
+	(*AuditRequest)(nil),              // 12: crossfade.admin.v1.AuditRequest
+	(*AuditResponse)(nil),             // 13: crossfade.admin.v1.AuditResponse
+	(*CheckConservationRequest)(nil),  // 14: crossfade.admin.v1.CheckConservationRequest
+	(*CheckConservationResponse)(nil), // 15: crossfade.admin.v1.CheckConservationResponse
+	(*StockRow)(nil),                  // 16: crossfade.admin.v1.StockRow
+	(*LoadStockRequest)(nil),          // 17: crossfade.admin.v1.LoadStockRequest
+	(*RowError)(nil),                  // 18: crossfade.admin.v1.RowError
+	(*LoadStockResponse)(nil),         // 19: crossfade.admin.v1.LoadStockResponse
+	(*BackfillRequest)(nil),           // 20: crossfade.admin.v1.BackfillRequest
+	(*BackfillResponse)(nil),          // 21: crossfade.admin.v1.BackfillResponse
 }
 var file_crossfade_admin_v1_admin_proto_depIdxs = []int32{
-	14, // 0: crossfade.admin.v1.LoadStockRequest.rows:type_name -> crossfade.admin.v1.StockRow
-	16, // 1: crossfade.admin.v1.LoadStockResponse.errors:type_name -> crossfade.admin.v1.RowError
+	16, // 0: crossfade.admin.v1.LoadStockRequest.rows:type_name -> crossfade.admin.v1.StockRow
+	18, // 1: crossfade.admin.v1.LoadStockResponse.errors:type_name -> crossfade.admin.v1.RowError
 	0,  // 2: crossfade.admin.v1.AdminService.ListPods:input_type -> crossfade.admin.v1.ListPodsRequest
 	2,  // 3: crossfade.admin.v1.AdminService.GetStatus:input_type -> crossfade.admin.v1.GetStatusRequest
 	4,  // 4: crossfade.admin.v1.AdminService.SetStage:input_type -> crossfade.admin.v1.SetStageRequest
 	6,  // 5: crossfade.admin.v1.AdminService.Kill:input_type -> crossfade.admin.v1.KillRequest
-	8,  // 6: crossfade.admin.v1.AdminService.GetReport:input_type -> crossfade.admin.v1.GetReportRequest
-	10, // 7: crossfade.admin.v1.AdminService.Audit:input_type -> crossfade.admin.v1.AuditRequest
-	12, // 8: crossfade.admin.v1.AdminService.CheckConservation:input_type -> crossfade.admin.v1.CheckConservationRequest
-	15, // 9: crossfade.admin.v1.AdminService.LoadStock:input_type -> crossfade.admin.v1.LoadStockRequest
-	18, // 10: crossfade.admin.v1.AdminService.Backfill:input_type -> crossfade.admin.v1.BackfillRequest
-	1,  // 11: crossfade.admin.v1.AdminService.ListPods:output_type -> crossfade.admin.v1.ListPodsResponse
-	3,  // 12: crossfade.admin.v1.AdminService.GetStatus:output_type -> crossfade.admin.v1.GetStatusResponse
-	5,  // 13: crossfade.admin.v1.AdminService.SetStage:output_type -> crossfade.admin.v1.SetStageResponse
-	7,  // 14: crossfade.admin.v1.AdminService.Kill:output_type -> crossfade.admin.v1.KillResponse
-	9,  // 15: crossfade.admin.v1.AdminService.GetReport:output_type -> crossfade.admin.v1.GetReportResponse
-	11, // 16: crossfade.admin.v1.AdminService.Audit:output_type -> crossfade.admin.v1.AuditResponse
-	13, // 17: crossfade.admin.v1.AdminService.CheckConservation:output_type -> crossfade.admin.v1.CheckConservationResponse
-	17, // 18: crossfade.admin.v1.AdminService.LoadStock:output_type -> crossfade.admin.v1.LoadStockResponse
-	19, // 19: crossfade.admin.v1.AdminService.Backfill:output_type -> crossfade.admin.v1.BackfillResponse
-	11, // [11:20] is the sub-list for method output_type
-	2,  // [2:11] is the sub-list for method input_type
+	8,  // 6: crossfade.admin.v1.AdminService.Reissue:input_type -> crossfade.admin.v1.ReissueRequest
+	10, // 7: crossfade.admin.v1.AdminService.GetReport:input_type -> crossfade.admin.v1.GetReportRequest
+	12, // 8: crossfade.admin.v1.AdminService.Audit:input_type -> crossfade.admin.v1.AuditRequest
+	14, // 9: crossfade.admin.v1.AdminService.CheckConservation:input_type -> crossfade.admin.v1.CheckConservationRequest
+	17, // 10: crossfade.admin.v1.AdminService.LoadStock:input_type -> crossfade.admin.v1.LoadStockRequest
+	20, // 11: crossfade.admin.v1.AdminService.Backfill:input_type -> crossfade.admin.v1.BackfillRequest
+	1,  // 12: crossfade.admin.v1.AdminService.ListPods:output_type -> crossfade.admin.v1.ListPodsResponse
+	3,  // 13: crossfade.admin.v1.AdminService.GetStatus:output_type -> crossfade.admin.v1.GetStatusResponse
+	5,  // 14: crossfade.admin.v1.AdminService.SetStage:output_type -> crossfade.admin.v1.SetStageResponse
+	7,  // 15: crossfade.admin.v1.AdminService.Kill:output_type -> crossfade.admin.v1.KillResponse
+	9,  // 16: crossfade.admin.v1.AdminService.Reissue:output_type -> crossfade.admin.v1.ReissueResponse
+	11, // 17: crossfade.admin.v1.AdminService.GetReport:output_type -> crossfade.admin.v1.GetReportResponse
+	13, // 18: crossfade.admin.v1.AdminService.Audit:output_type -> crossfade.admin.v1.AuditResponse
+	15, // 19: crossfade.admin.v1.AdminService.CheckConservation:output_type -> crossfade.admin.v1.CheckConservationResponse
+	19, // 20: crossfade.admin.v1.AdminService.LoadStock:output_type -> crossfade.admin.v1.LoadStockResponse
+	21, // 21: crossfade.admin.v1.AdminService.Backfill:output_type -> crossfade.admin.v1.BackfillResponse
+	12, // [12:22] is the sub-list for method output_type
+	2,  // [2:12] is the sub-list for method input_type
 	2,  // [2:2] is the sub-list for extension type_name
 	2,  // [2:2] is the sub-list for extension extendee
 	0,  // [0:2] is the sub-list for field type_name
@@ -1267,7 +1375,7 @@ func file_crossfade_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crossfade_admin_v1_admin_proto_rawDesc), len(file_crossfade_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

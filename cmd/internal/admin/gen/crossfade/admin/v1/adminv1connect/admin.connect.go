@@ -44,6 +44,8 @@ const (
 	AdminServiceSetStageProcedure = "/crossfade.admin.v1.AdminService/SetStage"
 	// AdminServiceKillProcedure is the fully-qualified name of the AdminService's Kill RPC.
 	AdminServiceKillProcedure = "/crossfade.admin.v1.AdminService/Kill"
+	// AdminServiceReissueProcedure is the fully-qualified name of the AdminService's Reissue RPC.
+	AdminServiceReissueProcedure = "/crossfade.admin.v1.AdminService/Reissue"
 	// AdminServiceGetReportProcedure is the fully-qualified name of the AdminService's GetReport RPC.
 	AdminServiceGetReportProcedure = "/crossfade.admin.v1.AdminService/GetReport"
 	// AdminServiceAuditProcedure is the fully-qualified name of the AdminService's Audit RPC.
@@ -69,6 +71,9 @@ type AdminServiceClient interface {
 	// Kill takes a pod back to Redis with one compare-and-set; it needs neither MySQL nor the
 	// control store.
 	Kill(context.Context, *connect.Request[v1.KillRequest]) (*connect.Response[v1.KillResponse], error)
+	// Reissue gives a pod's stores the same stage under a new epoch, after Redis was restarted or
+	// replaced: until then nobody writes to it.
+	Reissue(context.Context, *connect.Request[v1.ReissueRequest]) (*connect.Response[v1.ReissueResponse], error)
 	// GetReport gives the mismatch report.
 	GetReport(context.Context, *connect.Request[v1.GetReportRequest]) (*connect.Response[v1.GetReportResponse], error)
 	// Audit compares all holds and levels of both stores.
@@ -118,6 +123,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("Kill")),
 			connect.WithClientOptions(opts...),
 		),
+		reissue: connect.NewClient[v1.ReissueRequest, v1.ReissueResponse](
+			httpClient,
+			baseURL+AdminServiceReissueProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("Reissue")),
+			connect.WithClientOptions(opts...),
+		),
 		getReport: connect.NewClient[v1.GetReportRequest, v1.GetReportResponse](
 			httpClient,
 			baseURL+AdminServiceGetReportProcedure,
@@ -158,6 +169,7 @@ type adminServiceClient struct {
 	getStatus         *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
 	setStage          *connect.Client[v1.SetStageRequest, v1.SetStageResponse]
 	kill              *connect.Client[v1.KillRequest, v1.KillResponse]
+	reissue           *connect.Client[v1.ReissueRequest, v1.ReissueResponse]
 	getReport         *connect.Client[v1.GetReportRequest, v1.GetReportResponse]
 	audit             *connect.Client[v1.AuditRequest, v1.AuditResponse]
 	checkConservation *connect.Client[v1.CheckConservationRequest, v1.CheckConservationResponse]
@@ -183,6 +195,11 @@ func (c *adminServiceClient) SetStage(ctx context.Context, req *connect.Request[
 // Kill calls crossfade.admin.v1.AdminService.Kill.
 func (c *adminServiceClient) Kill(ctx context.Context, req *connect.Request[v1.KillRequest]) (*connect.Response[v1.KillResponse], error) {
 	return c.kill.CallUnary(ctx, req)
+}
+
+// Reissue calls crossfade.admin.v1.AdminService.Reissue.
+func (c *adminServiceClient) Reissue(ctx context.Context, req *connect.Request[v1.ReissueRequest]) (*connect.Response[v1.ReissueResponse], error) {
+	return c.reissue.CallUnary(ctx, req)
 }
 
 // GetReport calls crossfade.admin.v1.AdminService.GetReport.
@@ -222,6 +239,9 @@ type AdminServiceHandler interface {
 	// Kill takes a pod back to Redis with one compare-and-set; it needs neither MySQL nor the
 	// control store.
 	Kill(context.Context, *connect.Request[v1.KillRequest]) (*connect.Response[v1.KillResponse], error)
+	// Reissue gives a pod's stores the same stage under a new epoch, after Redis was restarted or
+	// replaced: until then nobody writes to it.
+	Reissue(context.Context, *connect.Request[v1.ReissueRequest]) (*connect.Response[v1.ReissueResponse], error)
 	// GetReport gives the mismatch report.
 	GetReport(context.Context, *connect.Request[v1.GetReportRequest]) (*connect.Response[v1.GetReportResponse], error)
 	// Audit compares all holds and levels of both stores.
@@ -267,6 +287,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("Kill")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceReissueHandler := connect.NewUnaryHandler(
+		AdminServiceReissueProcedure,
+		svc.Reissue,
+		connect.WithSchema(adminServiceMethods.ByName("Reissue")),
+		connect.WithHandlerOptions(opts...),
+	)
 	adminServiceGetReportHandler := connect.NewUnaryHandler(
 		AdminServiceGetReportProcedure,
 		svc.GetReport,
@@ -308,6 +334,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceSetStageHandler.ServeHTTP(w, r)
 		case AdminServiceKillProcedure:
 			adminServiceKillHandler.ServeHTTP(w, r)
+		case AdminServiceReissueProcedure:
+			adminServiceReissueHandler.ServeHTTP(w, r)
 		case AdminServiceGetReportProcedure:
 			adminServiceGetReportHandler.ServeHTTP(w, r)
 		case AdminServiceAuditProcedure:
@@ -341,6 +369,10 @@ func (UnimplementedAdminServiceHandler) SetStage(context.Context, *connect.Reque
 
 func (UnimplementedAdminServiceHandler) Kill(context.Context, *connect.Request[v1.KillRequest]) (*connect.Response[v1.KillResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.Kill is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) Reissue(context.Context, *connect.Request[v1.ReissueRequest]) (*connect.Response[v1.ReissueResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.Reissue is not implemented"))
 }
 
 func (UnimplementedAdminServiceHandler) GetReport(context.Context, *connect.Request[v1.GetReportRequest]) (*connect.Response[v1.GetReportResponse], error) {
