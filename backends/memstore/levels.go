@@ -32,6 +32,7 @@ func (s *Store) Restock(ctx context.Context, t backends.Token, r *backends.Resto
 		delta -= now.OnHand
 	case backends.RestockSetSellable:
 		delta -= now.Sellable()
+	case backends.RestockAdd:
 	}
 	if err := checkOnHand(r.Key, now.OnHand+delta); err != nil {
 		return nil, err

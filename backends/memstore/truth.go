@@ -120,6 +120,7 @@ func (d *data) missing(h *backends.Hold, now backends.Instant) []backends.Apolog
 		reason = "claimed after the hold was released"
 	case backends.StateUnknown:
 		reason = "claimed without a hold"
+	default:
 	}
 	var out []backends.Apology
 	for _, u := range h.Takes() {

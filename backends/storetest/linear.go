@@ -274,7 +274,7 @@ func (w linWorld) model() porcupine.Model {
 	return porcupine.Model{
 		Init: func() any { return linState{sellable: w.start, onHand: w.start} },
 		Step: func(state, input, output any) (bool, any) {
-			return state.(linState).step(input.(linCall), output.(linAnswer))
+			return state.(linState).step(input.(linCall), output.(linAnswer)) //nolint:forcetypeassert // porcupine's types are what we gave it
 		},
 	}
 }

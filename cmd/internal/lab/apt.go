@@ -101,7 +101,7 @@ func (a archive) prepare(ctx context.Context, force bool) error {
 		return nil
 	}
 	a.opts.say("reading the package lists of %s …", a.name)
-	if _, err := a.retry(ctx, "", "apt-get", "update", "-q", "--error-on=any"); err != nil {
+	if err := a.retry(ctx, "", "apt-get", "update", "-q", "--error-on=any"); err != nil {
 		return err
 	}
 	return writeFile(stamp, nil, 0o644)
@@ -150,16 +150,16 @@ func (a archive) run(ctx context.Context, dir, tool string, args ...string) (str
 	return command(ctx, dir, tool, append([]string{"-c", a.path("apt.conf")}, args...)...)
 }
 
-// retry is run, again after a while if it failed.
-func (a archive) retry(ctx context.Context, dir, tool string, args ...string) (out string, err error) {
+// retry is run without its output, again after a while if it failed.
+func (a archive) retry(ctx context.Context, dir, tool string, args ...string) (err error) {
 	for attempt := 1; ; attempt++ {
-		if out, err = a.run(ctx, dir, tool, args...); err == nil || attempt == aptAttempts {
-			return out, err
+		if _, err = a.run(ctx, dir, tool, args...); err == nil || attempt == aptAttempts {
+			return err
 		}
 		a.opts.say("%s %s failed, trying again (%d of %d): %s", tool, args[0], attempt+1, aptAttempts, clip(err.Error(), 300))
 		select {
 		case <-ctx.Done():
-			return out, context.Cause(ctx)
+			return context.Cause(ctx)
 		case <-time.After(time.Duration(attempt) * aptRetryAfter):
 		}
 	}
@@ -253,7 +253,7 @@ func (a archive) fetch(ctx context.Context, pkgs []aptPackage, root string) erro
 	}
 	a.opts.say("fetching %s %s of %s with %d packages that it needs (%d MB) …",
 		pkgs[0].name, upstream(pkgs[0].version), a.name, len(pkgs)-1, (size+1<<19)>>20)
-	if _, err := a.retry(ctx, debs, "apt-get", args...); err != nil {
+	if err := a.retry(ctx, debs, "apt-get", args...); err != nil {
 		return fmt.Errorf("%w: %w", errDownload, err)
 	}
 	files, err := filepath.Glob(filepath.Join(debs, "*.deb"))

@@ -153,8 +153,8 @@ func sqlKind(version string) Kind {
 
 // checkMinimum refuses a server that is older than what Crossfade supports.
 func checkMinimum(k Kind, v Version) error {
-	if min := k.facts().minimum; v.Less(min) {
-		return fmt.Errorf("%s %s is too old: Crossfade needs %s or newer", k.facts().title, v, min)
+	if least := k.facts().minimum; v.Less(least) {
+		return fmt.Errorf("%s %s is too old: Crossfade needs %s or newer", k.facts().title, v, least)
 	}
 	return nil
 }

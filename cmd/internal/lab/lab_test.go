@@ -53,7 +53,7 @@ func helper(role, arg string) error {
 	case "fetch": // as a test process on a cold cache
 		in, reasons, err := fetched(ctx, arg, Redis, Options{Progress: os.Stdout})
 		if err != nil || in.Bin == "" {
-			return fmt.Errorf("%v %v", reasons, err)
+			return fmt.Errorf("%v %w", reasons, err)
 		}
 		fmt.Println("have", in.Bin)
 		return nil

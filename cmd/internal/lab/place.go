@@ -47,7 +47,7 @@ func newPlace(ctx context.Context, k Kind, opts Options) (_ *place, err error) {
 	p := &place{dir: opts.Dir}
 	defer func() {
 		if err != nil {
-			p.leave()
+			err = errors.Join(err, p.leave())
 		}
 	}()
 	if p.dir == "" {

@@ -49,8 +49,8 @@ func supervise(p *process, cmd *exec.Cmd, detached bool, started chan<- error) {
 	}
 	id, err := processIdentity(cmd.Process.Pid)
 	if err != nil { // without an identity we could never signal it again
-		cmd.Process.Kill()
-		cmd.Wait()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
 		started <- err
 		return
 	}
@@ -89,7 +89,7 @@ func (p *process) signal(sig syscall.Signal) error {
 	if err != nil {
 		return os.ErrProcessDone
 	}
-	defer handle.Release()
+	defer func() { _ = handle.Release() }()
 	if !p.alive() {
 		return os.ErrProcessDone
 	}

@@ -57,7 +57,10 @@ func startTime(stat []byte) (uint64, error) {
 func ephemeralPorts() (low, high int) {
 	low, high = 32768, 60999 // Linux's default
 	if text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
-		fmt.Sscan(string(text), &low, &high)
+		var a, b int
+		if n, err := fmt.Sscan(string(text), &a, &b); err == nil && n == 2 {
+			low, high = a, b
+		}
 	}
 	return low, high
 }

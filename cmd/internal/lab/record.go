@@ -73,8 +73,12 @@ func readLab(dir string) (*Lab, error) {
 		return nil, err
 	}
 	var r record
-	if err := json.Unmarshal(text, &r); err != nil || r.Format != recordFormat || len(r.Databases) == 0 {
-		return nil, fmt.Errorf("%s is not of this release (%v); end its servers by the crossfade that wrote it, or remove it",
+	err = json.Unmarshal(text, &r)
+	if err == nil && (r.Format != recordFormat || len(r.Databases) == 0) {
+		err = fmt.Errorf("format %d with %d databases", r.Format, len(r.Databases))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s is not of this release (%w); end its servers by the crossfade that wrote it, or remove it",
 			filepath.Join(dir, recordFile), err)
 	}
 	l := &Lab{Dir: dir, Databases: r.Databases, servers: map[Kind]*Server{}, configHash: r.ConfigHash}
