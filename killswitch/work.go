@@ -49,7 +49,7 @@ func WorkFor(seen Seen) []Work {
 		return nil
 	}
 	want := st.Fence()
-	works := append(redisWork(want, seen.Redis), mysqlWork(want, seen.MySQL)...)
+	works := append(redisWork(st, want, seen.Redis), mysqlWork(want, seen.MySQL)...)
 	slices.Sort(works)
 	works = slices.Compact(works)
 	if slices.Contains(works, WorkReissue) {
@@ -61,10 +61,15 @@ func WorkFor(seen Seen) []Work {
 	return append(works, fitting(st)...)
 }
 
-func redisWork(want backends.Fence, v View) []Work {
+func redisWork(st PodState, want backends.Fence, v View) []Work {
 	switch {
 	case !v.Known || v.Fence == want:
 		return nil
+	case v.Fence == closed(want) && !alone(want) && !adopted(st):
+		// Without an open switch nobody closes a fence: Redis was restarted, and its store shows the
+		// fence of another run as closed. What it lost is not known, so nobody but an operator
+		// says that it may go on.
+		return []Work{WorkReissue}
 	case v.Fence.Outranks(want) || v.Fence.Epoch == want.Epoch:
 		return []Work{WorkRealign}
 	case alone(want):
@@ -72,6 +77,13 @@ func redisWork(want backends.Fence, v View) []Work {
 	default:
 		return []Work{WorkReissue}
 	}
+}
+
+// adopted tells whether the record was made from the fences: then a closed one may be what a switch
+// has left whose record was lost.
+func adopted(st PodState) bool {
+	n := len(st.History)
+	return n > 0 && st.History[n-1].Kind == KindAdopt
 }
 
 func mysqlWork(want backends.Fence, v View) []Work {

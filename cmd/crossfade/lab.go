@@ -1,7 +1,8 @@
 package main
 
 import (
-	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -66,6 +67,13 @@ func labDownCmd(g *globals, dir *string) *cobra.Command {
 			if err := lab.Down(cmd.Context(), *dir, remove); err != nil {
 				return err
 			}
+			if remove { // what a proxy has kept there belongs to the data that is gone
+				for _, name := range []string{lab.ConfigFile, "control", "data", "proxy.log"} {
+					if err := os.RemoveAll(filepath.Join(*dir, name)); err != nil {
+						return err
+					}
+				}
+			}
 			if g.json {
 				return g.printJSON(map[string]any{"stopped": true, "removed": remove})
 			}
@@ -98,7 +106,11 @@ func labStatusCmd(g *globals, dir *string) *cobra.Command {
 				return err
 			}
 			for _, s := range all {
-				g.say("%s\n", strings.TrimSpace(fmt.Sprint(s)))
+				state := "answers"
+				if !s.Answers {
+					state = "does not answer: " + s.Error
+				}
+				g.say("%-8s %-8s %-22s pid %-8d %s\n", s.Kind, s.Version, s.Addr, s.PID, state)
 			}
 			return nil
 		},

@@ -114,11 +114,7 @@ func stageCmd(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			res, err := c.SetStage(cmd.Context(), a[0], a[1], why, force, dry, func(step string, took time.Duration) {
-				if !g.json {
-					g.tell("  %-50s %6d ms\n", step, took.Milliseconds())
-				}
-			})
+			res, err := c.SetStage(cmd.Context(), a[0], a[1], why, force, dry, func(string, time.Duration) {})
 			if err != nil {
 				return err
 			}

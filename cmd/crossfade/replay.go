@@ -34,6 +34,9 @@ func replayCmd(g *globals) *cobra.Command {
 				o.Orders, err = orders.ReadFile(a[0])
 			case generate > 0:
 				o.Orders, err = orders.Generate(seed, generate)
+				if !cmd.Flags().Changed("stock") {
+					o.Stock = 1 // generated items are nobody's: without stock there is nothing to play
+				}
 			default:
 				err = fmt.Errorf("name an order file, or --generate N")
 			}
@@ -70,7 +73,7 @@ func replayCmd(g *globals) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.Float64Var(&o.Stock, "stock", -1, "seed each item with this fraction of its total demand (default: seed nothing)")
+	f.Float64Var(&o.Stock, "stock", -1, "seed each item with this fraction of its total demand (default: seed nothing for a file, 1 for generated orders)")
 	f.IntVar(&o.Clients, "clients", replay.DefaultClients, "checkouts at the same time")
 	f.Float64Var(&o.Rate, "rate", 0, "orders begun per second (default: as fast as the clients go)")
 	f.DurationVar(&o.Hold, "hold", 0, "mean time between reserve and claim")

@@ -59,6 +59,8 @@ func (c *Client) told(err error) error {
 		return nil
 	case errors.As(err, &ce) && ce.Code() == connect.CodeUnavailable && !connect.IsWireError(err):
 		return fmt.Errorf("no proxy answers at %s (%w); start one with 'crossfade serve', or name another with --admin", c.addr, err)
+	case errors.As(err, &ce) && ce.Code() == connect.CodeUnauthenticated:
+		return &RemoteError{Code: ce.Code(), Text: "the proxy at " + c.addr + " does not know this token: set CROSSFADE_TOKEN or give --token, with one of its admin.tokens"}
 	case errors.As(err, &ce):
 		return &RemoteError{Code: ce.Code(), Text: ce.Message()}
 	default:

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -74,6 +75,13 @@ func (c *Config) checkRouting() error {
 				return &backends.FieldError{Field: "default", Value: fmt.Sprintf("true in pods %s and %s", def, p.Name), Bound: "one default pod at most", Next: "take it out of one of them"}
 			}
 			def = p.Name
+		}
+	}
+	for i, p := range c.Pods {
+		for j, q := range c.Pods {
+			if i != j && p.Redis.Addr == q.Redis.Addr && p.Redis.DB == q.Redis.DB && strings.HasPrefix(q.Redis.Prefix, p.Redis.Prefix) {
+				return &backends.FieldError{Field: "redis.prefix", Value: fmt.Sprintf("%q of pod %s, with which %q of pod %s begins", p.Redis.Prefix, p.Name, q.Redis.Prefix, q.Name), Bound: "prefixes of which none begins with another, for pods in one Redis", Next: "give one of the pods another prefix"}
+			}
 		}
 	}
 	if pt := c.RESP.Passthrough; pt != "" && !names[pt] {

@@ -30,6 +30,7 @@ func TestBadConfigurations(t *testing.T) {
 		{"address without a port", "pods: [{name: p, redis: {addr: h}, mysql: {dsn: \"root@tcp(h:1)/x\"}}]", "host:port"},
 		{"pod twice", good + strings.TrimPrefix(good, "\npods:\n"), "twice"},
 		{"shop in two pods", good + "  - name: pod-2\n    shops: [b]\n    redis: {addr: \"h:1\"}\n    mysql: {dsn: \"root@tcp(h:1)/x\"}\n", `"b" in pods pod-1 and pod-2`},
+		{"overlapping prefixes", good + "  - {name: \"pod-1:x\", shops: [c], redis: {addr: \"127.0.0.1:6379\"}, mysql: {dsn: \"root@tcp(h:1)/x\"}}\n", "prefixes"},
 		{"two defaults", pod("    default: true\n") + "  - name: pod-2\n    default: true\n    redis: {addr: \"h:1\"}\n    mysql: {dsn: \"root@tcp(h:1)/x\"}\n", "one default"},
 		{"template without an item", pod("    key_template: \"stock:{shop}\"\n"), "{item}"},
 		{"template and constant shop", pod("    shop: a\n"), "constant shop"},

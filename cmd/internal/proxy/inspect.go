@@ -3,18 +3,24 @@ package proxy
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
 	"github.com/crossfade-proxy/crossfade/cmd/internal/telemetry"
 	"github.com/crossfade-proxy/crossfade/comparator"
+	"github.com/crossfade-proxy/crossfade/dualwrite"
 	"github.com/crossfade-proxy/crossfade/killswitch"
 )
 
 const (
 	// figuresWithin bounds what the metrics page waits for stores.
 	figuresWithin = 2 * time.Second
+	// reportWithin bounds a report: what a store has not told by then is named as missing.
+	reportWithin = 8 * time.Second
+	// debtEvery is how often the levels are read for the metric of debt.
+	debtEvery = 30 * time.Second
 	// findingsWindow is how far back open findings hold up an advance.
 	findingsWindow = 24 * time.Hour
 	// debtPages bounds how many pages of levels a report reads for its list of debts.
@@ -56,7 +62,31 @@ func (p *podRuntime) figures(ctx context.Context) telemetry.PodFigures {
 			f.Outbox[side] = s
 		}
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.Copy(f.Debt, p.debt)
 	return f
+}
+
+// watchDebt sums up the debt of both stores now and then, for the metric.
+func (p *podRuntime) watchDebt(ctx context.Context) {
+	for ctx.Err() == nil {
+		for _, side := range []backends.Side{backends.SideRedis, backends.SideMySQL} {
+			cctx, cancel := context.WithTimeout(ctx, callTimeout)
+			lines, err := p.debts(cctx, side)
+			cancel()
+			p.mu.Lock()
+			delete(p.debt, side)
+			if err == nil {
+				for _, l := range lines {
+					p.debt[side] += l.Units
+				}
+				p.debt[side] += 0 // known, also when there is none
+			}
+			p.mu.Unlock()
+		}
+		_ = dualwrite.SystemClock{}.Wait(ctx, nil, debtEvery)
+	}
 }
 
 // debts reads levels page by page and lists those below zero.
@@ -138,6 +168,8 @@ func setupFigure(err error) killswitch.Figure[string] {
 
 // buildReport reads what a report is made of. What cannot be read is named in it.
 func (p *podRuntime) buildReport(ctx context.Context, since time.Time) (comparator.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, reportWithin)
+	defer cancel()
 	f := p.pod.Gate().Serving()
 	in := comparator.ReportInput{Pod: p.name, Stage: f.Stage, Epoch: f.Epoch, GeneratedAt: time.Now(), Since: since}
 	problem := func(what string, err error) {

@@ -21,6 +21,7 @@ const (
 	ackEvery = 5 * time.Second
 	// setupEvery is the pause between tries to make the schema of a store that is away.
 	setupEvery  = time.Second
+	setupPoll   = 20 * time.Millisecond
 	callTimeout = 5 * time.Second
 	// pruneEvery is how often findings and coverage older than keepFindings are removed, prunePage
 	// at a time.
@@ -49,6 +50,7 @@ type podRuntime struct {
 	setup    map[backends.Side]error // last result of Setup; errSetupPending before the first
 	progress killswitch.Progress
 	troubles map[string]string // task → last error
+	debt     map[backends.Side]int64
 }
 
 var errSetupPending = errors.New("not checked yet")
@@ -104,11 +106,17 @@ func (p *podRuntime) setupError(side backends.Side) error {
 func (p *podRuntime) begin(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := p.tryBegin(ctx)
-		p.report("start", err)
+		if !errors.Is(err, errSetupPending) {
+			p.report("start", err)
+		}
 		if err == nil {
 			return
 		}
-		_ = dualwrite.SystemClock{}.Wait(ctx, nil, setupEvery)
+		wait := setupEvery
+		if errors.Is(err, errSetupPending) {
+			wait = setupPoll
+		}
+		_ = dualwrite.SystemClock{}.Wait(ctx, nil, wait)
 	}
 }
 

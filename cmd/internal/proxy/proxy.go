@@ -149,7 +149,7 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 		stores: dualwrite.Stores{Redis: rs, MySQL: ms}, findings: mysqlfindings.New(ms.DB()),
 		control: p.control, driver: p.driver, log: p.log.With("pod", c.Name),
 		setup:    map[backends.Side]error{backends.SideRedis: errSetupPending, backends.SideMySQL: errSetupPending},
-		troubles: map[string]string{},
+		troubles: map[string]string{}, debt: map[backends.Side]int64{},
 	}
 	r.comparator, err = comparator.New(comparator.Config{
 		Pod: name, Proxy: p.cfg.ProxyID, Store: r.findings, Spool: sp, SettleWindow: time.Duration(c.SettleWindow),
@@ -204,6 +204,7 @@ func (p *Proxy) run(ctx context.Context) error {
 		r.service.Start(ctx)
 		p.spawn(func() { r.setUp(ctx); r.prune(ctx) })
 		p.spawn(func() { r.begin(ctx); r.work(ctx) })
+		p.spawn(func() { r.watchDebt(ctx) })
 		p.spawn(func() { r.keep(ctx, ch) })
 	}
 	p.spawn(func() {

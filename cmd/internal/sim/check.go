@@ -21,6 +21,13 @@ func (w *world) quiesce() {
 	if f.Stage.Truth() == backends.SideMySQL {
 		to.Stage, to.Filled = backends.Live, f.Stage == backends.Live && f.Filled
 	}
+	if w.orderly { // what still waits in lanes
+		for _, p := range w.proxies {
+			for lane := range 2 {
+				p.pod.LaneStep(ctx, lane)
+			}
+		}
+	}
 	settle := f.Stage.Truth() == backends.SideRedis
 	_, _ = w.redis.Raise(ctx, to, 0)
 	_, _ = w.mysql.Raise(ctx, to, 0)
@@ -68,6 +75,9 @@ func (w *world) check() {
 		if n > 1 {
 			w.fail("P6: the grant of %s was counted %d times", id, n)
 		}
+	}
+	if ends := w.observed + w.sampledOut + w.lost; w.orderly && w.begun != ends {
+		w.fail("P6: %d decisions were begun, and %d observed, %d sampled out, %d lost", w.begun, w.observed, w.sampledOut, w.lost)
 	}
 }
 
@@ -267,7 +277,8 @@ func play(seed uint64, trace func(string), pool *coroutines) (r Result) {
 	}()
 	w.setUp()
 	w.play()
-	w.s.run(maxSteps, func() {})
+	ended := w.s.run(maxSteps)
+	w.orderly = ended && w.crashes == 0 && w.faultPct == 0
 	w.quiesce()
 	if w.failure == "" {
 		w.check()

@@ -174,9 +174,8 @@ func (s *scheduler) runnable(p *process) bool {
 	return false
 }
 
-// run schedules until only idle processes are left or the steps are used up. every is called
-// after each step.
-func (s *scheduler) run(maxSteps int, every func()) {
+// run schedules until all processes have come to their ends, or the steps are used up: it answers which.
+func (s *scheduler) run(maxSteps int) (ended bool) {
 	ready := make([]*process, 0, 64)
 	for range maxSteps {
 		ready = ready[:0]
@@ -196,7 +195,7 @@ func (s *scheduler) run(maxSteps int, every func()) {
 		}
 		s.procs = live
 		if len(live) == 0 {
-			return
+			return true
 		}
 		if len(ready) == 0 {
 			s.now = first
@@ -211,8 +210,8 @@ func (s *scheduler) run(maxSteps int, every func()) {
 		if !s.step(p) {
 			p.dead = true
 		}
-		every()
 	}
+	return false
 }
 
 // close ends whatever is left.

@@ -47,8 +47,11 @@ type world struct {
 	switches int
 	control  *control
 	counted  map[string]int // grants compared, by hold
-	lost     int
-	failure  string
+	// the account of decisions, for P6
+	begun, observed, sampledOut, lost int64
+	// orderly: every process came to its end, and nothing was lost on the way
+	orderly bool
+	failure string
 }
 
 // proxy is a group with one Pod. It is rebuilt after a crash.
@@ -256,11 +259,12 @@ func (p *proxy) follow() {
 // counter is the comparer: it only counts, for P6.
 type counter struct{ w *world }
 
-func (c counter) Begin(uint64)             {}
-func (c counter) SampledOut(uint64, int64) {}
-func (c counter) Lost(_ uint64, n int64)   { c.w.lost += int(n) }
+func (c counter) Begin(uint64)                 { c.w.begun++ }
+func (c counter) SampledOut(_ uint64, n int64) { c.w.sampledOut += n }
+func (c counter) Lost(_ uint64, n int64)       { c.w.lost += n }
 
 func (c counter) Observe(o comparator.Observation) {
+	c.w.observed++
 	if o.How == comparator.HowMirror {
 		c.w.counted[string(o.Hold)]++
 	}

@@ -60,7 +60,7 @@ func TestReplay(t *testing.T) {
 				start := time.Now()
 				rep := r.drained(pick(2*time.Minute, 8*time.Minute))
 				c := rep.Coverage
-				t.Logf("after %s: %+v", time.Since(start).Round(time.Second), c.Counts)
+				t.Logf("after %s: %+v, undetermined why: %v", time.Since(start).Round(time.Second), c.Counts, rep.UndeterminedWhy)
 				if err := c.Check(); err != nil {
 					t.Fatal(err)
 				}
