@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -11,7 +12,7 @@ import (
 
 // BackfillProgress is told to a backfill's caller after every page.
 type BackfillProgress struct {
-	Phase   string // "waiting for what was there", "levels", "open holds", "holds that only the shadow has", "waiting for the shadow"
+	Phase   string // "waiting for what was there", "levels", "open holds", "holds that only the shadow has", "late claims", "waiting for the shadow"
 	Levels  int
 	Holds   int
 	Voided  int
@@ -67,7 +68,9 @@ func (b *backfill) run(ctx context.Context) error {
 		{"levels", b.levels},
 		{"open holds", b.open},
 		{"holds that only the shadow has", b.strays},
+		{"late claims", b.lateClaims},
 		{"waiting for the shadow", b.settled},
+		{"checking units on hand", b.check},
 	} {
 		b.done.Phase = phase.name
 		if err := phase.do(ctx); err != nil {
@@ -172,6 +175,45 @@ func (b *backfill) strays(ctx context.Context) error {
 	}
 }
 
+// lateClaims are holds that ended in both stores and were claimed in mysql-only afterwards: open nowhere,
+// and released or expired as far as Redis knows, which would take their units again if it was asked to
+// claim them once more as the truth. Only MySQL makes them: in redis-only claims go through the outbox.
+func (b *backfill) lateClaims(ctx context.Context) error {
+	if b.f.Stage.Truth() != backends.SideMySQL {
+		return nil
+	}
+	for cursor := ""; ; {
+		hs, next, err := b.truth.ScanHolds(ctx, cursor, backfillPage, false)
+		if err != nil {
+			return err
+		}
+		hs = slices.DeleteFunc(hs, func(h *backends.Hold) bool { return h.State != backends.Claimed || !h.LedgerOwed })
+		ids := make([]backends.HoldID, len(hs))
+		for i, h := range hs {
+			ids[i] = h.ID
+		}
+		if len(ids) > 0 {
+			known, err := b.shadow.GetMany(ctx, ids)
+			if err != nil {
+				return err
+			}
+			hs = slices.DeleteFunc(hs, func(h *backends.Hold) bool { k := known[h.ID]; return k == nil || k.State == backends.Claimed })
+			n, err := b.reemit(ctx, hs)
+			if err != nil {
+				return err
+			}
+			b.done.Holds += n
+			if err := b.pace(ctx, backfillAhead); err != nil {
+				return err
+			}
+		}
+		if next == "" {
+			return nil
+		}
+		cursor = next
+	}
+}
+
 // settled waits until everything that was in the outbox when it began has left it.
 func (b *backfill) settled(ctx context.Context) error {
 	start := b.p.o.Clock.Now()
@@ -190,6 +232,86 @@ func (b *backfill) settled(ctx context.Context) error {
 			return nil
 		}
 		if err := b.again(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// LevelsDifferError: the units on hand of the two stores differ after everything was delivered.
+type LevelsDifferError struct {
+	Key           backends.Key
+	Truth, Shadow int64
+	Keys          int // how many keys differ on this page
+}
+
+func (e *LevelsDifferError) Error() string {
+	return fmt.Sprintf("%d units of %s are on hand in the truth and %d in the shadow (%d keys differ so far): backfill carries changes, and the shadow has lost what they were made to; see 'crossfade audit', and docs/operations.md for the way to set it right", e.Truth, e.Key, e.Shadow, e.Keys)
+}
+
+// checkRounds bounds how often a difference is looked at again, sweeping in between: claims that
+// happen meanwhile are on their way.
+const checkRounds = 50
+
+// check demands, before Redis may become the arbiter of live, that it has the units on hand that
+// MySQL has. Backfill emits changes; a Redis that was emptied has nothing that they could be added to,
+// and a kill would make it the truth.
+func (b *backfill) check(ctx context.Context) error {
+	if b.f.Stage != backends.Live || b.f.Filled {
+		return nil
+	}
+	for cursor := ""; ; {
+		ls, next, err := b.truth.ScanLevels(ctx, cursor, backfillPage)
+		if err != nil {
+			return err
+		}
+		if err := b.checkPage(ctx, ls); err != nil {
+			return err
+		}
+		if next == "" {
+			return nil
+		}
+		cursor = next
+	}
+}
+
+func (b *backfill) checkPage(ctx context.Context, ls []backends.Level) error {
+	for round := 0; ; round++ {
+		keys := make([]backends.Key, len(ls))
+		for i := range ls {
+			keys[i] = ls[i].Key
+		}
+		have, err := b.shadow.Levels(ctx, keys)
+		if err != nil {
+			return err
+		}
+		onHand := make(map[backends.Key]int64, len(have))
+		for _, l := range have {
+			onHand[l.Key] = l.OnHand
+		}
+		var differ []backends.Level
+		for _, l := range ls {
+			if onHand[l.Key] != l.OnHand {
+				differ = append(differ, l)
+			}
+		}
+		if len(differ) == 0 {
+			return nil
+		}
+		if round == checkRounds {
+			d := differ[0]
+			return &LevelsDifferError{Key: d.Key, Truth: d.OnHand, Shadow: onHand[d.Key], Keys: len(differ)}
+		}
+		if _, _, err := b.p.Sweep(ctx, b.f, 0); err != nil {
+			return err
+		}
+		if err := b.again(ctx); err != nil {
+			return err
+		}
+		keys = keys[:0]
+		for _, l := range differ {
+			keys = append(keys, l.Key)
+		}
+		if ls, err = b.truth.Levels(ctx, keys); err != nil {
 			return err
 		}
 	}

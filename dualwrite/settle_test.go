@@ -115,6 +115,33 @@ func TestBackfill(t *testing.T) {
 	r.agree()
 }
 
+// TestBackfillOfALateClaim: a hold that both stores knew as released was claimed in mysql-only. Redis
+// must know of it before it may become the truth: else the claim, sent again, would take units twice.
+func TestBackfillOfALateClaim(t *testing.T) {
+	r := newRig(t, backends.Live)
+	r.grant("h", "mug", 2)
+	if _, err := r.Release(r.ctx, &backends.ReleaseRequest{ID: "h"}); err != nil {
+		t.Fatal(err)
+	}
+	r.lane()
+	r.fences(backends.MySQLOnly)
+	r.claim("h")
+	r.fences(backends.Live)
+	if err := r.Refresh(r.ctx); err != nil {
+		t.Fatal(err)
+	}
+	r.states("h", backends.Released, backends.Claimed)
+	if err := r.Backfill(r.ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	r.states("h", backends.Claimed, backends.Claimed)
+	r.agree()
+	r.kill()
+	if d := r.claim("h"); !d.Replayed {
+		t.Error("it was claimed twice")
+	}
+}
+
 // TestBackfillOfALostOutbox: entries were dropped; the backfill brings their holds across.
 func TestBackfillOfALostOutbox(t *testing.T) {
 	r := newRigOn(t, backends.Shadow, smallOutbox)

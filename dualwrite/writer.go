@@ -126,6 +126,11 @@ type ask struct {
 	caller  string
 	wait    time.Duration
 	reserve *backends.ReserveRequest
+	// begun is the epoch of the grant that the comparer was told of: an attempt that finds it again,
+	// since Redis could not accept it the first time, is not another decision.
+	begun uint64
+	// maybe: an earlier attempt may have taken effect, and its answer was lost.
+	maybe bool
 }
 
 type call func(context.Context, backends.Store, backends.Token) (*backends.Decision, error)
@@ -147,7 +152,7 @@ func (p *Pod) decide(ctx context.Context, op backends.Op, c call, a *ask) (d *ba
 		if f, err = p.enter(ctx); err != nil {
 			return nil, err
 		}
-		d, err = p.attempt(ctx, f, op, c, a, attempt > 0)
+		d, err = p.attempt(ctx, f, op, c, a)
 		if err == nil || backends.IsRejection(err) {
 			return d, err
 		}
@@ -192,7 +197,7 @@ func unknown(err error, fenced bool) error {
 }
 
 // attempt is one try under one fence.
-func (p *Pod) attempt(ctx context.Context, f backends.Fence, op backends.Op, c call, a *ask, again bool) (*backends.Decision, error) {
+func (p *Pod) attempt(ctx context.Context, f backends.Fence, op backends.Op, c call, a *ask) (*backends.Decision, error) {
 	side := f.Stage.Truth()
 	t := backends.Token{Epoch: f.Epoch}
 	if side == backends.SideMySQL { // Redis's answer is too quick to be overtaken by a switch
@@ -205,14 +210,18 @@ func (p *Pod) attempt(ctx context.Context, f backends.Fence, op backends.Op, c c
 	took := p.o.Clock.Now().Sub(start)
 	p.o.Observer.StoreCall(p.name, side, "truth", op, err, took)
 	if err != nil {
+		a.maybe = a.maybe || backends.IsAmbiguous(err)
 		return nil, err
 	}
 	for _, ap := range d.Apologies {
 		p.o.Observer.Apology(p.name, ap)
 	}
 	refused := d.Outcome == backends.OutcomeSoldOut
-	if a.reserve != nil && f.Stage.Dual() && (refused || decidedNow(d, f, again)) {
+	if granted := decidedNow(d, f, a.maybe) && a.begun != f.Epoch; a.reserve != nil && f.Stage.Dual() && (refused || granted) {
 		p.o.Comparer.Begin(f.Epoch)
+		if granted {
+			a.begun = f.Epoch
+		}
 	}
 	if f.Arbitrates() {
 		if err := p.arbitrate(ctx, f, d, a, took); err != nil {
@@ -229,11 +238,11 @@ func (p *Pod) attempt(ctx context.Context, f backends.Fence, op backends.Op, c c
 
 // decidedNow tells whether a grant was decided by this call: by this attempt, or by an earlier one
 // of the same call whose answer was lost (then its entry is in the outbox and will be compared).
-func decidedNow(d *backends.Decision, f backends.Fence, again bool) bool {
+func decidedNow(d *backends.Decision, f backends.Fence, maybe bool) bool {
 	if d.Outcome != backends.OutcomeGranted {
 		return false
 	}
-	return !d.Replayed || again && d.Hold != nil && d.Hold.Version == (backends.Version{Epoch: f.Epoch, N: 1})
+	return !d.Replayed || maybe && d.Hold != nil && d.Hold.Version == (backends.Version{Epoch: f.Epoch, N: 1})
 }
 
 // follow hands what was decided to the mirror lanes: never blocking, never failing.
