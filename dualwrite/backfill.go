@@ -97,7 +97,7 @@ func (b *backfill) levels(ctx context.Context) error {
 			}
 			b.done.Levels += n
 		}
-		if err := b.pace(ctx, backfillAhead); err != nil {
+		if err := b.pace(ctx); err != nil {
 			return err
 		}
 		if next == "" {
@@ -118,7 +118,7 @@ func (b *backfill) open(ctx context.Context) error {
 			return err
 		}
 		b.done.Holds += n
-		if err := b.pace(ctx, backfillAhead); err != nil {
+		if err := b.pace(ctx); err != nil {
 			return err
 		}
 		if next == "" {
@@ -165,7 +165,7 @@ func (b *backfill) strays(ctx context.Context) error {
 			return err
 		}
 		b.done.Voided += n
-		if err := b.pace(ctx, backfillAhead); err != nil {
+		if err := b.pace(ctx); err != nil {
 			return err
 		}
 		if next == "" {
@@ -203,7 +203,7 @@ func (b *backfill) lateClaims(ctx context.Context) error {
 				return err
 			}
 			b.done.Holds += n
-			if err := b.pace(ctx, backfillAhead); err != nil {
+			if err := b.pace(ctx); err != nil {
 				return err
 			}
 		}
@@ -307,18 +307,18 @@ func (b *backfill) checkPage(ctx context.Context, ls []backends.Level) error {
 		if err := b.again(ctx); err != nil {
 			return err
 		}
-		keys = keys[:0]
-		for _, l := range differ {
-			keys = append(keys, l.Key)
+		again := make([]backends.Key, len(differ))
+		for i := range differ {
+			again[i] = differ[i].Key
 		}
-		if ls, err = b.truth.Levels(ctx, keys); err != nil {
+		if ls, err = b.truth.Levels(ctx, again); err != nil {
 			return err
 		}
 	}
 }
 
-// pace sweeps until at most most entries wait.
-func (b *backfill) pace(ctx context.Context, most int64) error {
+// pace sweeps until at most backfillAhead entries wait.
+func (b *backfill) pace(ctx context.Context) error {
 	for {
 		st, err := b.truth.OutboxStats(ctx)
 		if err != nil {
@@ -326,7 +326,7 @@ func (b *backfill) pace(ctx context.Context, most int64) error {
 		}
 		b.done.Waiting = st.Entries
 		b.tell(b.done)
-		if st.Entries <= most {
+		if st.Entries <= backfillAhead {
 			return nil
 		}
 		if _, _, err := b.p.Sweep(ctx, b.f, 0); err != nil {

@@ -124,6 +124,7 @@ func TestNoServerOutlivesAKilledParent(t *testing.T) {
 	for _, id := range ids {
 		within(t, 10*time.Second, "the orphan is gone", func() bool { return !running(id) })
 	}
+	_ = cmd.Wait() // its servers die with its thread; its file locks go with the process, a little later
 	Private(t, Redis)
 	for _, dir := range dirs {
 		if _, err := os.Stat(dir); err == nil {

@@ -22,6 +22,7 @@
 //   - P2: at every step and every key of the truth; at the end in both stores.
 //   - P3: every sold-out was true at some instant of its call, in the store that was then the truth.
 //   - P5: outside live no caller's operation calls the shadow.
-//   - P6: no grant is counted twice, and without crashes each is counted once.
+//   - P6: no grant is counted twice; where nothing crashed and no message was lost, each decision
+//     that was begun has ended in one column of the account.
 //   - P7: when everything is delivered, both stores agree on every hold and level.
 package sim
