@@ -12,8 +12,9 @@ import (
 // Adopt gives levels to the counters of an existing checkout, page by page: it starts at cursor ""
 // and ends when next is "". A counter is adopted at its first use anyway; one that is never used
 // comes into ScanLevels only so. It answers how many counters of this page were new. It needs the
-// token of an epoch at which Redis is truth or mirror.
-func (s *Store) Adopt(ctx context.Context, t backends.Token, cursor string, limit int) (adopted int, next string, err error) {
+// token of an epoch at which Redis is truth or mirror. mine tells which keys belong to this pod, where
+// several share a Redis and a template; nil means all that the template names.
+func (s *Store) Adopt(ctx context.Context, t backends.Token, cursor string, limit int, mine func(backends.Key) bool) (adopted int, next string, err error) {
 	sc, err := parseScan(cursor)
 	if err != nil {
 		return 0, "", err
@@ -33,7 +34,7 @@ func (s *Store) Adopt(ctx context.Context, t backends.Token, cursor string, limi
 	var counters, fields []string
 	for _, key := range found {
 		k, ok := s.names.template.Parse(key)
-		if !ok {
+		if !ok || mine != nil && !mine(k) {
 			continue
 		}
 		if counter, err := s.names.stock(k); err == nil && counter == key {

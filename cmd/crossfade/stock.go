@@ -66,8 +66,42 @@ func stockCmd(g *globals) *cobra.Command {
 		},
 	}
 	load.Flags().BoolVar(&add, "add", false, "add to what is on hand instead of setting it")
-	cmd.AddCommand(load)
+	cmd.AddCommand(load, stockAdoptCmd(g))
 	return cmd
+}
+
+func stockAdoptCmd(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use: "adopt <pod>", Short: "Take over the stock keys that are in Redis already", Args: args(cobra.ExactArgs(1)),
+		Long: "Gives a level to each stock key that the pod's Redis has and that its template names, and tells the ledger of\n" +
+			"its quantity. The pod has to be in redis-only; run it before the first move to shadow, as often as you like.\n" +
+			"Where the ledger has another quantity already, nothing is changed and the key is named: exit code 3.",
+		Example: "  crossfade stock adopt pod-1",
+		RunE: func(cmd *cobra.Command, a []string) error {
+			c, err := g.client()
+			if err != nil {
+				return err
+			}
+			res, err := c.AdoptStock(cmd.Context(), a[0])
+			if err != nil {
+				return err
+			}
+			if g.json {
+				if err := g.printJSON(res); err != nil {
+					return err
+				}
+			} else {
+				for _, d := range res.Differ {
+					g.tell("  %s: %d in Redis, %d in the ledger\n", d.Key, d.Redis, d.Ledger)
+				}
+				g.say("%s adopted in Redis; the ledger learnt of %d, agreed already on %d, differs on %d.\n", plural(res.Adopted, "counter"), res.Ledger, res.Same, res.DifferTotal)
+			}
+			if res.DifferTotal > 0 {
+				return &foundError{plural(res.DifferTotal, "key") + " with another quantity in the ledger: correct the ledger or the counter, then run it again"}
+			}
+			return nil
+		},
+	}
 }
 
 func (g *globals) stockLoaded(loaded int, bad []badRow) error {

@@ -211,6 +211,15 @@ func (c *Client) LoadStock(ctx context.Context, rows []StockRow, add bool) (load
 	return int(r.Msg.GetLoaded()), bad, nil
 }
 
+// AdoptStock takes over the stock keys that are in a pod's Redis already.
+func (c *Client) AdoptStock(ctx context.Context, pod string) (AdoptResult, error) {
+	r, err := c.c.AdoptStock(ctx, connect.NewRequest(&adminv1.AdoptStockRequest{Pod: pod}))
+	if err != nil {
+		return AdoptResult{}, c.told(err)
+	}
+	return decode[AdoptResult](r.Msg.GetResultJson())
+}
+
 // Backfill makes the shadow complete again.
 func (c *Client) Backfill(ctx context.Context, pod string, progress func(phase string, levels, holds, voided, waiting int64)) error {
 	st, err := c.c.Backfill(ctx, connect.NewRequest(&adminv1.BackfillRequest{Pod: pod}))

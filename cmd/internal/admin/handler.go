@@ -42,6 +42,7 @@ type Backend interface {
 	Audit(ctx context.Context, pod backends.Pod, progress func(comparator.AuditProgress)) (*comparator.AuditResult, error)
 	Conservation(ctx context.Context, pod backends.Pod) (*comparator.Conservation, error)
 	LoadStock(ctx context.Context, r *backends.RestockRequest) error
+	AdoptStock(ctx context.Context, pod backends.Pod) (AdoptResult, error)
 	Backfill(ctx context.Context, pod backends.Pod, progress func(dualwrite.BackfillProgress)) error
 }
 
@@ -280,6 +281,36 @@ func (s *server) LoadStock(ctx context.Context, r *connect.Request[adminv1.LoadS
 		}
 	}
 	return connect.NewResponse(out), nil
+}
+
+// AdoptResult is what became of the stock keys of an existing checkout.
+type AdoptResult struct {
+	Pod backends.Pod `json:"pod"`
+	// Adopted counters are new as levels in Redis; Ledger rows were new to MySQL; Same were there with
+	// the same quantity.
+	Adopted int `json:"adopted"`
+	Ledger  int `json:"ledger"`
+	Same    int `json:"same"`
+	// DifferTotal keys have another quantity in the ledger than in Redis; nothing was changed there. Differ
+	// lists the first of them.
+	DifferTotal int           `json:"differ_total"`
+	Differ      []AdoptDiffer `json:"differ"`
+}
+
+// AdoptDiffer is a key whose ledger does not agree with its counter.
+type AdoptDiffer struct {
+	Key    backends.Key `json:"key"`
+	Redis  int64        `json:"redis"`
+	Ledger int64        `json:"ledger"`
+}
+
+func (s *server) AdoptStock(ctx context.Context, r *connect.Request[adminv1.AdoptStockRequest]) (*connect.Response[adminv1.AdoptStockResponse], error) {
+	res, err := s.b.AdoptStock(ctx, backends.Pod(r.Msg.GetPod()))
+	if err != nil {
+		return nil, problem(err)
+	}
+	t, err := text(res)
+	return connect.NewResponse(&adminv1.AdoptStockResponse{ResultJson: t}), problem(err)
 }
 
 func (s *server) Backfill(ctx context.Context, r *connect.Request[adminv1.BackfillRequest], out *connect.ServerStream[adminv1.BackfillResponse]) error {

@@ -212,3 +212,45 @@ func (r *rig) clean0() {
 		}
 	}
 }
+
+// TestExistingKeys points the proxy at a Redis in which a checkout has kept its counters for years: they
+// are adopted with their quantities, and the pod goes to live with them.
+func TestExistingKeys(t *testing.T) {
+	r := newRig(t, 1)
+	raw := redis.NewClient(&redis.Options{Addr: r.kv.Addr()})
+	t.Cleanup(func() { _ = raw.Close() })
+	const n = 300
+	for i := range n {
+		if err := raw.Set(t.Context(), fmt.Sprintf("stock:%s:old%d", shop, i), i%7, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := raw.Set(t.Context(), "stock:another-shop:x", 5, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	c := r.proxies[0].client()
+	if left, err := c.Decr(t.Context(), "stock:"+shop+":old6").Result(); err != nil || left != 5 {
+		t.Fatalf("%d %v", left, err)
+	}
+	for range 2 { // again changes nothing
+		if out, err := r.proxies[0].run("stock", "adopt", podName); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	r.stage("shadow")
+	r.drained(time.Minute)
+	r.clean0()
+	r.stage("live")
+	if left, err := c.Get(t.Context(), "stock:"+shop+":old6").Int(); err != nil || left != 5 {
+		t.Fatalf("%d %v", left, err)
+	}
+	if got := do(t, c, "XF.RESERVE", shop, "h", "TTL", "60000", "LINE", "old5", "5"); got["status"] != "granted" {
+		t.Fatalf("%v", got)
+	}
+	_, ms := r.stores()
+	if l := r.level(ms, "old6"); l.OnHand != 6 || l.Taken != 1 || l.Sellable() != 5 {
+		t.Fatalf("%+v", l)
+	}
+	r.drained(time.Minute)
+	r.clean()
+}

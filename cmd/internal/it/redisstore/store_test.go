@@ -63,7 +63,7 @@ func TestAdoption(t *testing.T) {
 		}
 		total := 0
 		for cursor := ""; ; {
-			n, next, err := r.s.Adopt(r.ctx, r.tok, cursor, 2)
+			n, next, err := r.s.Adopt(r.ctx, r.tok, cursor, 2, nil)
 			r.ok(err)
 			total += n
 			if cursor = next; cursor == "" {
@@ -75,7 +75,7 @@ func TestAdoption(t *testing.T) {
 		}
 		want("never used", backends.Level{OnHand: 4, Available: 4})
 		r.conserved()
-		if _, _, err := r.s.Adopt(r.ctx, backends.Token{Epoch: 9}, "", 100); err == nil {
+		if _, _, err := r.s.Adopt(r.ctx, backends.Token{Epoch: 9}, "", 100, nil); err == nil {
 			t.Fatal("Adopt worked under a wrong epoch")
 		}
 	})

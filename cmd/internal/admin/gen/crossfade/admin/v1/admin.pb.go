@@ -1076,6 +1076,94 @@ func (x *LoadStockResponse) GetErrors() []*RowError {
 	return nil
 }
 
+type AdoptStockRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pod           string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptStockRequest) Reset() {
+	*x = AdoptStockRequest{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptStockRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptStockRequest) ProtoMessage() {}
+
+func (x *AdoptStockRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptStockRequest.ProtoReflect.Descriptor instead.
+func (*AdoptStockRequest) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *AdoptStockRequest) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+type AdoptStockResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ResultJson    string                 `protobuf:"bytes,1,opt,name=result_json,json=resultJson,proto3" json:"result_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptStockResponse) Reset() {
+	*x = AdoptStockResponse{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptStockResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptStockResponse) ProtoMessage() {}
+
+func (x *AdoptStockResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptStockResponse.ProtoReflect.Descriptor instead.
+func (*AdoptStockResponse) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *AdoptStockResponse) GetResultJson() string {
+	if x != nil {
+		return x.ResultJson
+	}
+	return ""
+}
+
 type BackfillRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pod           string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
@@ -1085,7 +1173,7 @@ type BackfillRequest struct {
 
 func (x *BackfillRequest) Reset() {
 	*x = BackfillRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1097,7 +1185,7 @@ func (x *BackfillRequest) String() string {
 func (*BackfillRequest) ProtoMessage() {}
 
 func (x *BackfillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1110,7 +1198,7 @@ func (x *BackfillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackfillRequest.ProtoReflect.Descriptor instead.
 func (*BackfillRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BackfillRequest) GetPod() string {
@@ -1134,7 +1222,7 @@ type BackfillResponse struct {
 
 func (x *BackfillResponse) Reset() {
 	*x = BackfillResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1146,7 +1234,7 @@ func (x *BackfillResponse) String() string {
 func (*BackfillResponse) ProtoMessage() {}
 
 func (x *BackfillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1159,7 +1247,7 @@ func (x *BackfillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackfillResponse.ProtoReflect.Descriptor instead.
 func (*BackfillResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *BackfillResponse) GetPhase() string {
@@ -1275,7 +1363,12 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"a\n" +
 	"\x11LoadStockResponse\x12\x16\n" +
 	"\x06loaded\x18\x01 \x01(\x05R\x06loaded\x124\n" +
-	"\x06errors\x18\x02 \x03(\v2\x1c.crossfade.admin.v1.RowErrorR\x06errors\"#\n" +
+	"\x06errors\x18\x02 \x03(\v2\x1c.crossfade.admin.v1.RowErrorR\x06errors\"%\n" +
+	"\x11AdoptStockRequest\x12\x10\n" +
+	"\x03pod\x18\x01 \x01(\tR\x03pod\"5\n" +
+	"\x12AdoptStockResponse\x12\x1f\n" +
+	"\vresult_json\x18\x01 \x01(\tR\n" +
+	"resultJson\"#\n" +
 	"\x0fBackfillRequest\x12\x10\n" +
 	"\x03pod\x18\x01 \x01(\tR\x03pod\"\x9c\x01\n" +
 	"\x10BackfillResponse\x12\x14\n" +
@@ -1284,7 +1377,7 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\x05holds\x18\x03 \x01(\x03R\x05holds\x12\x16\n" +
 	"\x06voided\x18\x04 \x01(\x03R\x06voided\x12\x18\n" +
 	"\awaiting\x18\x05 \x01(\x03R\awaiting\x12\x12\n" +
-	"\x04done\x18\x06 \x01(\bR\x04done2\x95\a\n" +
+	"\x04done\x18\x06 \x01(\bR\x04done2\xf2\a\n" +
 	"\fAdminService\x12Z\n" +
 	"\bListPods\x12#.crossfade.admin.v1.ListPodsRequest\x1a$.crossfade.admin.v1.ListPodsResponse\"\x03\x90\x02\x01\x12]\n" +
 	"\tGetStatus\x12$.crossfade.admin.v1.GetStatusRequest\x1a%.crossfade.admin.v1.GetStatusResponse\"\x03\x90\x02\x01\x12W\n" +
@@ -1294,7 +1387,9 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\tGetReport\x12$.crossfade.admin.v1.GetReportRequest\x1a%.crossfade.admin.v1.GetReportResponse\"\x03\x90\x02\x01\x12N\n" +
 	"\x05Audit\x12 .crossfade.admin.v1.AuditRequest\x1a!.crossfade.admin.v1.AuditResponse0\x01\x12p\n" +
 	"\x11CheckConservation\x12,.crossfade.admin.v1.CheckConservationRequest\x1a-.crossfade.admin.v1.CheckConservationResponse\x12X\n" +
-	"\tLoadStock\x12$.crossfade.admin.v1.LoadStockRequest\x1a%.crossfade.admin.v1.LoadStockResponse\x12W\n" +
+	"\tLoadStock\x12$.crossfade.admin.v1.LoadStockRequest\x1a%.crossfade.admin.v1.LoadStockResponse\x12[\n" +
+	"\n" +
+	"AdoptStock\x12%.crossfade.admin.v1.AdoptStockRequest\x1a&.crossfade.admin.v1.AdoptStockResponse\x12W\n" +
 	"\bBackfill\x12#.crossfade.admin.v1.BackfillRequest\x1a$.crossfade.admin.v1.BackfillResponse0\x01BXZVgithub.com/crossfade-proxy/crossfade/cmd/internal/admin/gen/crossfade/admin/v1;adminv1b\x06proto3"
 
 var (
@@ -1309,7 +1404,7 @@ func file_crossfade_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_crossfade_admin_v1_admin_proto_rawDescData
 }
 
-var file_crossfade_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_crossfade_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_crossfade_admin_v1_admin_proto_goTypes = []any{
 	(*ListPodsRequest)(nil),           // 0: crossfade.admin.v1.ListPodsRequest
 	(*ListPodsResponse)(nil),          // 1: crossfade.admin.v1.ListPodsResponse
@@ -1331,8 +1426,10 @@ var file_crossfade_admin_v1_admin_proto_goTypes = []any{
 	(*LoadStockRequest)(nil),          // 17: crossfade.admin.v1.LoadStockRequest
 	(*RowError)(nil),                  // 18: crossfade.admin.v1.RowError
 	(*LoadStockResponse)(nil),         // 19: crossfade.admin.v1.LoadStockResponse
-	(*BackfillRequest)(nil),           // 20: crossfade.admin.v1.BackfillRequest
-	(*BackfillResponse)(nil),          // 21: crossfade.admin.v1.BackfillResponse
+	(*AdoptStockRequest)(nil),         // 20: crossfade.admin.v1.AdoptStockRequest
+	(*AdoptStockResponse)(nil),        // 21: crossfade.admin.v1.AdoptStockResponse
+	(*BackfillRequest)(nil),           // 22: crossfade.admin.v1.BackfillRequest
+	(*BackfillResponse)(nil),          // 23: crossfade.admin.v1.BackfillResponse
 }
 var file_crossfade_admin_v1_admin_proto_depIdxs = []int32{
 	16, // 0: crossfade.admin.v1.LoadStockRequest.rows:type_name -> crossfade.admin.v1.StockRow
@@ -1346,19 +1443,21 @@ var file_crossfade_admin_v1_admin_proto_depIdxs = []int32{
 	12, // 8: crossfade.admin.v1.AdminService.Audit:input_type -> crossfade.admin.v1.AuditRequest
 	14, // 9: crossfade.admin.v1.AdminService.CheckConservation:input_type -> crossfade.admin.v1.CheckConservationRequest
 	17, // 10: crossfade.admin.v1.AdminService.LoadStock:input_type -> crossfade.admin.v1.LoadStockRequest
-	20, // 11: crossfade.admin.v1.AdminService.Backfill:input_type -> crossfade.admin.v1.BackfillRequest
-	1,  // 12: crossfade.admin.v1.AdminService.ListPods:output_type -> crossfade.admin.v1.ListPodsResponse
-	3,  // 13: crossfade.admin.v1.AdminService.GetStatus:output_type -> crossfade.admin.v1.GetStatusResponse
-	5,  // 14: crossfade.admin.v1.AdminService.SetStage:output_type -> crossfade.admin.v1.SetStageResponse
-	7,  // 15: crossfade.admin.v1.AdminService.Kill:output_type -> crossfade.admin.v1.KillResponse
-	9,  // 16: crossfade.admin.v1.AdminService.Reissue:output_type -> crossfade.admin.v1.ReissueResponse
-	11, // 17: crossfade.admin.v1.AdminService.GetReport:output_type -> crossfade.admin.v1.GetReportResponse
-	13, // 18: crossfade.admin.v1.AdminService.Audit:output_type -> crossfade.admin.v1.AuditResponse
-	15, // 19: crossfade.admin.v1.AdminService.CheckConservation:output_type -> crossfade.admin.v1.CheckConservationResponse
-	19, // 20: crossfade.admin.v1.AdminService.LoadStock:output_type -> crossfade.admin.v1.LoadStockResponse
-	21, // 21: crossfade.admin.v1.AdminService.Backfill:output_type -> crossfade.admin.v1.BackfillResponse
-	12, // [12:22] is the sub-list for method output_type
-	2,  // [2:12] is the sub-list for method input_type
+	20, // 11: crossfade.admin.v1.AdminService.AdoptStock:input_type -> crossfade.admin.v1.AdoptStockRequest
+	22, // 12: crossfade.admin.v1.AdminService.Backfill:input_type -> crossfade.admin.v1.BackfillRequest
+	1,  // 13: crossfade.admin.v1.AdminService.ListPods:output_type -> crossfade.admin.v1.ListPodsResponse
+	3,  // 14: crossfade.admin.v1.AdminService.GetStatus:output_type -> crossfade.admin.v1.GetStatusResponse
+	5,  // 15: crossfade.admin.v1.AdminService.SetStage:output_type -> crossfade.admin.v1.SetStageResponse
+	7,  // 16: crossfade.admin.v1.AdminService.Kill:output_type -> crossfade.admin.v1.KillResponse
+	9,  // 17: crossfade.admin.v1.AdminService.Reissue:output_type -> crossfade.admin.v1.ReissueResponse
+	11, // 18: crossfade.admin.v1.AdminService.GetReport:output_type -> crossfade.admin.v1.GetReportResponse
+	13, // 19: crossfade.admin.v1.AdminService.Audit:output_type -> crossfade.admin.v1.AuditResponse
+	15, // 20: crossfade.admin.v1.AdminService.CheckConservation:output_type -> crossfade.admin.v1.CheckConservationResponse
+	19, // 21: crossfade.admin.v1.AdminService.LoadStock:output_type -> crossfade.admin.v1.LoadStockResponse
+	21, // 22: crossfade.admin.v1.AdminService.AdoptStock:output_type -> crossfade.admin.v1.AdoptStockResponse
+	23, // 23: crossfade.admin.v1.AdminService.Backfill:output_type -> crossfade.admin.v1.BackfillResponse
+	13, // [13:24] is the sub-list for method output_type
+	2,  // [2:13] is the sub-list for method input_type
 	2,  // [2:2] is the sub-list for extension type_name
 	2,  // [2:2] is the sub-list for extension extendee
 	0,  // [0:2] is the sub-list for field type_name
@@ -1375,7 +1474,7 @@ func file_crossfade_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crossfade_admin_v1_admin_proto_rawDesc), len(file_crossfade_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

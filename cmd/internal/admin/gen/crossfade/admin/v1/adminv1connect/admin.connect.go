@@ -55,6 +55,8 @@ const (
 	AdminServiceCheckConservationProcedure = "/crossfade.admin.v1.AdminService/CheckConservation"
 	// AdminServiceLoadStockProcedure is the fully-qualified name of the AdminService's LoadStock RPC.
 	AdminServiceLoadStockProcedure = "/crossfade.admin.v1.AdminService/LoadStock"
+	// AdminServiceAdoptStockProcedure is the fully-qualified name of the AdminService's AdoptStock RPC.
+	AdminServiceAdoptStockProcedure = "/crossfade.admin.v1.AdminService/AdoptStock"
 	// AdminServiceBackfillProcedure is the fully-qualified name of the AdminService's Backfill RPC.
 	AdminServiceBackfillProcedure = "/crossfade.admin.v1.AdminService/Backfill"
 )
@@ -82,6 +84,9 @@ type AdminServiceClient interface {
 	CheckConservation(context.Context, *connect.Request[v1.CheckConservationRequest]) (*connect.Response[v1.CheckConservationResponse], error)
 	// LoadStock sets units on hand in the ledger and both stores, once per operation id.
 	LoadStock(context.Context, *connect.Request[v1.LoadStockRequest]) (*connect.Response[v1.LoadStockResponse], error)
+	// AdoptStock takes over the stock keys that are in a pod's Redis already: each gets a level there,
+	// and the ledger learns of its quantity. The pod has to be in redis-only.
+	AdoptStock(context.Context, *connect.Request[v1.AdoptStockRequest]) (*connect.Response[v1.AdoptStockResponse], error)
 	// Backfill makes the shadow complete again, under traffic.
 	Backfill(context.Context, *connect.Request[v1.BackfillRequest]) (*connect.ServerStreamForClient[v1.BackfillResponse], error)
 }
@@ -154,6 +159,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("LoadStock")),
 			connect.WithClientOptions(opts...),
 		),
+		adoptStock: connect.NewClient[v1.AdoptStockRequest, v1.AdoptStockResponse](
+			httpClient,
+			baseURL+AdminServiceAdoptStockProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("AdoptStock")),
+			connect.WithClientOptions(opts...),
+		),
 		backfill: connect.NewClient[v1.BackfillRequest, v1.BackfillResponse](
 			httpClient,
 			baseURL+AdminServiceBackfillProcedure,
@@ -174,6 +185,7 @@ type adminServiceClient struct {
 	audit             *connect.Client[v1.AuditRequest, v1.AuditResponse]
 	checkConservation *connect.Client[v1.CheckConservationRequest, v1.CheckConservationResponse]
 	loadStock         *connect.Client[v1.LoadStockRequest, v1.LoadStockResponse]
+	adoptStock        *connect.Client[v1.AdoptStockRequest, v1.AdoptStockResponse]
 	backfill          *connect.Client[v1.BackfillRequest, v1.BackfillResponse]
 }
 
@@ -222,6 +234,11 @@ func (c *adminServiceClient) LoadStock(ctx context.Context, req *connect.Request
 	return c.loadStock.CallUnary(ctx, req)
 }
 
+// AdoptStock calls crossfade.admin.v1.AdminService.AdoptStock.
+func (c *adminServiceClient) AdoptStock(ctx context.Context, req *connect.Request[v1.AdoptStockRequest]) (*connect.Response[v1.AdoptStockResponse], error) {
+	return c.adoptStock.CallUnary(ctx, req)
+}
+
 // Backfill calls crossfade.admin.v1.AdminService.Backfill.
 func (c *adminServiceClient) Backfill(ctx context.Context, req *connect.Request[v1.BackfillRequest]) (*connect.ServerStreamForClient[v1.BackfillResponse], error) {
 	return c.backfill.CallServerStream(ctx, req)
@@ -250,6 +267,9 @@ type AdminServiceHandler interface {
 	CheckConservation(context.Context, *connect.Request[v1.CheckConservationRequest]) (*connect.Response[v1.CheckConservationResponse], error)
 	// LoadStock sets units on hand in the ledger and both stores, once per operation id.
 	LoadStock(context.Context, *connect.Request[v1.LoadStockRequest]) (*connect.Response[v1.LoadStockResponse], error)
+	// AdoptStock takes over the stock keys that are in a pod's Redis already: each gets a level there,
+	// and the ledger learns of its quantity. The pod has to be in redis-only.
+	AdoptStock(context.Context, *connect.Request[v1.AdoptStockRequest]) (*connect.Response[v1.AdoptStockResponse], error)
 	// Backfill makes the shadow complete again, under traffic.
 	Backfill(context.Context, *connect.Request[v1.BackfillRequest], *connect.ServerStream[v1.BackfillResponse]) error
 }
@@ -318,6 +338,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("LoadStock")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceAdoptStockHandler := connect.NewUnaryHandler(
+		AdminServiceAdoptStockProcedure,
+		svc.AdoptStock,
+		connect.WithSchema(adminServiceMethods.ByName("AdoptStock")),
+		connect.WithHandlerOptions(opts...),
+	)
 	adminServiceBackfillHandler := connect.NewServerStreamHandler(
 		AdminServiceBackfillProcedure,
 		svc.Backfill,
@@ -344,6 +370,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceCheckConservationHandler.ServeHTTP(w, r)
 		case AdminServiceLoadStockProcedure:
 			adminServiceLoadStockHandler.ServeHTTP(w, r)
+		case AdminServiceAdoptStockProcedure:
+			adminServiceAdoptStockHandler.ServeHTTP(w, r)
 		case AdminServiceBackfillProcedure:
 			adminServiceBackfillHandler.ServeHTTP(w, r)
 		default:
@@ -389,6 +417,10 @@ func (UnimplementedAdminServiceHandler) CheckConservation(context.Context, *conn
 
 func (UnimplementedAdminServiceHandler) LoadStock(context.Context, *connect.Request[v1.LoadStockRequest]) (*connect.Response[v1.LoadStockResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.LoadStock is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) AdoptStock(context.Context, *connect.Request[v1.AdoptStockRequest]) (*connect.Response[v1.AdoptStockResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.AdoptStock is not implemented"))
 }
 
 func (UnimplementedAdminServiceHandler) Backfill(context.Context, *connect.Request[v1.BackfillRequest], *connect.ServerStream[v1.BackfillResponse]) error {
