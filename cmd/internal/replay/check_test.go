@@ -113,8 +113,9 @@ func TestAnyPrefixOfALogAgrees(t *testing.T) {
 }
 
 // prefixGetter plays a store in which what comes after the prefix has not happened: a hold whose end
-// is not in it is still held.
+// is not in it is still held. A command is sent after its line is whole: a torn one was not.
 func prefixGetter(s *shop, prefix []byte) Getter {
+	prefix = prefix[:bytes.LastIndexByte(prefix, '\n')+1]
 	return func(ctx context.Context, ids []backends.HoldID) (map[backends.HoldID]*backends.Hold, error) {
 		all, err := s.redis.GetMany(ctx, ids)
 		for id, h := range all {

@@ -58,7 +58,7 @@ func TestReplay(t *testing.T) {
 					t.Fatalf("%d sold out with stock %g", sum.SoldOut, stock)
 				}
 				start := time.Now()
-				rep := r.drained(pick(2*time.Minute, 8*time.Minute))
+				rep := r.drainedOf(pick(2*time.Minute, 8*time.Minute), sum.Granted+sum.SoldOut)
 				c := rep.Coverage
 				t.Logf("after %s: %+v, undetermined why: %v", time.Since(start).Round(time.Second), c.Counts, rep.UndeterminedWhy)
 				if err := c.Check(); err != nil {

@@ -279,7 +279,11 @@ func (r *rig) settled() {
 }
 
 // drained waits until everything is delivered and looked into.
-func (r *rig) drained(within time.Duration) comparator.Report {
+func (r *rig) drained(within time.Duration) comparator.Report { return r.drainedOf(within, 0) }
+
+// drainedOf is drained, and waits until the account has so many decisions: each proxy adds its own
+// about once a second.
+func (r *rig) drainedOf(within time.Duration, decisions int64) comparator.Report {
 	r.t.Helper()
 	var rep comparator.Report
 	r.eventually(within, "outbox is empty and differences are settled", func() error {
@@ -289,6 +293,8 @@ func (r *rig) drained(within time.Duration) comparator.Report {
 			return fmt.Errorf("outbox %+v", rep.Outbox)
 		case rep.Coverage.Settling > 0 || rep.Coverage.Pending > 0:
 			return fmt.Errorf("%d settling, %d pending", rep.Coverage.Settling, rep.Coverage.Pending)
+		case rep.Coverage.Decisions < decisions:
+			return fmt.Errorf("%d of %d decisions in the account", rep.Coverage.Decisions, decisions)
 		}
 		return nil
 	})
