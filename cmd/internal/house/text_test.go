@@ -57,7 +57,26 @@ func TestNothingIsLeftToBeDone(t *testing.T) {
 	}
 }
 
+// built tells whether a file is a program or another thing that was built: it is kept for ever in
+// the history, and nobody can read what it does.
+func built(f textFile) bool {
+	const head = 8000 // bytes; git looks as far to tell text from binary
+	return strings.ContainsRune(f.text[:min(head, len(f.text))], 0) && !hasEnding(f.path, []string{".png", ".gz"})
+}
+
+func TestNothingBuiltIsKept(t *testing.T) {
+	for _, f := range files(t, "") {
+		if built(f) {
+			t.Errorf("%s is not text: remove it, and build it where .gitignore looks away (bin/)", f.path)
+		}
+	}
+}
+
 func TestTextRulesBite(t *testing.T) {
+	if !built(textFile{"testrun", "\x7fELF\x02\x01\x01\x00\x00"}) || built(textFile{"x.go", "package x\n"}) {
+		t.Error("a program is not told from a text")
+	}
+
 	long := strings.Repeat("// line\n", maxLines+1)
 	if tooLong(textFile{"x.go", long}) == "" {
 		t.Error("a long file is not seen")

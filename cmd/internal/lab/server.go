@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -20,7 +21,7 @@ const (
 	startPatience = 90 * time.Second // two busy cores, a crash recovery
 	stopPatience  = 30 * time.Second // then it is killed
 	killPatience  = 10 * time.Second // for the kernel to be done with it
-	startAttempts = 3                // somebody may take the port in between
+	startAttempts = 5                // somebody may take a port in between
 )
 
 // Server is one running server. Its methods may be called at the same time.
@@ -192,11 +193,14 @@ func startInstall(ctx context.Context, in install, opts Options) (*Server, error
 			}
 			return s, nil
 		}
-		// Somebody who keeps no port locks may have listened first.
-		retry := errors.Is(err, errExited) && attempt < startAttempts && !portFree(p.port)
+		// Somebody who keeps no port locks may have listened first; a Redis in cluster mode listens
+		// on a second port, which follows from the first.
+		retry := errors.Is(err, errExited) && attempt < startAttempts &&
+			(!portFree(p.port) || strings.Contains(err.Error(), "Address already in use"))
 		if lerr := p.leave(); !retry {
 			return nil, errors.Join(err, lerr)
 		}
+		opts.Port = 0
 	}
 }
 

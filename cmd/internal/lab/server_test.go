@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,40 @@ func TestLifeOfAServer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A Redis in cluster mode listens on a second port, its own plus 10000. When somebody has that one,
+// the server is started elsewhere.
+func TestSecondPortTaken(t *testing.T) {
+	const busOffset = 10000
+	for _, k := range []Kind{Redis, Valkey} {
+		t.Run(string(k), func(t *testing.T) {
+			taken, port := secondPort(t, busOffset)
+			defer taken.Close()
+			s := Private(t, k, func(o *Options) { o.Port, o.Args = port, []string{"--cluster-enabled", "yes"} })
+			if s.place.port == port {
+				t.Errorf("the server is on port %d though %d was taken", port, port+busOffset)
+			}
+		})
+	}
+}
+
+// secondPort listens on a port whose partner, offset below, is free and outside the ephemeral ports.
+func secondPort(t *testing.T, offset int) (taken net.Listener, first int) {
+	t.Helper()
+	low, high := portRange(ephemeralPorts())
+	for port := low; port < high && port+offset < 65536; port++ {
+		l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+offset)))
+		if err != nil {
+			continue
+		}
+		if portFree(port) {
+			return l, port
+		}
+		l.Close()
+	}
+	t.Fatal("no free pair of ports")
+	return nil, 0
 }
 
 func restart(t *testing.T, s *Server) {
