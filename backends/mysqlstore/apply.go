@@ -272,7 +272,7 @@ func (s *Store) followFast(ctx context.Context, j job, asOf backends.Instant, h 
 		x.deleteUnits(b, rows)
 		x.store(b, nil, h, a.Own)
 		x.after = append(x.after, func() { s.noteTaken(rows) })
-		return x.send(ctx, b)
+		return x.finish(ctx, b)
 	})
 	if err != nil {
 		a.Changed, a.Own = false, nil
@@ -321,15 +321,13 @@ func (s *Store) follow(ctx context.Context, j job, asOf backends.Instant, h *bac
 		if err != nil {
 			return err
 		}
-		p := putting{was: rec, is: next, own: own, ms: ms}
-		if err := x.put(ctx, p); err != nil {
-			return err
-		}
 		a.Changed = true
 		if h.State.Open() {
 			a.Own = own
 		}
-		return x.debtsOf(ctx, h, a)
+		return x.put(ctx, putting{was: rec, is: next, own: own, ms: ms, more: func(b *batch) {
+			s.askDebts(b, unitKeys(h), &a.Debt) // as they will be
+		}})
 	})
 }
 
@@ -377,17 +375,6 @@ func (x *txn) ownDecision(ctx context.Context, rec *record, h *backends.Hold, de
 	}
 	seen, err := x.seen(ctx, requestOf(h))
 	return &backends.OwnDecision{Outcome: backends.OutcomeSoldOut, Short: short, Seen: seen}, err
-}
-
-// debtsOf tells the debts at the keys of a hold: from the levels that are locked, else as committed.
-func (x *txn) debtsOf(ctx context.Context, h *backends.Hold, a *backends.Applied) error {
-	keys := unitKeys(h)
-	if len(keys) == 0 {
-		return nil
-	}
-	b := x.batch()
-	x.s.askDebts(b, keys, &a.Debt)
-	return x.send(ctx, b)
 }
 
 // Probe decides a reserve by a view, and takes nothing.

@@ -66,7 +66,7 @@ func (x *txn) reemit(ctx context.Context, ids []backends.HoldID) (written int, e
 			written++
 		}
 	}
-	return written, x.send(ctx, b)
+	return written, x.finish(ctx, b)
 }
 
 // ReemitLevels writes taken sums and what is owed to the outbox. Keys without a level have nothing
@@ -112,5 +112,5 @@ func (x *txn) reemitLevels(ctx context.Context, keys []backends.Key) (written in
 		}
 	}
 	x.writeLevels(b)
-	return written, x.send(ctx, b)
+	return written, x.finish(ctx, b)
 }

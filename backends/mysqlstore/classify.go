@@ -42,6 +42,7 @@ const (
 	erLockDeadlock       = 1213
 	erCheckread          = 1020 // MariaDB: the row changed since it was read
 	erNoSuchThread       = 1094
+	erOutOfRange         = 1690
 	erDBAccessDenied     = 1044
 	erAccessDenied       = 1045
 	erBadDB              = 1049

@@ -151,7 +151,7 @@ func (s *Store) replenish(ctx context.Context, j job, k backends.Key) error {
 			x.writeUnits(b, ch)
 			x.writeLevels(b)
 			x.proof = &proof{query: "SELECT 0", committed: none} // done again, it finds nothing to do
-			return x.send(ctx, b)
+			return x.finish(ctx, b)
 		})
 		if errors.Is(err, errNothing) {
 			return nil
@@ -240,7 +240,7 @@ func (s *Store) purge(ctx context.Context, j job, deletes func(*batch)) error {
 			x.proof = &proof{query: "SELECT 0", committed: none}
 			b := x.batch()
 			deletes(b)
-			return x.send(ctx, b)
+			return x.finish(ctx, b)
 		})
 	})
 }

@@ -63,9 +63,23 @@ func (x *txn) emit(b *batch, e backends.Entry) (written *backends.Entry, dropped
 	}
 	seq := x.s.ids.one()
 	e.Seq, e.At = strconv.FormatUint(seq, 10), x.now
-	b.do(statementOutboxInsert.one(), x.s.cfg.Pod, seq, e.At, encode(body{Op: e.Op, Hold: e.Hold, Level: e.Level}))
-	x.after = append(x.after, x.s.room.wrote)
+	x.outbox = append(x.outbox, x.s.cfg.Pod, seq, e.At, encode(body{Op: e.Op, Hold: e.Hold, Level: e.Level}))
 	return &e, false
+}
+
+// outboxColumns is how many arguments a row of the outbox has.
+const outboxColumns = 4
+
+// writeOutbox adds the rows that were emitted: last in the order of locks.
+func (x *txn) writeOutbox(b *batch) {
+	if len(x.outbox) == 0 {
+		return
+	}
+	n := len(x.outbox) / outboxColumns
+	for part := range slices.Chunk(x.outbox, maxBranches*outboxColumns) {
+		b.do(statementOutboxInsert.times(len(part)/outboxColumns), part...)
+	}
+	x.after = append(x.after, func() { x.s.room.wrote(n) })
 }
 
 // tell adds the outbox entry of a decision about a hold.
@@ -110,10 +124,10 @@ func (r *room) full() bool {
 	return r.count+r.written >= r.max
 }
 
-func (r *room) wrote() {
+func (r *room) wrote(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.written++
+	r.written += int64(n)
 }
 
 // forget makes the next write count: places came free.
@@ -237,7 +251,7 @@ func (s *Store) remove(ctx context.Context, numbers []uint64) (removed []string,
 			b.must(1, again(errVanished), textOutboxDelete, s.cfg.Pod, n)
 		}
 		x.proof = &proof{query: statementOutboxLeft.times(len(found)), args: left, committed: none}
-		return x.send(ctx, b)
+		return x.finish(ctx, b)
 	})
 	return removed, err
 }
@@ -265,7 +279,7 @@ func (s *Store) BeginBackfill(ctx context.Context, t backends.Token) error {
 				b.do(textOutboxFound, s.cfg.Pod, slot)
 			}
 			x.proof = &proof{query: "SELECT 0", committed: none} // done again, it changes nothing
-			return x.send(ctx, b)
+			return x.finish(ctx, b)
 		})
 	})
 }

@@ -43,7 +43,7 @@ func (x *txn) put(ctx context.Context, p putting) error {
 	if p.more != nil {
 		p.more(b)
 	}
-	return x.send(ctx, b)
+	return x.finish(ctx, b)
 }
 
 func touchesUnits(ms []move) bool {

@@ -125,7 +125,7 @@ func (s *Store) fast(ctx context.Context, j job, g *grant) (*backends.Decision, 
 		x.store(b, nil, h, nil)
 		x.tell(b, d)
 		x.after = append(x.after, func() { s.noteTaken(rows) })
-		return x.send(ctx, b)
+		return x.finish(ctx, b)
 	})
 	if errors.Is(err, errKnown) {
 		return reserveAgain(rec, g.r)
@@ -296,7 +296,7 @@ func (x *txn) grantConfirmed(ctx context.Context, g *grant) (*backends.Decision,
 	x.writeLevels(b)
 	x.store(b, nil, h, nil)
 	x.tell(b, d)
-	return d, x.send(ctx, b)
+	return d, x.finish(ctx, b)
 }
 
 func keysOf(ws []want) []backends.Key {

@@ -126,7 +126,7 @@ func (x *txn) moveLevel(ctx context.Context, o *operation, c levelMove) error {
 	if c.more != nil {
 		c.more(b)
 	}
-	return x.send(ctx, b)
+	return x.finish(ctx, b)
 }
 
 // tellLevel adds the outbox entry of an operation. moved tells whether the taken sum moved; else the
@@ -188,7 +188,7 @@ func (x *txn) restateOp(ctx context.Context, o *operation, d *backends.Decision)
 	b := x.batch()
 	d.Entry, d.Dropped = x.tellLevel(b, backends.OpReemit, x.levels[o.key], false, o.id, o.delta)
 	x.writeLevels(b) // the key may be new, if the id was used for another
-	return x.send(ctx, b)
+	return x.finish(ctx, b)
 }
 
 // deltaOf is by how much a restock moves the units on hand.

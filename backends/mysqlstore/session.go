@@ -6,8 +6,12 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 
 	"github.com/crossfade-proxy/crossfade/backends"
 )
@@ -25,6 +29,8 @@ type batch struct {
 	text  strings.Builder
 	args  []any
 	scans []func(*sql.Rows) error
+	// others are, beside each scan, what a failed assertion means; nil where none is made.
+	others []error
 }
 
 func (b *batch) add(q string, args []any) {
@@ -45,24 +51,20 @@ func (b *batch) do(q string, args ...any) { b.add(q, args) }
 func (b *batch) ask(scan func(*sql.Rows) error, q string, args ...any) {
 	b.add(q, args)
 	b.scans = append(b.scans, scan)
+	b.others = append(b.others, nil)
 }
 
 var textRowCount = named("row_count").one()
 
-// must adds a statement that has to change n rows; otherwise the batch ends with other.
+// must adds a statement that has to change n rows; otherwise the server ends the batch there, and
+// other is the error.
 func (b *batch) must(n int64, other error, q string, args ...any) {
 	b.do(q, args...)
-	b.ask(func(r *sql.Rows) error {
-		var got int64
-		if err := r.Scan(&got); err != nil {
-			return err
-		}
-		if got != n {
-			return other
-		}
-		return nil
-	}, textRowCount)
+	b.ask(nothing, textRowCount, n)
+	b.others[len(b.others)-1] = other
 }
+
+func nothing(*sql.Rows) error { return nil }
 
 func (b *batch) empty() bool { return b.text.Len() == 0 }
 
@@ -76,28 +78,44 @@ func (b *batch) sendTo(ctx context.Context, on asker) error {
 	if b.empty() {
 		return nil
 	}
+	answered, err := b.exchange(ctx, on)
+	// The n-th assertion is the n-th answer, so the first answer that is missing tells which failed.
+	if answered < len(b.others) && b.others[answered] != nil && isAssertion(err) {
+		return errors.Join(b.others[answered], err)
+	}
+	return err
+}
+
+// isAssertion tells whether err is that of the statement row_count.
+func isAssertion(err error) bool {
+	var me *mysql.MySQLError
+	return errors.As(err, &me) && me.Number == erOutOfRange && strings.Contains(strings.ToLower(me.Message), "row_count")
+}
+
+// exchange also tells how many answers came whole.
+func (b *batch) exchange(ctx context.Context, on asker) (answered int, err error) {
 	rows, err := on.QueryContext(ctx, b.text.String(), b.args...)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer rows.Close()
 	for i, scan := range b.scans {
 		if i > 0 && !rows.NextResultSet() {
-			return errors.Join(rows.Err(), errIf(rows.Err() == nil, errShortAnswer))
+			return i, errors.Join(rows.Err(), errIf(rows.Err() == nil, errShortAnswer))
 		}
 		for rows.Next() {
 			if err := scan(rows); err != nil {
-				return err
+				return i, err
 			}
 		}
 		if err := rows.Err(); err != nil {
-			return err
+			return i, err
 		}
 	}
 	for rows.NextResultSet() { // what follows the last query answers nothing, but may fail
 		continue
 	}
-	return rows.Err()
+	return len(b.scans), rows.Err()
 }
 
 func errIf(is bool, err error) error {
@@ -125,15 +143,68 @@ func tagOf(caller string, op string) string {
 
 // open takes a connection from a pool.
 func (s *Store) open(ctx context.Context, pool *sql.DB, op, caller string) (*session, error) {
+	return s.openFor(ctx, pool, job{op: op, caller: caller})
+}
+
+// openFor takes a connection for a job. The time for which a batch holds it is shared out among its
+// callers.
+func (s *Store) openFor(ctx context.Context, pool *sql.DB, j job) (*session, error) {
 	conn, err := pool.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	tag, from := tagOf(caller, op), s.cfg.Now()
-	return &session{conn: conn, tag: tag, free: func() {
+	from := s.cfg.Now()
+	tags := tagsOf(j)
+	return &session{conn: conn, tag: joined(tags), free: func() {
 		_ = conn.Close() // gives it back to the pool; the pool drops broken ones
-		s.cfg.Observe(tag, op, s.cfg.Now().Sub(from))
+		held := s.cfg.Now().Sub(from)
+		for _, t := range tags {
+			s.cfg.Observe(t.tag, j.op, held*time.Duration(t.members)/time.Duration(tags[0].of))
+		}
 	}}, nil
+}
+
+// share is a tag's part of a batch.
+type share struct {
+	tag         string
+	members, of int
+}
+
+// tagsOf lists the tags of a job, each once.
+func tagsOf(j job) []share {
+	if len(j.callers) == 0 {
+		return []share{{tagOf(j.caller, j.op), 1, 1}}
+	}
+	var out []share
+	for _, c := range j.callers {
+		tag := tagOf(c, j.op)
+		i := slices.IndexFunc(out, func(s share) bool { return s.tag == tag })
+		if i < 0 {
+			i = len(out)
+			out = append(out, share{tag: tag, of: len(j.callers)})
+		}
+		out[i].members++
+	}
+	return out
+}
+
+// tagsInComment bounds the tags that a statement of a batch names.
+const tagsInComment = 4
+
+// joined is the comment of a batch's statements: its tags, with a plus between them, which no tag has.
+func joined(tags []share) string {
+	if len(tags) == 1 {
+		return tags[0].tag
+	}
+	var names []string
+	for i, t := range tags {
+		if i == tagsInComment {
+			names = append(names, strconv.Itoa(len(tags)-i)+"-more")
+			break
+		}
+		names = append(names, t.tag)
+	}
+	return strings.Join(names, "+")
 }
 
 func (c *session) batch() *batch { return &batch{tag: c.tag} }

@@ -27,7 +27,7 @@ var _ backends.Store = (*Store)(nil)
 
 // counters of what happened since the store was opened.
 type counters struct {
-	fast, confirmed, refills, restarts, deadlocks, busy, settled, killed atomic.Int64
+	fast, confirmed, refills, restarts, deadlocks, busy, settled, killed, splits atomic.Int64
 }
 
 // Stats counts what happened since the store was opened.

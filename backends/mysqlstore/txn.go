@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+
 	"github.com/crossfade-proxy/crossfade/backends"
 )
 
@@ -83,11 +85,7 @@ func (s *Store) again(ctx context.Context, f func() error) error {
 			return fmt.Errorf("%w: gave up after %d attempts: %w", backends.ErrBusy, attempt, ag.cause)
 		}
 		s.count.restarts.Add(1)
-		pause := time.NewTimer(rand.N(jitterStep * time.Duration(attempt)))
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
+		if !pause(ctx, rand.N(jitterStep*time.Duration(attempt))) {
 			return undone(ctx.Err())
 		}
 	}
@@ -121,10 +119,12 @@ func (r role) admitted(f backends.Fence, t backends.Token) bool {
 
 // job says who writes, and under what.
 type job struct {
-	op     string
-	caller string
-	tok    backends.Token
-	role   role
+	op      string
+	caller  string
+	// callers are those of a batch; caller is empty then.
+	callers []string
+	tok     backends.Token
+	role    role
 	// first adds what travels in one packet with the fence, behind it: locks, never changes.
 	first func(x *txn, b *batch)
 }
@@ -141,6 +141,8 @@ type txn struct {
 
 	levels map[backends.Key]*level
 	rows   map[backends.Key]*pool
+	tail   *batch   // what is still to be sent, with COMMIT
+	outbox []any    // rows for the outbox, as arguments
 	after  []func() // run once it is committed
 	proof  *proof   // nil: an unknown COMMIT cannot be settled
 	began  time.Time
@@ -164,7 +166,7 @@ var (
 )
 
 // write runs f in one transaction. What f returns ends it: nil commits, anything else rolls back
-// and is answered as it is.
+// and is answered as it is. What f has left to write it gives to finish: it travels with COMMIT.
 func (s *Store) write(ctx context.Context, j job, f func(x *txn) error) error {
 	if s.closed.Load() {
 		return fmt.Errorf("%w: the store is closed", backends.ErrUnavailable)
@@ -174,7 +176,7 @@ func (s *Store) write(ctx context.Context, j job, f func(x *txn) error) error {
 			return err
 		}
 	}
-	c, err := s.open(ctx, s.db, j.op, j.caller)
+	c, err := s.openFor(ctx, s.db, j)
 	if err != nil {
 		return s.failed(err)
 	}
@@ -229,15 +231,43 @@ func scanFence(r *sql.Rows) (f backends.Fence, session uint64, now backends.Inst
 	return f, session, now, err
 }
 
-// commit sends COMMIT, and settles it where its answer is lost.
+// finish leaves a batch to be sent with COMMIT; what was left before is sent now.
+func (x *txn) finish(ctx context.Context, b *batch) error {
+	before := x.tail
+	x.tail = b
+	if before == nil {
+		return nil
+	}
+	return x.send(ctx, before)
+}
+
+// commit sends what is left to write, the outbox's entries and COMMIT in one packet, and settles it
+// where the answer is lost. The server runs no statement behind one that failed, so an error before
+// the mark says that COMMIT was not run.
 func (x *txn) commit(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		x.rollback(ctx)
 		return undone(err)
 	}
-	err := x.run(ctx, "COMMIT")
+	b := x.tail
+	if b == nil {
+		b = x.batch()
+	}
+	x.writeOutbox(b)
+	marked := false
+	b.ask(func(*sql.Rows) error {
+		marked = true
+		return nil
+	}, "SELECT 1")
+	b.do("COMMIT")
+	err := x.send(ctx, b)
 	if err == nil {
 		return nil
+	}
+	var me *mysql.MySQLError
+	if errors.As(err, &me) && !marked {
+		x.rollback(ctx)
+		return x.s.failed(err)
 	}
 	x.drop()
 	switch classify(err) {

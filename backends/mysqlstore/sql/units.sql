@@ -34,5 +34,6 @@ DELETE FROM crossfade_units WHERE [[(pod = ? AND shop = ? AND item = ? AND locat
 INSERT INTO crossfade_units (pod, shop, item, location, id) VALUES [[(?, ?, ?, ?, ?)|, ]];
 
 -- name: row_count
--- Rows that the statement before it changed, in the same packet.
-SELECT ROW_COUNT();
+-- An assertion: rows that the statement before it changed, in the same packet. With another number of
+-- them the sum is out of range, which is an error on both servers, and ends the packet.
+SELECT 9223372036854775807 + (ROW_COUNT() <> ?);
