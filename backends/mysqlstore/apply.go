@@ -15,48 +15,69 @@ var (
 	errAnonymous  = errors.New("the entry's hold has no id or no state")
 )
 
-// Apply follows entries of the other store, one transaction each, in the order given. An entry
-// that meets a lock for too long, or is damaged, fails alone.
+// Apply follows entries of the other store in the order given: as many in one transaction as can be,
+// and each of the others in one of its own. An entry that meets a lock for too long, or is
+// damaged, fails alone.
 func (s *Store) Apply(ctx context.Context, t backends.Token, asOf backends.Instant, entries []backends.Entry) ([]backends.Applied, error) {
 	j := job{op: "apply", tok: t, role: asMirror}
 	if len(entries) == 0 {
 		return nil, s.fresh(ctx, j, asOf)
 	}
 	out := make([]backends.Applied, len(entries))
-	for i := 0; i < len(entries); i++ {
-		if n := levelRun(entries[i:]); n > 1 {
-			err := s.applyLevels(ctx, j, asOf, entries[i:i+n], out[i:i+n])
-			if wholeBatch(err) {
+	most := len(entries) // of one transaction
+	for done := 0; done < len(entries); {
+		rest, to := entries[done:], out[done:]
+		n, err := s.applyMany(ctx, j, asOf, rest[:min(most, len(rest))], to)
+		switch {
+		case wholeBatch(err):
+			return nil, err
+		case err != nil && n > 1:
+			// One of them cannot be had: fewer at a time, so that none fails for its neighbour's sake.
+			s.count.splits.Add(1)
+			most = n / 2
+			continue
+		case n == 0 || err != nil: // the first wants a transaction of its own
+			n = 1
+			if err = s.applyOne(ctx, j, asOf, &rest[0], &to[0]); wholeBatch(err) {
 				return nil, err
 			}
-			if err == nil {
-				i += n - 1
-				continue
-			}
-			// One of them cannot be had: each for itself, so that none fails for its neighbour's sake.
-		}
-		e := &entries[i]
-		a := &out[i]
-		a.Seq = e.Seq
-		var err error
-		switch {
-		case e.Level != nil:
-			err = s.applyLevel(ctx, j, asOf, e, a)
-		case e.Hold == nil:
-			err = damaged(errEmptyEntry)
-		case e.Hold.ID == "" || e.Hold.State == backends.StateUnknown:
-			err = damaged(errAnonymous)
+			to[0].Err = err
 		default:
-			j.caller = e.Hold.Caller
-			err = s.applyHold(ctx, j, asOf, e.Hold, a)
+			most = min(2*most, len(entries))
 		}
-		if wholeBatch(err) {
-			return nil, err
-		}
-		a.Err = err
+		done += n
 	}
 	return out, nil
 }
+
+// applyMany follows entries from the front in one transaction, and tells how many. 0 says that the
+// first wants one of its own.
+func (s *Store) applyMany(ctx context.Context, j job, asOf backends.Instant, es []backends.Entry, as []backends.Applied) (n int, err error) {
+	if n := levelRun(es); n > 1 {
+		return n, s.applyLevels(ctx, j, asOf, es[:n], as[:n])
+	}
+	if n := s.holdRun(es); n > 0 {
+		return s.applyHolds(ctx, j, asOf, es[:n], as[:n])
+	}
+	return 0, nil
+}
+
+func (s *Store) applyOne(ctx context.Context, j job, asOf backends.Instant, e *backends.Entry, a *backends.Applied) error {
+	a.Seq = e.Seq
+	switch {
+	case e.Level != nil:
+		return s.applyLevel(ctx, j, asOf, e, a)
+	case e.Hold == nil:
+		return damaged(errEmptyEntry)
+	case nameless(e.Hold):
+		return damaged(errAnonymous)
+	default:
+		j.caller = e.Hold.Caller
+		return s.applyHold(ctx, j, asOf, e.Hold, a)
+	}
+}
+
+func nameless(h *backends.Hold) bool { return h.ID == "" || h.State == backends.StateUnknown }
 
 func damaged(err error) error { return fmt.Errorf("%w: %w", backends.ErrDamaged, err) }
 
@@ -225,12 +246,6 @@ func (s *Store) applyHold(ctx context.Context, j job, asOf backends.Instant, h *
 	create := false
 	return s.again(ctx, func() error {
 		a.Changed, a.Own, a.Debt = false, nil, nil
-		if h.State.Open() && s.ownWay(h) {
-			err := s.followFast(ctx, j, asOf, h, a)
-			if !errors.Is(err, errTooFew) && !errors.Is(err, errKnown) {
-				return err
-			}
-		}
 		err := s.follow(ctx, j, asOf, h, a, create)
 		create = create || errors.Is(err, errNoLevel)
 		return err
@@ -245,39 +260,6 @@ func (s *Store) ownWay(h *backends.Hold) bool {
 
 func requestOf(h *backends.Hold) *backends.ReserveRequest {
 	return &backends.ReserveRequest{ID: h.ID, Shop: h.Shop, Lines: h.Lines, Caller: h.Caller}
-}
-
-// followFast follows a new open hold whose allocation is the one that this store makes itself, by
-// the same path: finding the free rows is the decision.
-func (s *Store) followFast(ctx context.Context, j job, asOf backends.Instant, h *backends.Hold, a *backends.Applied) error {
-	var rec *record
-	wants := h.Takes()
-	rows := map[backends.Key][]uint64{}
-	j.first = func(x *txn, b *batch) {
-		s.askRecord(b, h.ID, &rec)
-		x.askSkip(b, wants, s.hints.cursor, rows)
-	}
-	err := s.write(ctx, j, func(x *txn) error {
-		if err := s.ageOf(asOf, x.now); err != nil {
-			return err
-		}
-		if rec != nil {
-			return errKnown
-		}
-		if !enough(rows, wants) {
-			return errTooFew
-		}
-		a.Changed, a.Own = true, &backends.OwnDecision{Outcome: backends.OutcomeGranted, Allocs: slices.Clone(h.Allocs)}
-		b := x.batch()
-		x.deleteUnits(b, rows)
-		x.store(b, nil, h, a.Own)
-		x.after = append(x.after, func() { s.noteTaken(rows) })
-		return x.finish(ctx, b)
-	})
-	if err != nil {
-		a.Changed, a.Own = false, nil
-	}
-	return err
 }
 
 // follow applies a state in the order of locks.

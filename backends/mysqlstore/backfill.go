@@ -62,7 +62,7 @@ func (x *txn) reemit(ctx context.Context, ids []backends.HoldID) (written int, e
 			h.Version.Epoch = x.tok.Epoch
 			b.do(textHoldEpoch, h.Version.Epoch, x.s.cfg.Pod, id)
 		}
-		if e, _ := x.emit(b, backends.Entry{Op: backends.OpReemit, Hold: h}); e != nil {
+		if e, _ := x.emit(backends.Entry{Op: backends.OpReemit, Hold: h}); e != nil {
 			written++
 		}
 	}
@@ -107,7 +107,7 @@ func (x *txn) reemitLevels(ctx context.Context, keys []backends.Key) (written in
 			ch.OpID = backends.OpID("owed:mysql:" + strconv.FormatUint(x.s.ids.one(), 10))
 			ch.OnHandDelta, l.owed = l.owed, 0
 		}
-		if e, _ := x.emit(b, backends.Entry{Op: backends.OpReemit, Level: &ch}); e != nil {
+		if e, _ := x.emit(backends.Entry{Op: backends.OpReemit, Level: &ch}); e != nil {
 			written++
 		}
 	}

@@ -14,43 +14,6 @@ var (
 	statementApologyInsert = named("apology_insert")
 )
 
-// transition writes a new state over an open hold.
-type transition struct {
-	op      backends.Op
-	outcome backends.Outcome
-	// next changes a copy of the hold; false: there is nothing to do any more.
-	next func(x *txn, h *backends.Hold) bool
-}
-
-// change makes a transition of a hold that was read before, as one write. It answers nil where
-// there was nothing to do.
-func (s *Store) change(ctx context.Context, j job, rec *record, tr transition) (d *backends.Decision, err error) {
-	err = s.write(ctx, j, func(x *txn) error {
-		h := rec.hold.Clone()
-		if !tr.next(x, h) {
-			d = nil
-			return errNothing
-		}
-		h.Version = h.Version.Next(j.tok.Epoch)
-		ms := moves(rec.hold, h)
-		if h.State == backends.Claimed && x.fence.Stage == backends.MySQLOnly {
-			h.LedgerOwed = true
-			ms = owe(ms, h)
-		}
-		if len(x.levels) == 0 {
-			if err := x.lock(ctx, levelKeys(ms), nil); err != nil {
-				return err
-			}
-		}
-		d = decided(tr.op, tr.outcome, h)
-		return x.put(ctx, putting{was: rec, is: h, own: rec.own, ms: ms, more: func(b *batch) { x.tell(b, d) }})
-	})
-	if errors.Is(err, errNothing) {
-		err = nil
-	}
-	return d, err
-}
-
 // errNothing ends a write that has nothing to do.
 var errNothing = errors.New("nothing to do")
 
@@ -62,76 +25,11 @@ func owe(ms []move, h *backends.Hold) []move {
 	return sumMoves(ms)
 }
 
-// Release gives the units back.
-func (s *Store) Release(ctx context.Context, t backends.Token, r *backends.ReleaseRequest) (d *backends.Decision, err error) {
-	j := job{op: backends.OpRelease.String(), caller: r.Caller, tok: t, role: asTruth}
-	err = s.again(ctx, func() error {
-		rec, _, err := s.look(ctx, j, r.ID)
-		switch {
-		case err != nil:
-			return err
-		case rec == nil:
-			d = decided(backends.OpRelease, backends.OutcomeNotFound, nil)
-			return nil
-		case rec.hold.State == backends.Released:
-			d = decided(backends.OpRelease, backends.OutcomeReleased, rec.hold)
-			d.Replayed = true
-			return nil
-		case !rec.hold.State.Open():
-			d = decided(backends.OpRelease, backends.OutcomeEnded, rec.hold)
-			return nil
-		}
-		d, err = s.change(ctx, withLevels(j, rec), rec, ending(backends.OpRelease, backends.OutcomeReleased, backends.Released))
-		return err
-	})
-	return d, err
-}
-
-// withLevels lets the locks of a hold's levels travel with the fence.
-func withLevels(j job, rec *record) job {
-	keys := unitKeys(rec.hold)
-	j.first = func(x *txn, b *batch) { x.askLevels(b, keys) }
-	return j
-}
-
 func unitKeys(h *backends.Hold) []backends.Key { return keysOf(h.Takes()) }
 
-func ending(op backends.Op, outcome backends.Outcome, state backends.State) transition {
-	return transition{op: op, outcome: outcome, next: func(x *txn, h *backends.Hold) bool {
-		h.State, h.EndedAt = state, x.now
-		return true
-	}}
-}
-
-// Extend moves the expiry of an open hold.
-func (s *Store) Extend(ctx context.Context, t backends.Token, r *backends.ExtendRequest) (d *backends.Decision, err error) {
-	j := job{op: backends.OpExtend.String(), caller: r.Caller, tok: t, role: asTruth}
-	err = s.again(ctx, func() error {
-		rec, _, err := s.look(ctx, j, r.ID)
-		switch {
-		case err != nil:
-			return err
-		case rec == nil:
-			d = decided(backends.OpExtend, backends.OutcomeNotFound, nil)
-			return nil
-		case !rec.hold.State.Open():
-			d = decided(backends.OpExtend, backends.OutcomeEnded, rec.hold)
-			return nil
-		}
-		d, err = s.change(ctx, j, rec, transition{op: backends.OpExtend, outcome: backends.OutcomeExtended, next: func(x *txn, h *backends.Hold) bool {
-			h.ExpiresAt = x.now.Add(r.TTL)
-			return true
-		}})
-		return err
-	})
-	return d, err
-}
-
-// Expire ends holds whose time has passed, one transaction each. Where it fails half-way, what was
-// expired before is answered and the rest stays due.
-func (s *Store) Expire(ctx context.Context, t backends.Token, limit int) (out []*backends.Decision, err error) {
+// due lists holds whose time has passed, under a fence that admits t.
+func (s *Store) due(ctx context.Context, t backends.Token, limit int) (ids []backends.HoldID, err error) {
 	j := job{op: backends.OpExpire.String(), tok: t, role: asTruth}
-	var ids []backends.HoldID
 	var fence backends.Fence
 	var now backends.Instant
 	err = s.read(ctx, j.op, "", func(b *batch) {
@@ -154,33 +52,7 @@ func (s *Store) Expire(ctx context.Context, t backends.Token, limit int) (out []
 			return err
 		}, textHoldsDue, s.cfg.Pod, backends.Held, now, page(limit))
 	})
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
-		d, err := s.expire(ctx, j, id)
-		switch {
-		case errors.Is(err, backends.ErrBusy) && len(ids) > 1:
-			continue // its neighbours need not wait for it; it stays due
-		case err != nil:
-			return out, err
-		case d != nil:
-			out = append(out, d)
-		}
-	}
-	return out, nil
-}
-
-func (s *Store) expire(ctx context.Context, j job, id backends.HoldID) (d *backends.Decision, err error) {
-	err = s.again(ctx, func() error {
-		rec, now, err := s.look(ctx, j, id)
-		if d = nil; err != nil || rec == nil || !rec.hold.State.Open() || rec.hold.ExpiresAt > now {
-			return err // claimed, released or extended meanwhile
-		}
-		d, err = s.change(ctx, withLevels(j, rec), rec, ending(backends.OpExpire, backends.OutcomeExpired, backends.Expired))
-		return err
-	})
-	return d, err
+	return ids, err
 }
 
 // Claim makes the hold claimed, whatever it was, unless nothing is known of it.
@@ -188,21 +60,12 @@ func (s *Store) Claim(ctx context.Context, t backends.Token, r *backends.ClaimRe
 	j := job{op: backends.OpClaim.String(), caller: r.Caller, tok: t, role: asTruth}
 	create := false
 	err = s.again(ctx, func() error {
-		rec, _, err := s.look(ctx, j, r.ID)
-		switch {
-		case err != nil:
+		var rec *record
+		d, rec, err = s.claimOpen(ctx, t, r)
+		if !errors.Is(err, errLate) {
 			return err
-		case rec.known() && rec.hold.State == backends.Claimed:
-			d = decided(backends.OpClaim, backends.OutcomeClaimed, rec.hold)
-			d.Replayed = true
-			return nil
-		case rec.known() && rec.hold.State.Open():
-			d, err = s.change(ctx, j, rec, ending(backends.OpClaim, backends.OutcomeClaimed, backends.Claimed))
-		case rec.known() || len(r.Lines) > 0:
-			d, err = s.claimLate(ctx, j, rec, r, create)
-		default:
-			d = decided(backends.OpClaim, backends.OutcomeNotFound, nil)
 		}
+		d, err = s.claimLate(ctx, j, rec, r, create)
 		create = create || errors.Is(err, errNoLevel)
 		return err
 	})
@@ -234,10 +97,8 @@ func (s *Store) claimLate(ctx context.Context, j job, rec *record, r *backends.C
 		if rec != nil {
 			own = rec.own
 		}
-		return x.put(ctx, putting{was: rec, is: h, own: own, ms: ms, more: func(b *batch) {
-			x.apologise(b, sorry)
-			x.tell(b, d)
-		}})
+		x.tell(d)
+		return x.put(ctx, putting{was: rec, is: h, own: own, ms: ms, more: func(b *batch) { x.apologise(b, sorry) }})
 	})
 	return d, err
 }

@@ -14,7 +14,14 @@ import (
 const (
 	// DefaultMaxConns is how many connections a pod's store uses at most, besides at most
 	// adminConns for fences and settlements. Checkout's other queries share the server (P8).
-	DefaultMaxConns = 16
+	DefaultMaxConns = 8
+	// DefaultCombine is the most requests that share a transaction; see docs/unit-pool.md for what was
+	// measured.
+	DefaultCombine = 128
+	// DefaultLanes is how many transactions of one kind are under way at once.
+	DefaultLanes = 2
+	// maxWeight bounds the lines that a batch carries, which bounds its texts and its locks.
+	maxWeight = 512
 	// adminConns are kept apart so that raising a fence or settling a COMMIT never waits for the
 	// writers that it is about.
 	adminConns = 3
@@ -45,6 +52,12 @@ type Config struct {
 	Retain time.Duration
 	// MaxConns bounds the connections.
 	MaxConns int
+	// Combine is the most requests that share a transaction; 1 gives each its own.
+	Combine int
+	// Lanes is how many transactions of one kind (takes, ends) may be under way at once.
+	Lanes int
+	// NoAhead leaves the refill of pools to the reserve that finds too little, and to Maintain.
+	NoAhead bool
 	// LockWait bounds the wait for one row lock; the server counts it in whole seconds.
 	LockWait time.Duration
 	// Ledger names the ledger's table; the zero value is a table of our own.
@@ -99,6 +112,8 @@ func (c Config) complete() (Config, error) {
 	def(&c.PoolCap, backends.DefaultPoolCap)
 	def(&c.OutboxMax, backends.DefaultOutboxMax)
 	def(&c.MaxConns, DefaultMaxConns)
+	def(&c.Combine, DefaultCombine)
+	def(&c.Lanes, DefaultLanes)
 	if c.Retain <= 0 {
 		c.Retain = backends.DefaultRetain
 	}

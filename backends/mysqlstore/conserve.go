@@ -32,7 +32,7 @@ func (s *Store) Conservation(ctx context.Context) (broken []backends.Level, chec
 func (s *Store) conserve(ctx context.Context) (broken []backends.Level, checked int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, snapshotPatience)
 	defer cancel()
-	c, err := s.open(ctx, s.db, "conservation", "")
+	c, err := s.open(ctx, s.db, "conservation")
 	if err != nil {
 		return nil, 0, err
 	}

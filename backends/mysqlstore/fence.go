@@ -71,7 +71,7 @@ func (s *Store) Raise(ctx context.Context, f backends.Fence, ifEpoch uint64) (ba
 	}
 	ctx, cancel := context.WithTimeout(ctx, raisePatience)
 	defer cancel()
-	c, err := s.open(ctx, s.admin, "raise", "")
+	c, err := s.open(ctx, s.admin, "raise")
 	if err != nil {
 		return backends.Fence{}, undone(err)
 	}
@@ -172,7 +172,7 @@ func (s *Store) clearWay(ctx context.Context, id uint64) (stop func()) {
 }
 
 func (s *Store) killBlockers(ctx context.Context, id uint64) error {
-	c, err := s.open(ctx, s.admin, "raise", "")
+	c, err := s.open(ctx, s.admin, "raise")
 	if err != nil {
 		return err
 	}

@@ -67,6 +67,11 @@ func (h *hints) took(k backends.Key, id uint64) {
 	}
 }
 
+// made notes that rows from id on have come in: a cursor that is past them would hide them.
+func (h *hints) made(k backends.Key, id uint64) {
+	h.change(k, func(v *hint) { v.cursor = min(v.cursor, id) })
+}
+
 // rewind makes the next scan begin at the head.
 func (h *hints) rewind(k backends.Key) {
 	h.change(k, func(v *hint) { v.cursor = 0 })

@@ -11,11 +11,12 @@ import (
 )
 
 var (
-	statementHoldRead   = named("hold_read")
-	statementHoldInsert = named("hold_insert")
-	statementHoldLock   = named("hold_lock")
-	textHoldUpdate      = named("hold_update").one()
-	textHoldStamp       = named("hold_stamp").one()
+	statementHoldRead     = named("hold_read")
+	statementHoldInsert   = named("hold_insert")
+	statementHoldLock     = named("hold_lock")
+	textHoldUpdate        = named("hold_update").one()
+	statementHoldStamp    = named("hold_stamp")
+	statementHoldsAdvance = named("holds_advance")
 )
 
 // record is a hold as its row has it.
@@ -131,19 +132,61 @@ func ownColumn(own *backends.OwnDecision) any {
 // store adds the write of a hold's new state over what was there (nil: nothing). Over a version
 // that is not there any more the batch ends with a wish to begin again.
 func (x *txn) store(b *batch, was *record, h *backends.Hold, own *backends.OwnDecision) {
-	// JSON's null for an empty list would be read back as nil, which is as good.
-	body, allocs, pod := encode(h.Lines), encode(h.Allocs), x.s.cfg.Pod
-	if x.proof == nil {
-		x.proof = &proof{query: textHoldStamp, args: []any{pod, h.ID, x.stamp}, committed: some}
-	}
+	x.prove(h.ID)
+	args := x.holdArgs(nil, h, own)
 	if was == nil {
-		b.do(statementHoldInsert.one(), pod, h.ID, h.Shop, h.State, h.Version.Epoch, h.Version.N, x.stamp, digestOf(h), body, allocs, h.Caller,
-			h.CreatedAt, h.ExpiresAt, h.EndedAt, h.LedgerOwed, ownColumn(own), x.dueOf(h))
+		b.do(statementHoldInsert.one(), args...)
 		return
 	}
-	b.must(1, again(errMoved), textHoldUpdate, h.Shop, h.State, h.Version.Epoch, h.Version.N, x.stamp, digestOf(h), body, allocs, h.Caller,
-		h.CreatedAt, h.ExpiresAt, h.EndedAt, h.LedgerOwed, ownColumn(own), x.dueOf(h),
-		pod, h.ID, was.hold.Version.Epoch, was.hold.Version.N)
+	args = append(args[2:], x.s.cfg.Pod, h.ID, was.hold.Version.Epoch, was.hold.Version.N)
+	b.must(1, again(errMoved), textHoldUpdate, args...)
+}
+
+// holdArgs appends the columns of a hold's row, in the table's order.
+func (x *txn) holdArgs(to []any, h *backends.Hold, own *backends.OwnDecision) []any {
+	// JSON's null for an empty list would be read back as nil, which is as good.
+	return append(to, x.s.cfg.Pod, h.ID, h.Shop, h.State, h.Version.Epoch, h.Version.N, x.stamp, digestOf(h), encode(h.Lines), encode(h.Allocs),
+		h.Caller, h.CreatedAt, h.ExpiresAt, h.EndedAt, h.LedgerOwed, ownColumn(own), x.dueOf(h))
+}
+
+const (
+	// holdColumns is how many columns a hold has.
+	holdColumns = 17
+	// maxProven bounds the holds that are looked for when a COMMIT is settled. One would do, were it
+	// not for others who may have changed it since.
+	maxProven = 8
+)
+
+// prove notes a hold that carries this transaction's stamp once it is committed.
+func (x *txn) prove(id backends.HoldID) {
+	if x.proof != nil && x.proven == nil || len(x.proven) == maxProven {
+		return
+	}
+	x.proven = append(x.proven, id)
+	args := []any{x.stamp, x.s.cfg.Pod}
+	for _, id := range x.proven {
+		args = append(args, id)
+	}
+	x.proof = &proof{query: statementHoldStamp.times(len(x.proven)), args: args, committed: some}
+}
+
+// askRecords adds a plain read of some holds.
+func (s *Store) askRecords(b *batch, ids []backends.HoldID, into map[backends.HoldID]*record) {
+	clear(into)
+	for part := range slices.Chunk(ids, maxBranches) {
+		args := make([]any, 0, len(part)+1)
+		args = append(args, s.cfg.Pod)
+		for _, id := range part {
+			args = append(args, id)
+		}
+		b.ask(func(r *sql.Rows) error {
+			rec, err := scanRecord(r)
+			if err == nil {
+				into[rec.hold.ID] = rec
+			}
+			return err
+		}, statementHoldRead.times(len(part)), args...)
+	}
 }
 
 // weight is how each unit of a hold stands in its level; see package memstore, which rules.

@@ -49,7 +49,7 @@ func (s *Store) Maintain(ctx context.Context, t backends.Token) (more bool, err 
 		return false, err
 	}
 	for _, k := range keys {
-		if err := s.replenish(ctx, j, k); err != nil && !errors.Is(err, backends.ErrBusy) {
+		if err := s.replenish(ctx, j, k, s.cfg.lowWaterFor); err != nil && !errors.Is(err, backends.ErrBusy) {
 			return false, err // a busy level has somebody else at work, and comes again
 		}
 	}
@@ -127,8 +127,9 @@ func (s *Store) nextPage(ctx context.Context) (keys []backends.Key, err error) {
 	return keys, nil
 }
 
-// replenish brings one key in order: debt paid from the pool, the pool filled to its cap.
-func (s *Store) replenish(ctx context.Context, j job, k backends.Key) error {
+// replenish brings one key in order: debt paid from the pool, and a pool with fewer rows than below
+// says filled to its cap.
+func (s *Store) replenish(ctx context.Context, j job, k backends.Key, below func(backends.Key) int64) error {
 	return s.again(ctx, func() error {
 		err := s.write(ctx, j, func(x *txn) error {
 			if err := x.lock(ctx, []backends.Key{k}, nil); err != nil {
@@ -144,7 +145,7 @@ func (s *Store) replenish(ctx context.Context, j job, k backends.Key) error {
 					return err
 				}
 			}
-			if err := x.refill(ctx, []backends.Key{k}, s.cfg.capFor, ch); err != nil {
+			if err := x.refill(ctx, []backends.Key{k}, below, s.cfg.capFor, ch); err != nil {
 				return err
 			}
 			b := x.batch()

@@ -51,14 +51,14 @@ func mustKeep(e *backends.Entry) bool {
 	return e.Op == backends.OpClaim || e.Level != nil && e.Level.OnHandDelta != 0
 }
 
-// emit adds the write of an entry where the stage wants it and there is room. It answers the
+// emit leaves an entry to be written with COMMIT, where the stage wants it and there is room. It answers the
 // entry as it was written, or that it was dropped.
-func (x *txn) emit(b *batch, e backends.Entry) (written *backends.Entry, dropped bool) {
+func (x *txn) emit(e backends.Entry) (written *backends.Entry, dropped bool) {
 	if !due(x.fence.Stage, &e) {
 		return nil, false
 	}
 	if x.s.room.full() && !mustKeep(&e) {
-		b.do(textOutboxLost, x.s.cfg.Pod, rand.N(lostSlots), 1)
+		x.dropped++
 		return nil, true
 	}
 	seq := x.s.ids.one()
@@ -70,8 +70,12 @@ func (x *txn) emit(b *batch, e backends.Entry) (written *backends.Entry, dropped
 // outboxColumns is how many arguments a row of the outbox has.
 const outboxColumns = 4
 
-// writeOutbox adds the rows that were emitted: last in the order of locks.
+// writeOutbox adds the rows that were emitted, and the number of those that were dropped: last in the
+// order of locks.
 func (x *txn) writeOutbox(b *batch) {
+	if x.dropped > 0 {
+		b.do(textOutboxLost, x.s.cfg.Pod, rand.N(lostSlots), x.dropped)
+	}
 	if len(x.outbox) == 0 {
 		return
 	}
@@ -82,9 +86,9 @@ func (x *txn) writeOutbox(b *batch) {
 	x.after = append(x.after, func() { x.s.room.wrote(n) })
 }
 
-// tell adds the outbox entry of a decision about a hold.
-func (x *txn) tell(b *batch, d *backends.Decision) {
-	d.Entry, d.Dropped = x.emit(b, backends.Entry{Op: d.Op, Hold: d.Hold})
+// tell leaves the outbox entry of a decision about a hold.
+func (x *txn) tell(d *backends.Decision) {
+	d.Entry, d.Dropped = x.emit(backends.Entry{Op: d.Op, Hold: d.Hold})
 }
 
 // room is what a store believes of the free places in its outbox. Counting costs, so a count is used

@@ -72,7 +72,14 @@ type grant struct {
 	wants  []want
 }
 
+// newGrant copies the request: a batch may go on with it when its caller has gone away.
 func newGrant(r *backends.ReserveRequest) *grant {
+	c := *r
+	c.Lines = slices.Clone(r.Lines)
+	for i := range c.Lines {
+		c.Lines[i].Locations = slices.Clone(c.Lines[i].Locations)
+	}
+	r = &c
 	allocs := make([]backends.Allocation, len(r.Lines))
 	for i, l := range r.Lines {
 		allocs[i] = backends.Allocation{Line: i, Location: l.Locations[0], Quantity: l.Quantity}
@@ -102,58 +109,8 @@ func (g *grant) newHold(x *txn) *backends.Hold {
 	return h.Clone()
 }
 
-// fast takes free rows of the pools: three round trips, no lock but the units' own.
-func (s *Store) fast(ctx context.Context, j job, g *grant) (*backends.Decision, error) {
-	var rec *record
-	rows := map[backends.Key][]uint64{}
-	j.first = func(x *txn, b *batch) {
-		s.askRecord(b, g.r.ID, &rec)
-		x.askSkip(b, g.wants, s.hints.cursor, rows)
-	}
-	var d *backends.Decision
-	err := s.write(ctx, j, func(x *txn) error {
-		if rec != nil {
-			return errKnown
-		}
-		if !enough(rows, g.wants) {
-			return errTooFew
-		}
-		h := g.newHold(x)
-		d = decided(backends.OpReserve, backends.OutcomeGranted, h)
-		b := x.batch()
-		x.deleteUnits(b, rows)
-		x.store(b, nil, h, nil)
-		x.tell(b, d)
-		x.after = append(x.after, func() { s.noteTaken(rows) })
-		return x.finish(ctx, b)
-	})
-	if errors.Is(err, errKnown) {
-		return reserveAgain(rec, g.r)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return d, nil
-}
-
 // errKnown ends a fast reserve whose id is in use.
 var errKnown = errors.New("the hold is known")
-
-func enough(rows map[backends.Key][]uint64, wants []want) bool {
-	for _, w := range wants {
-		if int64(len(rows[w.Key])) < w.Quantity {
-			return false
-		}
-	}
-	return true
-}
-
-func (s *Store) noteTaken(rows map[backends.Key][]uint64) {
-	s.count.fast.Add(1)
-	for k, ids := range rows {
-		s.hints.took(k, ids[len(ids)-1])
-	}
-}
 
 // reserveAgain answers a reserve whose id is known.
 func reserveAgain(rec *record, r *backends.ReserveRequest) (*backends.Decision, error) {
@@ -169,41 +126,6 @@ func reserveAgain(rec *record, r *backends.ReserveRequest) (*backends.Decision, 
 	default:
 		return decided(backends.OpReserve, backends.OutcomeEnded, rec.hold), nil
 	}
-}
-
-// refuse looks at what is committed, without a lock. It answers a refusal or a known hold; or
-// nothing, and then g is planned by what it saw.
-func (s *Store) refuse(ctx context.Context, j job, g *grant) (*backends.Decision, error) {
-	r := g.r
-	var rec *record
-	var fence backends.Fence
-	var now backends.Instant
-	stocks := map[backends.Key]stock{}
-	err := s.read(ctx, j.op, j.caller, func(b *batch) {
-		s.askStock(b, chunkLines(r.Shop, r.Lines), stocks)
-		s.askRecord(b, r.ID, &rec)  // behind the stock: a twin of this request that took it is seen
-		s.askFence(b, &fence, &now) // last: if it admits now, it did at the moments before
-	})
-	switch {
-	case err != nil:
-		return nil, err
-	case !j.role.admitted(fence, j.tok):
-		return nil, s.fenced(fence, j.tok)
-	case rec != nil:
-		return reserveAgain(rec, r)
-	}
-	if err := checkKnown(r.Shop, r.Lines, func(k backends.Key) bool { _, ok := stocks[k]; return ok }); err != nil {
-		return nil, err
-	}
-	allocs, short := backends.Allocate(r.Shop, r.Lines, func(k backends.Key) int64 { return stocks[k].sellable() })
-	for _, w := range g.wants {
-		s.hints.soldOut(w.Key, stocks[w.Key].sellable() <= 0)
-	}
-	if len(short) > 0 {
-		return soldOut(short, seenIn(r, func(k backends.Key) int64 { return stocks[k].sellable() })), nil
-	}
-	g.plan(allocs)
-	return nil, nil
 }
 
 func soldOut(short []backends.Shortage, seen []backends.Units) *backends.Decision {
@@ -288,14 +210,14 @@ func (x *txn) grantConfirmed(ctx context.Context, g *grant) (*backends.Decision,
 	if err := x.shift(ctx, moves(nil, h), ch); err != nil {
 		return nil, err
 	}
-	if err := x.refill(ctx, keysOf(g.wants), x.s.cfg.capFor, ch); err != nil {
+	if err := x.refill(ctx, keysOf(g.wants), x.s.cfg.lowWaterFor, x.s.cfg.capFor, ch); err != nil {
 		return nil, err
 	}
 	b := x.batch()
 	x.writeUnits(b, ch)
 	x.writeLevels(b)
 	x.store(b, nil, h, nil)
-	x.tell(b, d)
+	x.tell(d)
 	return d, x.finish(ctx, b)
 }
 

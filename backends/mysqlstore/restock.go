@@ -106,6 +106,7 @@ func (x *txn) moveLevel(ctx context.Context, o *operation, c levelMove) error {
 	}
 	ch := newChanges()
 	if c.onHand > 0 {
+		x.after = append(x.after, func() { x.s.fill.stocked(o.key) })
 		l.unmaterialised += c.onHand
 		m.sellable -= c.onHand
 	}
@@ -113,7 +114,7 @@ func (x *txn) moveLevel(ctx context.Context, o *operation, c levelMove) error {
 		return err
 	}
 	if c.onHand > 0 {
-		if err := x.refill(ctx, []backends.Key{o.key}, x.s.cfg.lowWaterFor, ch); err != nil {
+		if err := x.refill(ctx, []backends.Key{o.key}, x.s.cfg.lowWaterFor, x.s.cfg.lowWaterFor, ch); err != nil {
 			return err
 		}
 	}
@@ -131,12 +132,12 @@ func (x *txn) moveLevel(ctx context.Context, o *operation, c levelMove) error {
 
 // tellLevel adds the outbox entry of an operation. moved tells whether the taken sum moved; else the
 // entry carries the delta only.
-func (x *txn) tellLevel(b *batch, op backends.Op, l *level, moved bool, id backends.OpID, delta int64) (*backends.Entry, bool) {
+func (x *txn) tellLevel(op backends.Op, l *level, moved bool, id backends.OpID, delta int64) (*backends.Entry, bool) {
 	ch := backends.LevelChange{Key: l.key, OpID: id, OnHandDelta: delta}
 	if moved {
 		ch.Taken, ch.Version = l.taken, l.version
 	}
-	return x.emit(b, backends.Entry{Op: op, Level: &ch})
+	return x.emit(backends.Entry{Op: op, Level: &ch})
 }
 
 // attributed is the delta that an operation id stands for: in mysql-only none, since it travels in
@@ -170,8 +171,8 @@ func (s *Store) Restock(ctx context.Context, t backends.Token, r *backends.Resto
 			return err
 		}
 		x.owes(l, delta)
-		return x.moveLevel(ctx, o, levelMove{onHand: delta, note: true, delta: delta, more: func(b *batch) {
-			d.Entry, d.Dropped = x.tellLevel(b, d.Op, l, false, r.OpID, delta)
+		return x.moveLevel(ctx, o, levelMove{onHand: delta, note: true, delta: delta, more: func(*batch) {
+			d.Entry, d.Dropped = x.tellLevel(d.Op, l, false, r.OpID, delta)
 		}})
 	})
 	if err != nil {
@@ -186,7 +187,7 @@ func (x *txn) restateOp(ctx context.Context, o *operation, d *backends.Decision)
 		return errNothing
 	}
 	b := x.batch()
-	d.Entry, d.Dropped = x.tellLevel(b, backends.OpReemit, x.levels[o.key], false, o.id, o.delta)
+	d.Entry, d.Dropped = x.tellLevel(backends.OpReemit, x.levels[o.key], false, o.id, o.delta)
 	x.writeLevels(b) // the key may be new, if the id was used for another
 	return x.finish(ctx, b)
 }
@@ -239,8 +240,8 @@ func (s *Store) Count(ctx context.Context, t backends.Token, r *backends.CountRe
 		}
 		x.owes(l, rest)
 		*res = backends.CountResult{Value: sellable + r.Delta}
-		return x.moveLevel(ctx, o, levelMove{onHand: rest, takes: takes, note: true, value: res.Value, delta: rest, more: func(b *batch) {
-			res.Entry, _ = x.tellLevel(b, backends.OpCount, l, takes != 0, r.OpID, rest)
+		return x.moveLevel(ctx, o, levelMove{onHand: rest, takes: takes, note: true, value: res.Value, delta: rest, more: func(*batch) {
+			res.Entry, _ = x.tellLevel(backends.OpCount, l, takes != 0, r.OpID, rest)
 		}})
 	})
 	if err != nil {

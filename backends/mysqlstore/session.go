@@ -142,8 +142,8 @@ func tagOf(caller string, op string) string {
 }
 
 // open takes a connection from a pool.
-func (s *Store) open(ctx context.Context, pool *sql.DB, op, caller string) (*session, error) {
-	return s.openFor(ctx, pool, job{op: op, caller: caller})
+func (s *Store) open(ctx context.Context, pool *sql.DB, op string) (*session, error) {
+	return s.openFor(ctx, pool, job{op: op})
 }
 
 // openFor takes a connection for a job. The time for which a batch holds it is shared out among its
@@ -240,11 +240,16 @@ func (c *session) rollback(ctx context.Context) {
 // read sends queries outside any transaction, each a read view of its own; twice if the first
 // connection turns out to be dead.
 func (s *Store) read(ctx context.Context, op, caller string, fill func(*batch)) error {
+	return s.readFor(ctx, job{op: op, caller: caller}, fill)
+}
+
+// readFor is read for a batch.
+func (s *Store) readFor(ctx context.Context, j job, fill func(*batch)) error {
 	if s.closed.Load() {
 		return fmt.Errorf("%w: the store is closed", backends.ErrUnavailable)
 	}
 	return s.again(ctx, func() error {
-		c, err := s.open(ctx, s.db, op, caller)
+		c, err := s.openFor(ctx, s.db, j)
 		if err != nil {
 			return undone(err)
 		}

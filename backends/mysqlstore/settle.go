@@ -66,7 +66,7 @@ func (s *Store) outcomeAtLast(ctx context.Context, x *txn) (committed bool, err 
 var errNoProof = errors.New("this write leaves no proof")
 
 func (s *Store) outcome(ctx context.Context, x *txn) (committed bool, err error) {
-	c, err := s.open(ctx, s.admin, "settle", "")
+	c, err := s.open(ctx, s.admin, "settle")
 	if err != nil {
 		return false, err
 	}

@@ -128,7 +128,7 @@ func (s *Store) Setup(ctx context.Context) error {
 	if s.closed.Load() {
 		return fmt.Errorf("%w: the store is closed", backends.ErrUnavailable)
 	}
-	c, err := s.open(ctx, s.admin, "setup", "")
+	c, err := s.open(ctx, s.admin, "setup")
 	if err != nil {
 		return undone(err)
 	}

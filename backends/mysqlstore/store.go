@@ -19,15 +19,20 @@ type Store struct {
 	hints  *hints
 	room   *room
 	upkeep upkeep
+	fill   *filler
 	count  counters
 	closed atomic.Bool
+
+	takers  *combiner[*taking]
+	enders  *combiner[*ending]
+	viewers *combiner[*viewing]
 }
 
 var _ backends.Store = (*Store)(nil)
 
 // counters of what happened since the store was opened.
 type counters struct {
-	fast, confirmed, refills, restarts, deadlocks, busy, settled, killed, splits atomic.Int64
+	fast, confirmed, refills, restarts, deadlocks, busy, settled, killed, splits, views atomic.Int64
 }
 
 // Stats counts what happened since the store was opened.
@@ -40,6 +45,8 @@ type Stats struct {
 	Busy      int64 // waits for a lock that timed out
 	Settled   int64 // COMMITs whose answer was lost
 	Killed    int64 // sessions that a raised fence killed
+	Splits    int64 // batches that failed and were tried again in halves
+	Views     int64 // statements on which refusals rest
 }
 
 // Open makes a store. It does not touch the server, which may be away when a proxy starts.
@@ -56,7 +63,7 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{
+	s := &Store{
 		cfg:    cfg,
 		db:     openPool(c, cfg.MaxConns, cfg.MaxConns),
 		admin:  openPool(c, adminConns, 1),
@@ -64,7 +71,10 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 		ids:    newIDSource(cfg.Now),
 		hints:  newHints(cfg.Now),
 		room:   &room{now: cfg.Now, max: int64(cfg.OutboxMax)},
-	}, nil
+	}
+	s.fill = newFiller(s)
+	s.takers, s.enders, s.viewers = s.newTakers(), s.newEnders(), s.newViewers()
+	return s, nil
 }
 
 // Side is MySQL, for both dialects.
@@ -79,7 +89,7 @@ func (s *Store) Stats() Stats {
 	c := &s.count
 	return Stats{
 		Fast: c.fast.Load(), Confirmed: c.confirmed.Load(), Refills: c.refills.Load(), Restarts: c.restarts.Load(),
-		Deadlocks: c.deadlocks.Load(), Busy: c.busy.Load(), Settled: c.settled.Load(), Killed: c.killed.Load(),
+		Deadlocks: c.deadlocks.Load(), Busy: c.busy.Load(), Settled: c.settled.Load(), Killed: c.killed.Load(), Splits: c.splits.Load(), Views: c.views.Load(),
 	}
 }
 
@@ -88,6 +98,10 @@ func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
+	s.takers.close()
+	s.enders.close()
+	s.viewers.close()
+	s.fill.close()
 	return errors.Join(s.db.Close(), s.admin.Close())
 }
 

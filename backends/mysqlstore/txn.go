@@ -119,8 +119,8 @@ func (r role) admitted(f backends.Fence, t backends.Token) bool {
 
 // job says who writes, and under what.
 type job struct {
-	op      string
-	caller  string
+	op     string
+	caller string
 	// callers are those of a batch; caller is empty then.
 	callers []string
 	tok     backends.Token
@@ -141,11 +141,14 @@ type txn struct {
 
 	levels map[backends.Key]*level
 	rows   map[backends.Key]*pool
-	tail   *batch   // what is still to be sent, with COMMIT
-	outbox []any    // rows for the outbox, as arguments
-	after  []func() // run once it is committed
-	proof  *proof   // nil: an unknown COMMIT cannot be settled
-	began  time.Time
+	tail   *batch // what is still to be sent, with COMMIT
+	outbox []any  // rows for the outbox, as arguments
+	// dropped counts the entries for which there was no room.
+	dropped int64
+	proven  []backends.HoldID
+	after   []func() // run once it is committed
+	proof   *proof   // nil: an unknown COMMIT cannot be settled
+	began   time.Time
 }
 
 // proof is a query for one number that tells, once the session is gone, whether the transaction was

@@ -182,8 +182,14 @@ func newChanges() *changes {
 }
 
 // shift moves Sellable at levels that are locked, and with it Owed: it takes what moves are below
-// zero, in debt if need be, and gives back what is above.
-func (x *txn) shift(ctx context.Context, ms []move, ch *changes) error {
+// zero, in debt if need be, and gives back what is above. Moves of the ledger alone are not its own.
+func (x *txn) shift(ctx context.Context, all []move, ch *changes) error {
+	var ms []move
+	for _, m := range all {
+		if m.sellable != 0 || m.owed != 0 {
+			ms = append(ms, m)
+		}
+	}
 	var wants []want
 	for _, m := range ms {
 		if m.sellable < 0 {
@@ -254,14 +260,19 @@ func (x *txn) giveBack(l *level, n int64) (rows int64) {
 	return rows
 }
 
-// refill counts the pools of keys whose levels are locked, and fills those below their low-water
-// mark as far as there are unmaterialised units: up to the cap, or up to the mark where the key
-// was only now stocked. upTo gives that goal.
-func (x *txn) refill(ctx context.Context, keys []backends.Key, upTo func(backends.Key) int64, ch *changes) error {
+// refill counts the pools of keys whose levels are locked, and fills those with fewer rows than
+// below says, as far as there are unmaterialised units, up to the goal that upTo gives: the
+// cap, or the low-water mark where the key was only now stocked.
+func (x *txn) refill(ctx context.Context, keys []backends.Key, below, upTo func(backends.Key) int64, ch *changes) error {
 	var low []backends.Key
 	for _, k := range keys {
-		if l := x.levels[k]; l != nil && l.unmaterialised > 0 {
+		l := x.levels[k]
+		switch {
+		case l == nil:
+		case l.unmaterialised > 0:
 			low = append(low, k)
+		default:
+			x.after = append(x.after, func() { x.s.fill.counted(k, l.pooled, l.unmaterialised) })
 		}
 	}
 	if len(low) == 0 {
@@ -276,7 +287,8 @@ func (x *txn) refill(ctx context.Context, keys []backends.Key, upTo func(backend
 	for _, k := range low {
 		l := x.levels[k]
 		l.pooled, l.dirty = counts[k]-int64(len(ch.gone[k]))+ch.made[k], true
-		if l.pooled >= x.s.cfg.lowWaterFor(k) {
+		x.after = append(x.after, func() { x.s.fill.counted(k, l.pooled, l.unmaterialised) })
+		if l.pooled >= below(k) {
 			continue
 		}
 		n := min(l.unmaterialised, upTo(k)-l.pooled)
@@ -345,7 +357,11 @@ func (x *txn) insertUnits(b *batch, made map[backends.Key]int64) {
 		args, rows = nil, 0
 	}
 	for _, k := range sortedKeys(made) {
-		for _, id := range x.s.ids.next(int(made[k])) {
+		ids := x.s.ids.next(int(made[k]))
+		if len(ids) > 0 {
+			x.after = append(x.after, func() { x.s.hints.made(k, ids[0]) })
+		}
+		for _, id := range ids {
 			args = append(append(args, x.s.keyArgs(k)...), id)
 			if rows++; rows == maxInsert {
 				flush()

@@ -28,8 +28,15 @@ UPDATE crossfade_holds FORCE INDEX (PRIMARY) SET shop = ?, state = ?, epoch = ?,
 UPDATE crossfade_holds FORCE INDEX (PRIMARY) SET epoch = ? WHERE pod = ? AND id = ?;
 
 -- name: hold_stamp
--- index: PRIMARY const. locks: none.
-SELECT COUNT(*) FROM crossfade_holds WHERE pod = ? AND id = ? AND stamp = ?;
+-- index: PRIMARY range of single points. locks: none.
+SELECT COUNT(*) FROM crossfade_holds FORCE INDEX (PRIMARY) WHERE stamp = ? AND pod = ? AND id IN ([[?|, ]]);
+
+-- name: holds_advance
+-- index: PRIMARY const for each row of the list, in id order. locks: X,REC_NOT_GAP on each row found.
+-- Changes no row when another was faster. The list is a table since VALUES is not the same on both.
+UPDATE ([[SELECT ? AS id, ? AS was_epoch, ? AS was_n, ? AS state, ? AS epoch, ? AS n, ? AS expires, ? AS ended, ? AS ledger_owed, ? AS due| UNION ALL ]]) v
+  STRAIGHT_JOIN crossfade_holds h FORCE INDEX (PRIMARY) ON h.pod = ? AND h.id = v.id AND h.epoch = v.was_epoch AND h.n = v.was_n
+  SET h.state = v.state, h.epoch = v.epoch, h.n = v.n, h.stamp = ?, h.expires = v.expires, h.ended = v.ended, h.ledger_owed = v.ledger_owed, h.due = v.due;
 
 -- name: holds_due
 -- index: due, range. locks: none.

@@ -31,3 +31,19 @@ UPDATE crossfade_levels SET unmaterialised = ?, pooled = ?, adopted = 1, taken =
 -- the range's condition.
 SELECT shop, item, location FROM crossfade_levels l
   WHERE l.pod = ? AND %s ORDER BY l.shop, l.item, l.location LIMIT ?;
+
+-- name: view_fence
+-- A view is one statement of three parts, and so of one instant: fence, stock, holds. index: PRIMARY
+-- const. locks: none.
+SELECT 0 AS kind, 0 AS i, epoch AS a, stage AS b, is_open AS c, filled AS d, '' AS id FROM crossfade_fence WHERE pod = ?;
+
+-- name: view_stock
+-- index: PRIMARY const of levels, PRIMARY ref of units. locks: none. Units that an open transaction
+-- has taken count as available: it may still roll back.
+[[SELECT 1, ?, unmaterialised,
+  (SELECT COUNT(*) FROM crossfade_units WHERE pod = ? AND shop = ? AND item = ? AND location = ?), 0, 0, ''
+  FROM crossfade_levels WHERE pod = ? AND shop = ? AND item = ? AND location = ?| UNION ALL ]];
+
+-- name: view_holds
+-- index: PRIMARY range of single points. locks: none.
+SELECT 2, 0, 0, 0, 0, 0, id FROM crossfade_holds FORCE INDEX (PRIMARY) WHERE pod = ? AND id IN ([[?|, ]]);

@@ -23,16 +23,18 @@ func BenchmarkReserve(b *testing.B) {
 			name := fmt.Sprintf("%s/durable=%t", kind, durable)
 			b.Run(name, func(b *testing.B) {
 				srv := lab.Private(b, kind, func(o *lab.Options) { o.Fast = !durable })
-				for _, buyers := range []int{1, 32} {
-					b.Run(fmt.Sprintf("buyers=%d", buyers), func(b *testing.B) { reserveMany(b, srv, buyers) })
+				for _, combine := range []int{1, mysqlstore.DefaultCombine} {
+					for _, buyers := range []int{1, 32, 128} {
+						b.Run(fmt.Sprintf("combine=%d/buyers=%d", combine, buyers), func(b *testing.B) { reserveMany(b, srv, combine, buyers) })
+					}
 				}
 			})
 		}
 	}
 }
 
-func reserveMany(b *testing.B, srv *lab.Server, buyers int) {
-	s := open(b, srv.NewDatabase(b))
+func reserveMany(b *testing.B, srv *lab.Server, combine, buyers int) {
+	s := open(b, srv.NewDatabase(b), func(c *mysqlstore.Config) { c.Combine = combine })
 	r := rig{s, testContext(b)}
 	r.raise(b, backends.Live)
 	r.stock(b, "mug", 5_000_000)

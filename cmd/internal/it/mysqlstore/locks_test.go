@@ -112,7 +112,7 @@ func TestOneLockAUnit(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dsn := srv.NewDatabase(t)
 			db := raw(t, dsn)
-			r := live(t, dsn, func(cfg *mysqlstore.Config) { cfg.PoolCap = c.cap })
+			r := live(t, dsn, func(cfg *mysqlstore.Config) { cfg.PoolCap, cfg.NoAhead = c.cap, true })
 			for item, n := range c.stock {
 				r.stock(t, item, n)
 			}

@@ -52,7 +52,7 @@ func TestOneGoesForTheRefill(t *testing.T) {
 		var mu sync.Mutex
 		freed := map[string]int{}
 		r := live(t, dsn, func(c *mysqlstore.Config) {
-			c.PoolCap, c.LockWait = size, patience
+			c.PoolCap, c.LockWait, c.NoAhead = size, patience, true
 			c.Observe = func(tag, _ string, _ time.Duration) {
 				mu.Lock()
 				defer mu.Unlock()

@@ -28,7 +28,7 @@ func TestMaintainRefills(t *testing.T) {
 	onEach(t, func(t *testing.T, srv *lab.Server) {
 		dsn := srv.NewDatabase(t)
 		const size = 20
-		small := func(c *mysqlstore.Config) { c.PoolCap = size }
+		small := func(c *mysqlstore.Config) { c.PoolCap, c.NoAhead = size, true }
 		r := live(t, dsn, small)
 		for _, item := range []backends.Item{"mug", "lamp"} {
 			r.stock(t, item, 100)
@@ -73,7 +73,7 @@ func TestMaintainPaysDebt(t *testing.T) {
 func TestMaintainPages(t *testing.T) {
 	onEach(t, func(t *testing.T, srv *lab.Server) {
 		dsn := srv.NewDatabase(t)
-		r := live(t, dsn, func(c *mysqlstore.Config) { c.PoolCap = 4 })
+		r := live(t, dsn, func(c *mysqlstore.Config) { c.PoolCap, c.NoAhead = 4, true })
 		const items = 300
 		db := raw(t, dsn)
 		for i := range items {
