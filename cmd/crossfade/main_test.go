@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -86,6 +87,35 @@ func TestParseStock(t *testing.T) {
 	}
 	if _, _, err := parseStock([]byte("shop,item\n"), false); err == nil || !strings.Contains(err.Error(), "quantity") {
 		t.Fatal(err)
+	}
+}
+
+// TestParseStockOfBrokenQuotes: a row that is no CSV is named like any other broken row, and the rest is
+// read. A quote that is never closed takes its own row with it and not the file.
+func TestParseStockOfBrokenQuotes(t *testing.T) {
+	for name, c := range map[string]struct {
+		text string
+		rows int
+		bad  []int
+	}{
+		"a bare quote at the start of a row": {"shop,item,quantity\ns,A,1\ns\"x,B,2\ns,C,3\n", 2, []int{3}},
+		"a bare quote in a later field":      {"shop,item,quantity\ns,A,1\ns,B\"x,2\ns,C,3\n", 2, []int{3}},
+		"text after a closing quote":         {"shop,item,quantity\n\"s\"x,B,2\ns,C,3\n", 1, []int{2}},
+		"a quote that is never closed":       {"shop,item,quantity\ns,A,1\ns,\"B,2\ns,C,3\ns,D,4\n", 3, []int{3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rows, bad, err := parseStock([]byte(c.text), false)
+			if err != nil || len(rows) != c.rows {
+				t.Fatalf("%d rows, %v; want %d: %+v", len(rows), err, c.rows, rows)
+			}
+			var at []int
+			for _, b := range bad {
+				at = append(at, b.Row)
+			}
+			if !slices.Equal(at, c.bad) {
+				t.Fatalf("broken rows %+v, want %v", bad, c.bad)
+			}
+		})
 	}
 }
 

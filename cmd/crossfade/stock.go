@@ -141,9 +141,8 @@ func parseStock(b []byte, add bool) (rows []stockRow, bad []badRow, err error) {
 	if add {
 		run += "+"
 	}
-	r := csv.NewReader(strings.NewReader(strings.TrimPrefix(string(b), "\ufeff")))
-	r.FieldsPerRecord = -1
-	head, err := r.Read()
+	lines := strings.Split(strings.TrimPrefix(string(b), "\ufeff"), "\n")
+	head, err := csvLine(lines[0])
 	if err != nil {
 		return nil, nil, errors.Join(errNoRows, err)
 	}
@@ -156,19 +155,15 @@ func parseStock(b []byte, add bool) (rows []stockRow, bad []badRow, err error) {
 			return nil, nil, &backends.FieldError{Field: "header", Value: strings.Join(head, ","), Bound: "the columns shop, item, quantity and, if wanted, location", Next: "add the column " + want}
 		}
 	}
-	for {
-		rec, err := r.Read()
+	for i, text := range lines[1:] {
+		line := i + 2
+		rec, err := csvLine(text)
 		if errors.Is(err, io.EOF) {
-			break
+			continue // an empty line
 		}
-		line, _ := r.FieldPos(0)
 		if err != nil {
-			var pe *csv.ParseError
-			if errors.As(err, &pe) {
-				bad = append(bad, badRow{pe.Line, pe.Err.Error()})
-				continue
-			}
-			return nil, nil, err
+			bad = append(bad, badRow{line, err.Error()})
+			continue
 		}
 		row, err := stockRowOf(rec, col)
 		if err != nil {
@@ -179,6 +174,17 @@ func parseStock(b []byte, add bool) (rows []stockRow, bad []badRow, err error) {
 		rows = append(rows, stockRow{row, line})
 	}
 	return rows, bad, nil
+}
+
+// csvLine reads one line by itself: no field of ours has a line break in it, and so a quote that is never
+// closed cannot swallow the rows that follow.
+func csvLine(line string) ([]string, error) {
+	rec, err := csv.NewReader(strings.NewReader(line)).Read()
+	var pe *csv.ParseError
+	if errors.As(err, &pe) {
+		err = pe.Err
+	}
+	return rec, err
 }
 
 func stockRowOf(rec []string, col map[string]int) (admin.StockRow, error) {
