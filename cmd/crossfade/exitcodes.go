@@ -24,6 +24,11 @@ type foundError struct{ text string }
 
 func (e *foundError) Error() string { return e.text }
 
+// gapError ends a command whose check could not see all. What it saw is printed already.
+type gapError struct{ text string }
+
+func (e *gapError) Error() string { return e.text }
+
 // usageError is a wrong command line.
 type usageError struct{ err error }
 
@@ -32,6 +37,7 @@ func (e *usageError) Unwrap() error { return e.err }
 
 func exitCode(err error) int {
 	var found *foundError
+	var gap *gapError
 	var usage *usageError
 	var remote *admin.RemoteError
 	switch {
@@ -39,6 +45,8 @@ func exitCode(err error) int {
 		return exitOK
 	case errors.As(err, &found):
 		return exitFound
+	case errors.As(err, &gap):
+		return exitAway
 	case errors.As(err, &usage), backends.IsRejection(err):
 		return exitUsage
 	case errors.As(err, &remote):

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/crossfade-proxy/crossfade/comparator"
 )
 
 func run(t *testing.T, args ...string) (code int, out, errs string) {
@@ -87,6 +89,32 @@ func TestParseStock(t *testing.T) {
 	}
 	if _, _, err := parseStock([]byte("shop,item\n"), false); err == nil || !strings.Contains(err.Error(), "quantity") {
 		t.Fatal(err)
+	}
+}
+
+// TestChecksDoNotPassUnread: a script that goes by the exit code is not told that all is well by a check
+// that could not look.
+func TestChecksDoNotPassUnread(t *testing.T) {
+	store := func(broken int, err string) comparator.StoreConservation {
+		return comparator.StoreConservation{Store: "mysql", BrokenTotal: broken, Error: err}
+	}
+	unbalanced := comparator.Coverage{Decisions: 1}
+	for _, c := range []struct {
+		name string
+		err  error
+		want int
+	}{
+		{"a report without findings", reportVerdict(&comparator.Report{}), exitOK},
+		{"findings could not be read", reportVerdict(&comparator.Report{Problems: []string{"findings: store is unavailable"}}), exitAway},
+		{"findings, and not all of them read", reportVerdict(&comparator.Report{Open: 1, Problems: []string{"x"}}), exitFound},
+		{"an account out of balance", reportVerdict(&comparator.Report{Coverage: unbalanced, Problems: []string{unbalanced.Check().Error()}}), exitFound},
+		{"stores in balance", conservationVerdict(&comparator.Conservation{Stores: []comparator.StoreConservation{store(0, "")}}), exitOK},
+		{"a store that is away", conservationVerdict(&comparator.Conservation{Stores: []comparator.StoreConservation{store(0, "away")}}), exitAway},
+		{"one away, one out of balance", conservationVerdict(&comparator.Conservation{Stores: []comparator.StoreConservation{store(0, "away"), store(2, "")}}), exitFound},
+	} {
+		if got := exitCode(c.err); got != c.want {
+			t.Errorf("%s: exit code %d (%v), want %d", c.name, got, c.err, c.want)
+		}
 	}
 }
 

@@ -89,7 +89,7 @@ func watching(ctx context.Context, g *globals, once func(context.Context) error)
 			g.say("\x1b[H\x1b[2J%s\n\n", time.Now().Format(time.TimeOnly))
 		}
 		if err := once(ctx); err != nil && ctx.Err() == nil {
-			g.say("%v\n", err)
+			g.tell("%v\n", err)
 		}
 		select {
 		case <-t.C:
@@ -207,7 +207,7 @@ func reportCmd(g *globals) *cobra.Command {
 	var since time.Duration
 	cmd := &cobra.Command{
 		Use: "report <pod>", Short: "Print the mismatch report", Args: args(cobra.ExactArgs(1)),
-		Long:    "Prints how many decisions were compared, what differed, what concurrency explains, and what to do next.\nExit code 3 when findings are open.",
+		Long:    "Prints how many decisions were compared, what differed, what concurrency explains, and what to do next.\nExit code 3 when findings are open, 5 when something could not be read: then the page does not know of all.",
 		Example: "  crossfade report pod-1 --since 24h\n  crossfade report pod-1 --format csv > findings.csv",
 		RunE: func(cmd *cobra.Command, a []string) error {
 			f, err := g.format(format)
@@ -225,10 +225,7 @@ func reportCmd(g *globals) *cobra.Command {
 			if err := r.Write(g.out, f); err != nil {
 				return err
 			}
-			if r.Open > 0 {
-				return &foundError{fmt.Sprintf("%d findings are open in pod %s", r.Open, a[0])}
-			}
-			return nil
+			return reportVerdict(&r)
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "table", "table, json or csv")
@@ -278,7 +275,7 @@ func conservationCmd(g *globals) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use: "conservation <pod>", Short: "Check that no unit is lost or doubled inside each store", Args: args(cobra.ExactArgs(1)),
-		Long:    "Checks, for every item and location of each store against its own holds: units on hand = available + held +\ntaken + unmaterialised. Exit code 3 when a level is out of balance.",
+		Long:    "Checks, for every item and location of each store against its own holds: units on hand = available + held +\ntaken + unmaterialised. Exit code 3 when a level is out of balance, 5 when a store could not be checked.",
 		Example: "  crossfade conservation pod-1",
 		RunE: func(cmd *cobra.Command, a []string) error {
 			f, err := g.format(format)
@@ -296,10 +293,7 @@ func conservationCmd(g *globals) *cobra.Command {
 			if err := r.Write(g.out, f); err != nil {
 				return err
 			}
-			if !r.Clean() {
-				return &foundError{"levels are out of balance, or a store could not be checked"}
-			}
-			return nil
+			return conservationVerdict(r)
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "table", "table, json or csv")

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -78,6 +80,23 @@ func Private(tb TB, k Kind, opts ...func(*Options)) *Server {
 		}
 	})
 	return s
+}
+
+// FreeAddr is a loopback address for a program that the test starts itself, and may stop and start again
+// there. It lies outside the ports from which connections go out, so that none of those takes it
+// meanwhile, and no other lab is given it until the test ends.
+func FreeAddr(tb TB) string {
+	tb.Helper()
+	root, err := tempRoot()
+	if err != nil {
+		tb.Fatalf("%v", err)
+	}
+	var p place
+	if err := p.takePort(root, 0); err != nil {
+		tb.Fatalf("%v", err)
+	}
+	tb.Cleanup(p.portHeld.unlock)
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port))
 }
 
 // Durable is an option of Private, for tests of what survives.

@@ -14,8 +14,15 @@ import (
 	"github.com/crossfade-proxy/crossfade/backends"
 )
 
+// answerWithin bounds the wait for an answer. It is far above what a proxy takes for one: a machine that is busy
+// with other tests must not make a client give up, which cannot tell then what became of its DECR.
+const answerWithin = 30 * time.Second
+
+// longTTL is a hold's life where it must not end during the test, in milliseconds.
+const longTTL = "3600000"
+
 func (p *proxyProc) client() *redis.Client {
-	c := redis.NewClient(&redis.Options{Addr: p.resp, MaxRetries: -1, PoolSize: 80})
+	c := redis.NewClient(&redis.Options{Addr: p.resp, MaxRetries: -1, PoolSize: 80, ReadTimeout: answerWithin, PoolTimeout: answerWithin})
 	p.r.t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -79,7 +86,7 @@ func TestLateClaim(t *testing.T) {
 			r.expired(truth, "with")
 			r.expired(truth, "without")
 			// One unit stays; the other is sold to somebody else.
-			if got := do(t, c, "XF.RESERVE", shop, "other", "TTL", "60000", "LINE", "A", "1"); got["status"] != "granted" {
+			if got := do(t, c, "XF.RESERVE", shop, "other", "TTL", longTTL, "LINE", "A", "1"); got["status"] != "granted" {
 				t.Fatalf("%v", got)
 			}
 			if got := do(t, c, "XF.CLAIM", shop, "with"); got["status"] != "claimed" {
@@ -112,7 +119,7 @@ func TestClaimWithoutLedger(t *testing.T) {
 	c := r.proxies[0].client()
 	rs, ms := r.stores()
 	do(t, c, "XF.RESTOCK", shop, "A", "5", "OPID", "s1", "MODE", "ONHAND")
-	do(t, c, "XF.RESERVE", shop, "h", "TTL", "60000", "LINE", "A", "2")
+	do(t, c, "XF.RESERVE", shop, "h", "TTL", longTTL, "LINE", "A", "2")
 	r.drained(time.Minute)
 	if err := r.sql.Kill(); err != nil {
 		t.Fatal(err)
@@ -244,7 +251,7 @@ func TestExistingKeys(t *testing.T) {
 	if left, err := c.Get(t.Context(), "stock:"+shop+":old6").Int(); err != nil || left != 5 {
 		t.Fatalf("%d %v", left, err)
 	}
-	if got := do(t, c, "XF.RESERVE", shop, "h", "TTL", "60000", "LINE", "old5", "5"); got["status"] != "granted" {
+	if got := do(t, c, "XF.RESERVE", shop, "h", "TTL", longTTL, "LINE", "old5", "5"); got["status"] != "granted" {
 		t.Fatalf("%v", got)
 	}
 	_, ms := r.stores()

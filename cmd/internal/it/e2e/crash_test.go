@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,10 +47,12 @@ func TestKilledProxy(t *testing.T) {
 	r.stage("shadow")
 	redis, _ := r.stores()
 	p := r.proxies[0]
-	o := r.options(0.7, 250)
+	o := r.options(0.7, 1500) // more than are played: it ends some time after the last kill
 	o.LogPath = filepath.Join(r.dir, "client.log")
 	o.Hold = 200 * time.Millisecond
-	o.Rate = pick(60.0, 60.0)
+	o.Rate = 60
+	enough := make(chan struct{})
+	o.Until = enough
 	done := make(chan struct{})
 	var sum replay.Summary
 	var runErr error
@@ -64,27 +67,23 @@ func TestKilledProxy(t *testing.T) {
 		if waitFor(done, time.Duration(300+rng.IntN(900))*time.Millisecond) {
 			t.Fatalf("the replay ended before kill %d of %d", i+1, kills)
 		}
-		var waiting int64
-		r.eventually(30*time.Second, "an entry is undelivered", func() error {
-			st, err := redis.OutboxStats(t.Context())
-			waiting = st.Entries
-			if err != nil || waiting == 0 {
-				return os.ErrNotExist
-			}
-			return nil
-		})
+		r.eventually(30*time.Second, "an entry is undelivered", func() error { return p.stopMidway(redis) })
 		p.kill()
 		st, err := redis.OutboxStats(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("kill %d: %d entries undelivered before, %d after", i+1, waiting, st.Entries)
+		t.Logf("kill %d: %d entries undelivered", i+1, st.Entries)
 		if st.Entries == 0 {
 			t.Fatal("the kill came too late: nothing was undelivered")
 		}
 		p.start()
 		p.awaitServing()
 	}
+	if waitFor(done, time.Second) { // which comes after all kills, so that there is traffic behind the last one
+		t.Fatal("the replay ended before its time")
+	}
+	close(enough)
 	<-done
 	if runErr != nil {
 		t.Fatal(runErr)
@@ -102,6 +101,27 @@ func TestKilledProxy(t *testing.T) {
 	})
 	r.clean()
 	r.agree(o.LogPath, true)
+}
+
+// stopMidway stops the proxy by SIGSTOP at an instant at which something is undelivered, or lets it go on and
+// says that there was nothing. A process that runs would deliver between a look and a kill.
+func (p *proxyProc) stopMidway(redis backends.Store) error {
+	p.r.t.Helper()
+	p.signal(syscall.SIGSTOP)
+	// The second look comes after whatever the proxy had sent when it stopped.
+	var entries int64
+	for range 2 {
+		st, err := redis.OutboxStats(p.r.t.Context())
+		if err != nil {
+			p.r.t.Fatal(err)
+		}
+		entries = st.Entries
+	}
+	if entries == 0 {
+		p.signal(syscall.SIGCONT)
+		return os.ErrNotExist
+	}
+	return nil
 }
 
 // waitFor waits for d, or answers true when done comes first.
@@ -252,13 +272,13 @@ func TestRedisRestarted(t *testing.T) {
 	r.stage("shadow")
 	c := r.proxies[0].client()
 	do(t, c, "XF.RESTOCK", shop, "A", "5", "OPID", "s1", "MODE", "ONHAND")
-	do(t, c, "XF.RESERVE", shop, "before", "TTL", "60000", "LINE", "A", "2")
+	do(t, c, "XF.RESERVE", shop, "before", "TTL", longTTL, "LINE", "A", "2")
 	r.drained(time.Minute)
 	if err := r.kv.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range r.proxies {
-		_, err := p.client().Do(t.Context(), "XF.RESERVE", shop, "after", "TTL", "60000", "LINE", "A", "1").Result()
+		_, err := p.client().Do(t.Context(), "XF.RESERVE", shop, "after", "TTL", longTTL, "LINE", "A", "1").Result()
 		if err == nil || !strings.HasPrefix(err.Error(), "XFUNAVAILABLE") {
 			t.Fatalf("a restarted Redis takes writes: %v", err)
 		}
@@ -269,7 +289,7 @@ func TestRedisRestarted(t *testing.T) {
 	r.settled()
 	for i, p := range r.proxies {
 		r.eventually(20*time.Second, "pod serves again", func() error {
-			return p.client().Do(t.Context(), "XF.RESERVE", shop, fmt.Sprint("after", i), "TTL", "60000", "LINE", "A", "1").Err()
+			return p.client().Do(t.Context(), "XF.RESERVE", shop, fmt.Sprint("after", i), "TTL", longTTL, "LINE", "A", "1").Err()
 		})
 	}
 	r.drained(time.Minute)

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,7 +108,7 @@ func newRig(t *testing.T, n int) *rig {
 	r.dsn = r.sql.NewDatabase(t)
 	r.prefix = "xf:"
 	for i := range n {
-		p := &proxyProc{r: r, n: i + 1, resp: freeAddr(t), admin: freeAddr(t), config: filepath.Join(r.dir, fmt.Sprintf("proxy-%d.yaml", i+1))}
+		p := &proxyProc{r: r, n: i + 1, resp: lab.FreeAddr(t), admin: lab.FreeAddr(t), config: filepath.Join(r.dir, fmt.Sprintf("proxy-%d.yaml", i+1))}
 		var b bytes.Buffer
 		if err := configText.Execute(&b, map[string]any{"N": p.n, "Dir": r.dir, "RESP": p.resp, "Admin": p.admin, "Redis": r.kv.Addr(), "Prefix": r.prefix, "DSN": r.dsn}); err != nil {
 			t.Fatal(err)
@@ -128,17 +127,6 @@ func newRig(t *testing.T, n int) *rig {
 	return r
 }
 
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	var lc net.ListenConfig
-	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
 func (p *proxyProc) start() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -155,6 +143,16 @@ func (p *proxyProc) start() {
 	exited := make(chan struct{})
 	p.cmd, p.exited = cmd, exited
 	go func() { _ = cmd.Wait(); close(exited) }()
+}
+
+// signal sends one to the process; kill is what ends it.
+func (p *proxyProc) signal(sig syscall.Signal) {
+	p.r.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		p.r.t.Fatal(err)
+	}
 }
 
 // kill ends the process by SIGKILL and waits until it is gone.
@@ -231,9 +229,9 @@ func jsonOf[T any](p *proxyProc, args ...string) (v T, err error) {
 	if err := json.Unmarshal(out, &v); err != nil {
 		return v, errors.Join(runErr, err)
 	}
-	// A check that found something exits with 3 and prints all the same.
+	// A check that found something exits with 3, and one that could not read all with 5; both print all the same.
 	var ee *exec.ExitError
-	if errors.As(runErr, &ee) && ee.ExitCode() == 3 {
+	if errors.As(runErr, &ee) && (ee.ExitCode() == 3 || ee.ExitCode() == 5) {
 		runErr = nil
 	}
 	return v, runErr
@@ -273,6 +271,11 @@ func (r *rig) settled() {
 		}
 		if !st.Serving || st.Switch != nil || len(st.Work) > 0 {
 			return fmt.Errorf("serving %v, work %v", st.Serving, st.Work)
+		}
+		for _, p := range st.Proxies {
+			if !p.Current {
+				return fmt.Errorf("proxy %s has not acknowledged epoch %d", p.Proxy, st.Actual.Epoch)
+			}
 		}
 		return nil
 	})
@@ -352,7 +355,7 @@ func book(t *testing.T, short int) *orders.Book {
 		}
 		return b
 	}
-	b, err := orders.Generate(1, pick(short, 600))
+	b, err := orders.Generate(1, pick(short, max(short, 600)))
 	if err != nil {
 		t.Fatal(err)
 	}
