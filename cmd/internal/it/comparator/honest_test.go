@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,7 +30,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(lab.Wrap(m)) }
 const (
 	items, shops = 4, 24            // few items, all of them contended
 	perItem      = 30               // units of each
-	traffic      = 3 * time.Second  // how long they buy
+	traffic      = 3 * time.Second  // how long they buy at least
+	enough       = 30 * time.Second // and at most: a busy machine needs longer until stock runs out
 	settling     = 60 * time.Second // for everything to come to rest
 	pause        = 100 * time.Millisecond
 )
@@ -114,10 +116,15 @@ func (r *rig) pair() (comparator.Pair, error) {
 
 func itemOf(n int) backends.Item { return backends.Item(rune('a' + n)) }
 
-// shop buys, gives back and pays until the time is up. It answers how many were sold out.
-func (r *rig) shop(n int, until time.Time) (soldOut int) {
+// shop buys, gives back and pays until it is closed, and counts how often it was told that all is sold.
+func (r *rig) shop(n int, closed <-chan struct{}, soldOut *atomic.Int64) {
 	rnd := rand.New(rand.NewPCG(uint64(n), 1))
-	for i := 0; time.Now().Before(until); i++ {
+	for i := 0; ; i++ {
+		select {
+		case <-closed:
+			return
+		default:
+		}
 		q := &backends.ReserveRequest{ID: backends.HoldID(fmt.Sprintf("h%d-%d", n, i)), Shop: "s", TTL: time.Hour, Caller: "web"}
 		first := rnd.IntN(items)
 		for k := range 1 + rnd.IntN(2) {
@@ -129,9 +136,9 @@ func (r *rig) shop(n int, until time.Time) (soldOut int) {
 			continue
 		case err != nil:
 			r.Errorf("reserve: %v", err)
-			return soldOut
+			return
 		case d.Outcome == backends.OutcomeSoldOut:
-			soldOut++
+			soldOut.Add(1)
 			continue
 		}
 		if rnd.IntN(20) == 0 {
@@ -141,10 +148,18 @@ func (r *rig) shop(n int, until time.Time) (soldOut int) {
 		}
 		if err != nil && !errors.Is(err, backends.ErrBusy) {
 			r.Errorf("end: %v", err)
-			return soldOut
+			return
 		}
 	}
-	return soldOut
+}
+
+// busy waits until they have bought for a while, and somebody was sold out.
+func busy(soldOut *atomic.Int64) {
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for began := time.Now(); time.Since(began) < traffic || soldOut.Load() == 0 && time.Since(began) < enough; {
+		<-tick.C
+	}
 }
 
 // rest waits until every decision is in its last column.
@@ -177,17 +192,15 @@ func TestContentionIsNoFinding(t *testing.T) {
 				r.ok(err)
 			}
 			var wg sync.WaitGroup
-			sold := make([]int, shops)
-			until := time.Now().Add(traffic)
+			var sold atomic.Int64
+			closed := make(chan struct{})
 			for n := range shops {
-				wg.Go(func() { sold[n] = r.shop(n, until) })
+				wg.Go(func() { r.shop(n, closed, &sold) })
 			}
+			busy(&sold)
+			close(closed)
 			wg.Wait()
-			got := r.rest()
-			soldOut := 0
-			for _, n := range sold {
-				soldOut += n
-			}
+			got, soldOut := r.rest(), sold.Load()
 			t.Logf("%d sold out; %+v; undetermined by cause %v", soldOut, got, r.c.Stats().Undetermined)
 			r.ok(r.c.Check())
 			r.ok(r.c.Flush(r.ctx))

@@ -47,10 +47,10 @@ func TestKilledProxy(t *testing.T) {
 	r.stage("shadow")
 	redis, _ := r.stores()
 	p := r.proxies[0]
-	o := r.options(0.7, 1500) // more than are played: it ends some time after the last kill
+	o := r.options(0.7, 400) // more than are played: it ends some time after the last kill
 	o.LogPath = filepath.Join(r.dir, "client.log")
 	o.Hold = 200 * time.Millisecond
-	o.Rate = 60
+	o.Rate = 30
 	enough := make(chan struct{})
 	o.Until = enough
 	done := make(chan struct{})

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,6 +30,7 @@ type relay struct {
 	server   string
 	fate     atomic.Int32 // of the next COMMIT; others pass
 	shut     atomic.Bool  // no new connection gets through
+	alone    atomic.Bool  // whoever loses a COMMIT has first seen all other connections cut
 	lost     atomic.Int32
 	served   sync.WaitGroup
 
@@ -68,6 +70,16 @@ func (r *relay) keep(c net.Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.conns = append(r.conns, c)
+}
+
+func (r *relay) cutOthers(mine ...net.Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.conns {
+		if !slices.Contains(mine, c) {
+			_ = c.Close()
+		}
+	}
 }
 
 func (r *relay) serve() {
@@ -138,6 +150,9 @@ func (r *relay) requests(client, server net.Conn, silent *atomic.Bool) {
 			case lostReply:
 				r.lost.Add(1)
 				silent.Store(true)
+				if r.alone.Load() {
+					r.cutOthers(client, server)
+				}
 			case passes:
 			}
 		}
