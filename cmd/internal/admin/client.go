@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -17,19 +18,34 @@ import (
 	"github.com/crossfade-proxy/crossfade/killswitch"
 )
 
-// dialTimeout bounds how long a proxy may take to answer at all.
-const dialTimeout = 30 * time.Second
+const (
+	// dialTimeout bounds how long it takes to reach a proxy.
+	dialTimeout = 5 * time.Second
+	// answerTimeout bounds how long a proxy may take to answer what it answers from a few reads: a status, a
+	// report (which has eight seconds of its own), a kill.
+	answerTimeout = 30 * time.Second
+	// workTimeout bounds what takes as long as there is stock: a switch whose gates check every level, an audit,
+	// a backfill, an adoption. Whoever does not want to wait interrupts the command.
+	workTimeout = 12 * time.Hour
+)
 
 // Client asks a proxy's admin service.
 type Client struct {
-	c    adminv1connect.AdminServiceClient
+	c    adminv1connect.AdminServiceClient // answers within answerTimeout
+	long adminv1connect.AdminServiceClient // answers within workTimeout
 	addr string
 }
 
 // NewClient speaks to addr (host:port) with token, which may be empty for a proxy without tokens.
-func NewClient(addr, token string) *Client {
-	tr := &http.Transport{ResponseHeaderTimeout: dialTimeout}
-	return &Client{c: adminv1connect.NewAdminServiceClient(&http.Client{Transport: &tokenTransport{tr, token}}, "http://"+addr), addr: addr}
+func NewClient(addr, token string) *Client { return newClient(addr, token, answerTimeout) }
+
+func newClient(addr, token string, answer time.Duration) *Client {
+	within := func(d time.Duration) adminv1connect.AdminServiceClient {
+		// A proxy whose machine is gone is noticed by the dialer's keep-alives.
+		tr := &http.Transport{DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, ResponseHeaderTimeout: d}
+		return adminv1connect.NewAdminServiceClient(&http.Client{Transport: &tokenTransport{tr, token}, Timeout: workTimeout}, "http://"+addr)
+	}
+	return &Client{c: within(answer), long: within(workTimeout), addr: addr}
 }
 
 // tokenTransport sets the token on every call.
@@ -54,9 +70,12 @@ func bearer(h http.Header, token string) {
 // told gives an error of the wire its own words back, and says where nobody answered.
 func (c *Client) told(err error) error {
 	var ce *connect.Error
+	var late net.Error
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &late) && late.Timeout() && !connect.IsWireError(err):
+		return &RemoteError{Code: connect.CodeDeadlineExceeded, Text: "the proxy at " + c.addr + " has taken the call and does not answer; what was asked for may have been done all the same: see 'crossfade status', or ask another proxy with --admin"}
 	case errors.As(err, &ce) && ce.Code() == connect.CodeUnavailable && !connect.IsWireError(err):
 		return fmt.Errorf("no proxy answers at %s (%w); start one with 'crossfade serve', or name another with --admin", c.addr, err)
 	case errors.As(err, &ce) && ce.Code() == connect.CodeUnauthenticated:
@@ -111,7 +130,7 @@ func (c *Client) Status(ctx context.Context, pod string) (killswitch.Status, err
 
 // SetStage moves a pod.
 func (c *Client) SetStage(ctx context.Context, pod, stage, why string, force []string, dryRun bool, step func(name string, took time.Duration)) (res killswitch.Result, err error) {
-	st, err := c.c.SetStage(ctx, connect.NewRequest(&adminv1.SetStageRequest{Pod: pod, Stage: stage, Why: why, Force: force, DryRun: dryRun}))
+	st, err := c.long.SetStage(ctx, connect.NewRequest(&adminv1.SetStageRequest{Pod: pod, Stage: stage, Why: why, Force: force, DryRun: dryRun}))
 	if err != nil {
 		return res, c.told(err)
 	}
@@ -163,7 +182,7 @@ func (c *Client) Report(ctx context.Context, pod string, since time.Duration) (c
 
 // Audit compares all holds and levels.
 func (c *Client) Audit(ctx context.Context, pod string, progress func(phase string, holds, levels int64)) (*comparator.AuditResult, error) {
-	st, err := c.c.Audit(ctx, connect.NewRequest(&adminv1.AuditRequest{Pod: pod}))
+	st, err := c.long.Audit(ctx, connect.NewRequest(&adminv1.AuditRequest{Pod: pod}))
 	if err != nil {
 		return nil, c.told(err)
 	}
@@ -180,7 +199,7 @@ func (c *Client) Audit(ctx context.Context, pod string, progress func(phase stri
 
 // Conservation checks P2 inside each store.
 func (c *Client) Conservation(ctx context.Context, pod string) (*comparator.Conservation, error) {
-	r, err := c.c.CheckConservation(ctx, connect.NewRequest(&adminv1.CheckConservationRequest{Pod: pod}))
+	r, err := c.long.CheckConservation(ctx, connect.NewRequest(&adminv1.CheckConservationRequest{Pod: pod}))
 	if err != nil {
 		return nil, c.told(err)
 	}
@@ -200,7 +219,7 @@ func (c *Client) LoadStock(ctx context.Context, rows []StockRow, add bool) (load
 	for _, r := range rows {
 		m.Rows = append(m.Rows, &adminv1.StockRow{Shop: string(r.Key.Shop), Item: string(r.Key.Item), Location: string(r.Key.Location), Quantity: r.Quantity, OpId: string(r.OpID)})
 	}
-	r, err := c.c.LoadStock(ctx, connect.NewRequest(m))
+	r, err := c.long.LoadStock(ctx, connect.NewRequest(m))
 	if err != nil {
 		return 0, nil, c.told(err)
 	}
@@ -213,7 +232,7 @@ func (c *Client) LoadStock(ctx context.Context, rows []StockRow, add bool) (load
 
 // AdoptStock takes over the stock keys that are in a pod's Redis already.
 func (c *Client) AdoptStock(ctx context.Context, pod string) (AdoptResult, error) {
-	r, err := c.c.AdoptStock(ctx, connect.NewRequest(&adminv1.AdoptStockRequest{Pod: pod}))
+	r, err := c.long.AdoptStock(ctx, connect.NewRequest(&adminv1.AdoptStockRequest{Pod: pod}))
 	if err != nil {
 		return AdoptResult{}, c.told(err)
 	}
@@ -222,7 +241,7 @@ func (c *Client) AdoptStock(ctx context.Context, pod string) (AdoptResult, error
 
 // Backfill makes the shadow complete again.
 func (c *Client) Backfill(ctx context.Context, pod string, progress func(phase string, levels, holds, voided, waiting int64)) error {
-	st, err := c.c.Backfill(ctx, connect.NewRequest(&adminv1.BackfillRequest{Pod: pod}))
+	st, err := c.long.Backfill(ctx, connect.NewRequest(&adminv1.BackfillRequest{Pod: pod}))
 	if err != nil {
 		return c.told(err)
 	}
