@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,7 +50,75 @@ func (c *Config) check() error {
 			return err
 		}
 	}
+	return c.checkCounters()
+}
+
+// route is the pod that has a shop; nil where none does.
+func (c *Config) route(shop string) *Pod {
+	var def *Pod
+	for i := range c.Pods {
+		p := &c.Pods[i]
+		if slices.Contains(p.Shops, shop) {
+			return p
+		}
+		if p.Default {
+			def = p
+		}
+	}
+	return def
+}
+
+// checkCounters refuses templates by which a pod would not find its own counters, or by which two pods would
+// sell from one: each would have the other's units in its own books.
+func (c *Config) checkCounters() error {
+	for i := range c.Pods {
+		p := &c.Pods[i]
+		if p.Shop != "" && c.route(p.Shop) != p {
+			return &backends.FieldError{Field: "pod " + p.Name + " shop", Value: strconv.Quote(p.Shop), Bound: "a shop of the same pod", Next: "add it to the pod's shops: its stock keys would be nobody's"}
+		}
+		for j := range c.Pods {
+			q := &c.Pods[j]
+			if i == j || p.Redis.Addr != q.Redis.Addr || p.Redis.DB != q.Redis.DB {
+				continue
+			}
+			if key, shared := c.sharedCounter(p, q); shared {
+				return &backends.FieldError{Field: "key_template", Value: fmt.Sprintf("%q of pod %s and %q of pod %s, which both name the counter %q", p.KeyTemplate, p.Name, q.KeyTemplate, q.Name, key), Bound: "templates that share no counter, for pods in one Redis", Next: "put {shop} or another word into one of them, or give one pod another db"}
+			}
+		}
+	}
 	return nil
+}
+
+// sharedCounter is a counter of p's that q would take for its own.
+func (c *Config) sharedCounter(p, q *Pod) (key string, shared bool) {
+	from, err := p.Template()
+	if err != nil {
+		return "", false
+	}
+	to, err := q.Template()
+	if err != nil {
+		return "", false
+	}
+	shops := slices.Clone(p.Shops)
+	if p.Shop != "" {
+		shops = []string{p.Shop}
+	} else if p.Default {
+		shops = append(shops, "any")
+	}
+	for _, shop := range shops {
+		k := backends.Key{Shop: backends.Shop(shop), Item: "item", Location: backends.Location(p.Location)}
+		if k.Location == "" {
+			k.Location = "location"
+		}
+		key, err := from.Render(k)
+		if err != nil || c.route(shop) != p {
+			continue
+		}
+		if got, ok := to.Parse(key); ok && c.route(string(got.Shop)) == q {
+			return key, true
+		}
+	}
+	return "", false
 }
 
 func (c *Config) checkRouting() error {

@@ -31,6 +31,11 @@ func TestBadConfigurations(t *testing.T) {
 		{"pod twice", good + strings.TrimPrefix(good, "\npods:\n"), "twice"},
 		{"shop in two pods", good + "  - name: pod-2\n    shops: [b]\n    redis: {addr: \"h:1\"}\n    mysql: {dsn: \"root@tcp(h:1)/x\"}\n", `"b" in pods pod-1 and pod-2`},
 		{"overlapping prefixes", good + "  - {name: \"pod-1:x\", shops: [c], redis: {addr: \"127.0.0.1:6379\"}, mysql: {dsn: \"root@tcp(h:1)/x\"}}\n", "prefixes"},
+		{"one counter in two pods", strings.Replace(good, "shops: [a, b]", "shops: [a]\n    key_template: \"stock:{item}\"\n    shop: a", 1) +
+			"  - {name: pod-2, shops: [c], shop: c, key_template: \"stock:{item}\", redis: {addr: \"127.0.0.1:6379\"}, mysql: {dsn: \"root@tcp(h:1)/x\"}}\n", "share no counter"},
+		{"one pod's counters among another's", good +
+			"  - {name: pod-2, shops: [c], shop: c, key_template: \"stock:{item}\", redis: {addr: \"127.0.0.1:6379\"}, mysql: {dsn: \"root@tcp(h:1)/x\"}}\n", "share no counter"},
+		{"constant shop of nobody", strings.Replace(good, "shops: [a, b]", "shops: [a]\n    key_template: \"stock:{item}\"\n    shop: c", 1), "nobody's"},
 		{"two defaults", pod("    default: true\n") + "  - name: pod-2\n    default: true\n    redis: {addr: \"h:1\"}\n    mysql: {dsn: \"root@tcp(h:1)/x\"}\n", "one default"},
 		{"template without an item", pod("    key_template: \"stock:{shop}\"\n"), "{item}"},
 		{"template and constant shop", pod("    shop: a\n"), "constant shop"},
@@ -51,6 +56,21 @@ func TestBadConfigurations(t *testing.T) {
 				t.Fatalf("got %v; want something about %q", err, c.want)
 			}
 		})
+	}
+}
+
+// TestPodsMayShareARedis: with templates that tell their counters apart.
+func TestPodsMayShareARedis(t *testing.T) {
+	for _, second := range []string{
+		"shops: [c], ",
+		"default: true, ",
+		"shops: [c], shop: c, key_template: \"other:{item}\", ",
+		"shops: [c], key_template: \"stock:{shop}:{item}:{location}\", ",
+	} {
+		text := good + "  - {name: pod-2, " + second + "redis: {addr: \"127.0.0.1:6379\"}, mysql: {dsn: \"root@tcp(h:1)/x\"}}\n"
+		if _, err := config.Parse([]byte(text)); err != nil {
+			t.Errorf("%s: %v", second, err)
+		}
 	}
 }
 
