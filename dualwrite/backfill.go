@@ -80,22 +80,12 @@ func (b *backfill) run(ctx context.Context) error {
 	return nil
 }
 
-func (b *backfill) levels(ctx context.Context) error {
+// pages calls do with each cursor until it answers an empty one, and lets the shadow follow after each.
+func (b *backfill) pages(ctx context.Context, do func(cursor string) (next string, err error)) error {
 	for cursor := ""; ; {
-		ls, next, err := b.truth.ScanLevels(ctx, cursor, backfillPage)
+		next, err := do(cursor)
 		if err != nil {
 			return err
-		}
-		keys := make([]backends.Key, len(ls))
-		for i := range ls {
-			keys[i] = ls[i].Key
-		}
-		if len(keys) > 0 {
-			n, err := b.truth.ReemitLevels(ctx, b.t, keys)
-			if err != nil {
-				return err
-			}
-			b.done.Levels += n
 		}
 		if err := b.pace(ctx); err != nil {
 			return err
@@ -107,72 +97,52 @@ func (b *backfill) levels(ctx context.Context) error {
 	}
 }
 
+func (b *backfill) levels(ctx context.Context) error {
+	return b.pages(ctx, func(cursor string) (string, error) {
+		ls, next, err := b.truth.ScanLevels(ctx, cursor, backfillPage)
+		if err != nil || len(ls) == 0 {
+			return next, err
+		}
+		n, err := b.truth.ReemitLevels(ctx, b.t, keysOf(ls))
+		b.done.Levels += n
+		return next, err
+	})
+}
+
 func (b *backfill) open(ctx context.Context) error {
-	for cursor := ""; ; {
+	return b.pages(ctx, func(cursor string) (string, error) {
 		hs, next, err := b.truth.ScanHolds(ctx, cursor, backfillPage, true)
 		if err != nil {
-			return err
+			return "", err
 		}
 		n, err := b.reemit(ctx, hs)
-		if err != nil {
-			return err
-		}
 		b.done.Holds += n
-		if err := b.pace(ctx); err != nil {
-			return err
-		}
-		if next == "" {
-			return nil
-		}
-		cursor = next
-	}
+		return next, err
+	})
 }
 
 func (b *backfill) reemit(ctx context.Context, hs []*backends.Hold) (int, error) {
 	if len(hs) == 0 {
 		return 0, nil
 	}
-	ids := make([]backends.HoldID, len(hs))
-	for i, h := range hs {
-		ids[i] = h.ID
-	}
-	return b.truth.Reemit(ctx, b.t, ids)
+	return b.truth.Reemit(ctx, b.t, idsOf(hs))
 }
 
 // strays are open in the shadow and not in the truth: ended there without word, or never there.
 func (b *backfill) strays(ctx context.Context) error {
-	for cursor := ""; ; {
+	return b.pages(ctx, func(cursor string) (string, error) {
 		hs, next, err := b.shadow.ScanHolds(ctx, cursor, backfillPage, true)
 		if err != nil {
-			return err
+			return "", err
 		}
-		ids := make([]backends.HoldID, len(hs))
-		for i, h := range hs {
-			ids[i] = h.ID
-		}
-		known, err := b.truth.GetMany(ctx, ids)
+		known, err := b.truth.GetMany(ctx, idsOf(hs))
 		if err != nil {
-			return err
+			return "", err
 		}
-		stray := hs[:0]
-		for _, h := range hs {
-			if k := known[h.ID]; k == nil || !k.State.Open() {
-				stray = append(stray, h)
-			}
-		}
-		n, err := b.reemit(ctx, stray)
-		if err != nil {
-			return err
-		}
+		n, err := b.reemit(ctx, slices.DeleteFunc(hs, func(h *backends.Hold) bool { k := known[h.ID]; return k != nil && k.State.Open() }))
 		b.done.Voided += n
-		if err := b.pace(ctx); err != nil {
-			return err
-		}
-		if next == "" {
-			return nil
-		}
-		cursor = next
-	}
+		return next, err
+	})
 }
 
 // lateClaims are holds that ended in both stores and were claimed in mysql-only afterwards: open nowhere,
@@ -182,36 +152,39 @@ func (b *backfill) lateClaims(ctx context.Context) error {
 	if b.f.Stage.Truth() != backends.SideMySQL {
 		return nil
 	}
-	for cursor := ""; ; {
+	return b.pages(ctx, func(cursor string) (string, error) {
 		hs, next, err := b.truth.ScanHolds(ctx, cursor, backfillPage, false)
 		if err != nil {
-			return err
+			return "", err
 		}
 		hs = slices.DeleteFunc(hs, func(h *backends.Hold) bool { return h.State != backends.Claimed || !h.LedgerOwed })
-		ids := make([]backends.HoldID, len(hs))
-		for i, h := range hs {
-			ids[i] = h.ID
+		if len(hs) == 0 {
+			return next, nil
 		}
-		if len(ids) > 0 {
-			known, err := b.shadow.GetMany(ctx, ids)
-			if err != nil {
-				return err
-			}
-			hs = slices.DeleteFunc(hs, func(h *backends.Hold) bool { k := known[h.ID]; return k == nil || k.State == backends.Claimed })
-			n, err := b.reemit(ctx, hs)
-			if err != nil {
-				return err
-			}
-			b.done.Holds += n
-			if err := b.pace(ctx); err != nil {
-				return err
-			}
+		known, err := b.shadow.GetMany(ctx, idsOf(hs))
+		if err != nil {
+			return "", err
 		}
-		if next == "" {
-			return nil
-		}
-		cursor = next
+		n, err := b.reemit(ctx, slices.DeleteFunc(hs, func(h *backends.Hold) bool { k := known[h.ID]; return k == nil || k.State == backends.Claimed }))
+		b.done.Holds += n
+		return next, err
+	})
+}
+
+func idsOf(hs []*backends.Hold) []backends.HoldID {
+	ids := make([]backends.HoldID, len(hs))
+	for i, h := range hs {
+		ids[i] = h.ID
 	}
+	return ids
+}
+
+func keysOf(ls []backends.Level) []backends.Key {
+	keys := make([]backends.Key, len(ls))
+	for i := range ls {
+		keys[i] = ls[i].Key
+	}
+	return keys
 }
 
 // settled waits until everything that was in the outbox when it began has left it.
@@ -259,28 +232,18 @@ func (b *backfill) check(ctx context.Context) error {
 	if b.f.Stage != backends.Live || b.f.Filled {
 		return nil
 	}
-	for cursor := ""; ; {
+	return b.pages(ctx, func(cursor string) (string, error) {
 		ls, next, err := b.truth.ScanLevels(ctx, cursor, backfillPage)
 		if err != nil {
-			return err
+			return "", err
 		}
-		if err := b.checkPage(ctx, ls); err != nil {
-			return err
-		}
-		if next == "" {
-			return nil
-		}
-		cursor = next
-	}
+		return next, b.checkPage(ctx, ls)
+	})
 }
 
 func (b *backfill) checkPage(ctx context.Context, ls []backends.Level) error {
 	for round := 0; ; round++ {
-		keys := make([]backends.Key, len(ls))
-		for i := range ls {
-			keys[i] = ls[i].Key
-		}
-		have, err := b.shadow.Levels(ctx, keys)
+		have, err := b.shadow.Levels(ctx, keysOf(ls))
 		if err != nil {
 			return err
 		}
@@ -307,11 +270,7 @@ func (b *backfill) checkPage(ctx context.Context, ls []backends.Level) error {
 		if err := b.again(ctx); err != nil {
 			return err
 		}
-		again := make([]backends.Key, len(differ))
-		for i := range differ {
-			again[i] = differ[i].Key
-		}
-		if ls, err = b.truth.Levels(ctx, again); err != nil {
+		if ls, err = b.truth.Levels(ctx, keysOf(differ)); err != nil {
 			return err
 		}
 	}

@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-
-	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/crossfade-proxy/crossfade/cmd/internal/admin"
 	"github.com/crossfade-proxy/crossfade/comparator"
 	"github.com/crossfade-proxy/crossfade/killswitch"
 )
@@ -190,114 +190,78 @@ func reissueCmd(g *globals) *cobra.Command {
 	return cmd
 }
 
-// format is the --format flag of checks, with --json as its short form.
-func (g *globals) format(name string) (comparator.Format, error) {
-	if g.json {
-		name = "json"
+// page is what a check prints.
+type page interface {
+	Write(w io.Writer, f comparator.Format) error
+}
+
+// checking makes cmd a check: it asks for a page about the pod, prints it, and ends with the page's verdict.
+func checking[P page](g *globals, cmd *cobra.Command, ask func(context.Context, *admin.Client, string, comparator.Format) (P, error), verdict func(P) error) *cobra.Command {
+	cmd.Args = args(cobra.ExactArgs(1))
+	format := cmd.Flags().StringP("format", "f", "table", "table, json or csv")
+	cmd.RunE = func(cmd *cobra.Command, a []string) error {
+		if g.json {
+			*format = "json"
+		}
+		f, err := comparator.ParseFormat(*format)
+		if err != nil {
+			return &usageError{err}
+		}
+		c, err := g.client()
+		if err != nil {
+			return err
+		}
+		p, err := ask(cmd.Context(), c, a[0], f)
+		if err != nil {
+			return err
+		}
+		if err := p.Write(g.out, f); err != nil {
+			return err
+		}
+		return verdict(p)
 	}
-	f, err := comparator.ParseFormat(name)
-	if err != nil {
-		return f, &usageError{err}
-	}
-	return f, nil
+	return cmd
 }
 
 func reportCmd(g *globals) *cobra.Command {
-	var format string
-	var since time.Duration
 	cmd := &cobra.Command{
-		Use: "report <pod>", Short: "Print the mismatch report", Args: args(cobra.ExactArgs(1)),
+		Use: "report <pod>", Short: "Print the mismatch report",
 		Long:    "Prints how many decisions were compared, what differed, what concurrency explains, and what to do next.\nExit code 3 when findings are open, 5 when something could not be read: then the page does not know of all.",
 		Example: "  crossfade report pod-1 --since 24h\n  crossfade report pod-1 --format csv > findings.csv",
-		RunE: func(cmd *cobra.Command, a []string) error {
-			f, err := g.format(format)
-			if err != nil {
-				return err
-			}
-			c, err := g.client()
-			if err != nil {
-				return err
-			}
-			r, err := c.Report(cmd.Context(), a[0], since)
-			if err != nil {
-				return err
-			}
-			if err := r.Write(g.out, f); err != nil {
-				return err
-			}
-			return reportVerdict(&r)
-		},
 	}
-	cmd.Flags().StringVarP(&format, "format", "f", "table", "table, json or csv")
-	cmd.Flags().DurationVar(&since, "since", 0, "only the last so long, like 24h (default: all that is kept)")
-	return cmd
+	since := cmd.Flags().Duration("since", 0, "only the last so long, like 24h (default: all that is kept)")
+	return checking(g, cmd, func(ctx context.Context, c *admin.Client, pod string, _ comparator.Format) (*comparator.Report, error) {
+		r, err := c.Report(ctx, pod, *since)
+		return &r, err
+	}, reportVerdict)
 }
 
 func auditCmd(g *globals) *cobra.Command {
-	var format string
 	cmd := &cobra.Command{
-		Use: "audit <pod>", Short: "Compare all holds and levels of both stores", Args: args(cobra.ExactArgs(1)),
+		Use: "audit <pod>", Short: "Compare all holds and levels of both stores",
 		Long:    "Reads every hold and level of both stores, under traffic and without locks. A difference counts only when it\nstays after everything in the outbox has been delivered. Exit code 3 when something is found.",
 		Example: "  crossfade audit pod-1",
-		RunE: func(cmd *cobra.Command, a []string) error {
-			f, err := g.format(format)
-			if err != nil {
-				return err
-			}
-			c, err := g.client()
-			if err != nil {
-				return err
-			}
-			var last time.Time
-			r, err := c.Audit(cmd.Context(), a[0], func(phase string, holds, levels int64) {
-				if f == comparator.FormatTable && time.Since(last) > time.Second {
-					last = time.Now()
-					g.tell("  %s: %d holds, %d levels\n", phase, holds, levels)
-				}
-			})
-			if err != nil {
-				return err
-			}
-			if err := r.Write(g.out, f); err != nil {
-				return err
-			}
-			if !r.Clean() {
-				return &foundError{fmt.Sprintf("the audit of pod %s found %d differences and left %d undetermined", a[0], r.FindingsTotal, r.UndeterminedTotal)}
-			}
-			return nil
-		},
 	}
-	cmd.Flags().StringVarP(&format, "format", "f", "table", "table, json or csv")
-	return cmd
+	return checking(g, cmd, func(ctx context.Context, c *admin.Client, pod string, f comparator.Format) (*comparator.AuditResult, error) {
+		var last time.Time
+		return c.Audit(ctx, pod, func(phase string, holds, levels int64) {
+			if f == comparator.FormatTable && time.Since(last) > time.Second {
+				last = time.Now()
+				g.tell("  %s: %d holds, %d levels\n", phase, holds, levels)
+			}
+		})
+	}, auditVerdict)
 }
 
 func conservationCmd(g *globals) *cobra.Command {
-	var format string
 	cmd := &cobra.Command{
-		Use: "conservation <pod>", Short: "Check that no unit is lost or doubled inside each store", Args: args(cobra.ExactArgs(1)),
+		Use: "conservation <pod>", Short: "Check that no unit is lost or doubled inside each store",
 		Long:    "Checks, for every item and location of each store against its own holds: units on hand = available + held +\ntaken + unmaterialised. Exit code 3 when a level is out of balance, 5 when a store could not be checked.",
 		Example: "  crossfade conservation pod-1",
-		RunE: func(cmd *cobra.Command, a []string) error {
-			f, err := g.format(format)
-			if err != nil {
-				return err
-			}
-			c, err := g.client()
-			if err != nil {
-				return err
-			}
-			r, err := c.Conservation(cmd.Context(), a[0])
-			if err != nil {
-				return err
-			}
-			if err := r.Write(g.out, f); err != nil {
-				return err
-			}
-			return conservationVerdict(r)
-		},
 	}
-	cmd.Flags().StringVarP(&format, "format", "f", "table", "table, json or csv")
-	return cmd
+	return checking(g, cmd, func(ctx context.Context, c *admin.Client, pod string, _ comparator.Format) (*comparator.Conservation, error) {
+		return c.Conservation(ctx, pod)
+	}, conservationVerdict)
 }
 
 func backfillCmd(g *globals) *cobra.Command {

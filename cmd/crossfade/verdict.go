@@ -22,6 +22,13 @@ func reportVerdict(r *comparator.Report) error {
 	return nil
 }
 
+func auditVerdict(r *comparator.AuditResult) error {
+	if r.Clean() {
+		return nil
+	}
+	return &foundError{fmt.Sprintf("the audit of pod %s found %d differences and left %d undetermined", r.Pod, r.FindingsTotal, r.UndeterminedTotal)}
+}
+
 func conservationVerdict(c *comparator.Conservation) error {
 	var gap error
 	for i := range c.Stores {
