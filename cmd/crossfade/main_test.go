@@ -73,7 +73,7 @@ func TestEveryCommandHelps(t *testing.T) {
 }
 
 func TestParseStock(t *testing.T) {
-	rows, bad, err := parseStock([]byte("\ufeffShop,Item,Quantity\ns,A,3\ns,,1\ns,B,x\ns,\"BANK CHARGES\",0\n"), false)
+	rows, bad, err := parseStock([]byte("\ufeffShop,Item,Quantity\ns,A,3\ns,,1\ns,B,x\ns,\"BANK CHARGES\",0\n"), false, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,11 +83,15 @@ func TestParseStock(t *testing.T) {
 	if len(bad) != 2 || bad[0].Row != 3 || bad[1].Row != 4 || !strings.Contains(bad[1].Error, "whole number") {
 		t.Fatalf("%+v", bad)
 	}
-	again, _, _ := parseStock([]byte("\ufeffShop,Item,Quantity\ns,A,3\ns,,1\ns,B,x\ns,\"BANK CHARGES\",0\n"), false)
+	again, _, _ := parseStock([]byte("\ufeffShop,Item,Quantity\ns,A,3\ns,,1\ns,B,x\ns,\"BANK CHARGES\",0\n"), false, "")
 	if again[0].OpID != rows[0].OpID {
 		t.Fatal("the same file gives other operation ids")
 	}
-	if _, _, err := parseStock([]byte("shop,item\n"), false); err == nil || !strings.Contains(err.Error(), "quantity") {
+	anew, _, _ := parseStock([]byte("\ufeffShop,Item,Quantity\ns,A,3\ns,,1\ns,B,x\ns,\"BANK CHARGES\",0\n"), false, "of May")
+	if anew[0].OpID == rows[0].OpID {
+		t.Fatal("the same file under another name gives the same operation ids")
+	}
+	if _, _, err := parseStock([]byte("shop,item\n"), false, ""); err == nil || !strings.Contains(err.Error(), "quantity") {
 		t.Fatal(err)
 	}
 }
@@ -132,7 +136,7 @@ func TestParseStockOfBrokenQuotes(t *testing.T) {
 		"a quote that is never closed":       {"shop,item,quantity\ns,A,1\ns,\"B,2\ns,C,3\ns,D,4\n", 3, []int{3}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			rows, bad, err := parseStock([]byte(c.text), false)
+			rows, bad, err := parseStock([]byte(c.text), false, "")
 			if err != nil || len(rows) != c.rows {
 				t.Fatalf("%d rows, %v; want %d: %+v", len(rows), err, c.rows, rows)
 			}

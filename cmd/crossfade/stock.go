@@ -24,11 +24,13 @@ const maxBadRows = 50
 func stockCmd(g *globals) *cobra.Command {
 	cmd := &cobra.Command{Use: "stock", Short: "Load stock"}
 	var add bool
+	var run string
 	load := &cobra.Command{
 		Use: "load FILE.csv", Short: "Put stock into ledger and both stores", Args: args(cobra.ExactArgs(1)),
 		Long: "Reads a CSV file with the columns shop, item, location and quantity (location may be missing: then it is\n" +
 			"\"" + string(backends.DefaultLocation) + "\"), and sets the units on hand of each row; with --add it adds to them. Each row has an operation id\n" +
-			"made from the file's content and the row, so loading the same file again after a failure does nothing twice.\n" +
+			"made from the file's content and the row, so loading the same file again after a failure does nothing twice:\n" +
+			"such rows are counted as known. To load the same figures anew, give the load a name with --run.\n" +
 			"Broken rows are reported by row; the rest is loaded. Exit code 3 when a row failed.",
 		Example: "  crossfade stock load stock.csv",
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -40,32 +42,34 @@ func stockCmd(g *globals) *cobra.Command {
 			if err != nil {
 				return &usageError{err}
 			}
-			rows, bad, err := parseStock(b, add)
+			rows, bad, err := parseStock(b, add, run)
 			if err != nil {
 				return &usageError{fmt.Errorf("%s: %w", a[0], err)}
 			}
-			loaded := 0
+			var sum stockSum
 			for part := range slices.Chunk(rows, admin.MaxRows) {
 				send := make([]admin.StockRow, len(part))
 				for i, r := range part {
 					send[i] = r.StockRow
 				}
-				n, errs, err := c.LoadStock(cmd.Context(), send, add)
+				done, err := c.LoadStock(cmd.Context(), send, add)
 				if err != nil {
-					return fmt.Errorf("after %d rows: %w; load the file again, rows that are in are not loaded twice", loaded, err)
+					return fmt.Errorf("after %d rows: %w; load the file again, rows that are in are not loaded twice", sum.Loaded+sum.Known, err)
 				}
-				loaded += n
-				for i, text := range errs {
+				sum.Loaded, sum.Known = sum.Loaded+done.New, sum.Known+done.Known
+				for i, text := range done.Bad {
 					bad = append(bad, badRow{part[i].line, text})
 				}
 				if !g.json && len(rows) > admin.MaxRows {
-					g.tell("  %d of %d rows\n", loaded, len(rows))
+					g.tell("  %d of %d rows\n", sum.Loaded+sum.Known, len(rows))
 				}
 			}
-			return g.stockLoaded(loaded, bad)
+			sum.Failed, sum.Rows = len(bad), append([]badRow{}, bad...)
+			return g.stockLoaded(sum)
 		},
 	}
 	load.Flags().BoolVar(&add, "add", false, "add to what is on hand instead of setting it")
+	load.Flags().StringVar(&run, "run", "", "name of this load: the same file under another name is loaded anew")
 	cmd.AddCommand(load, stockAdoptCmd(g))
 	return cmd
 }
@@ -104,20 +108,31 @@ func stockAdoptCmd(g *globals) *cobra.Command {
 	}
 }
 
-func (g *globals) stockLoaded(loaded int, bad []badRow) error {
-	slices.SortFunc(bad, func(a, b badRow) int { return a.Row - b.Row })
+// stockSum is what became of a file's rows.
+type stockSum struct {
+	Loaded int      `json:"loaded"`
+	Known  int      `json:"known"` // loaded before from the same file; nothing was changed for them
+	Failed int      `json:"failed"`
+	Rows   []badRow `json:"rows"`
+}
+
+func (g *globals) stockLoaded(s stockSum) error {
+	slices.SortFunc(s.Rows, func(a, b badRow) int { return a.Row - b.Row })
 	if g.json {
-		if err := g.printJSON(map[string]any{"loaded": loaded, "failed": len(bad), "rows": bad}); err != nil {
+		if err := g.printJSON(s); err != nil {
 			return err
 		}
 	} else {
-		for _, r := range bad[:min(len(bad), maxBadRows)] {
+		for _, r := range s.Rows[:min(len(s.Rows), maxBadRows)] {
 			g.tell("  row %d: %s\n", r.Row, r.Error)
 		}
-		g.say("%s loaded, %d failed.\n", plural(loaded, "row"), len(bad))
+		g.say("%s loaded, %d failed.\n", plural(s.Loaded, "row"), s.Failed)
+		if s.Known > 0 {
+			g.say("%s of this very file had been loaded before: nothing was changed for them. To load the same figures anew, name this load with --run.\n", plural(s.Known, "row"))
+		}
 	}
-	if len(bad) > 0 {
-		return &foundError{plural(len(bad), "row") + " failed"}
+	if s.Failed > 0 {
+		return &foundError{plural(s.Failed, "row") + " failed"}
 	}
 	return nil
 }
@@ -134,9 +149,9 @@ type stockRow struct {
 	line int
 }
 
-// parseStock reads rows; the error is about the file as a whole.
-func parseStock(b []byte, add bool) (rows []stockRow, bad []badRow, err error) {
-	sum := sha256.Sum256(b)
+// parseStock reads rows; the error is about the file as a whole. name tells loads of one content apart.
+func parseStock(b []byte, add bool, name string) (rows []stockRow, bad []badRow, err error) {
+	sum := sha256.Sum256(append([]byte(name), b...))
 	run := hex.EncodeToString(sum[:12])
 	if add {
 		run += "+"

@@ -213,21 +213,29 @@ type StockRow struct {
 	OpID     backends.OpID
 }
 
-// LoadStock loads at most MaxRows rows. It answers the errors of rows by their index.
-func (c *Client) LoadStock(ctx context.Context, rows []StockRow, add bool) (loaded int, bad map[int]string, err error) {
+// Loaded is what became of the rows of a LoadStock.
+type Loaded struct {
+	// New rows were loaded; Known ones had been before, under the same operation id.
+	New, Known int
+	// Bad are the errors of the others, by their index.
+	Bad map[int]string
+}
+
+// LoadStock loads at most MaxRows rows.
+func (c *Client) LoadStock(ctx context.Context, rows []StockRow, add bool) (Loaded, error) {
 	m := &adminv1.LoadStockRequest{Add: add}
 	for _, r := range rows {
 		m.Rows = append(m.Rows, &adminv1.StockRow{Shop: string(r.Key.Shop), Item: string(r.Key.Item), Location: string(r.Key.Location), Quantity: r.Quantity, OpId: string(r.OpID)})
 	}
 	r, err := c.long.LoadStock(ctx, connect.NewRequest(m))
 	if err != nil {
-		return 0, nil, c.told(err)
+		return Loaded{}, c.told(err)
 	}
-	bad = map[int]string{}
+	out := Loaded{New: int(r.Msg.GetLoaded()), Known: int(r.Msg.GetKnown()), Bad: map[int]string{}}
 	for _, e := range r.Msg.GetErrors() {
-		bad[int(e.GetIndex())] = e.GetMessage()
+		out.Bad[int(e.GetIndex())] = e.GetMessage()
 	}
-	return int(r.Msg.GetLoaded()), bad, nil
+	return out, nil
 }
 
 // AdoptStock takes over the stock keys that are in a pod's Redis already.

@@ -50,7 +50,9 @@ func (s *slow) Backfill(ctx context.Context, _ backends.Pod, _ func(dualwrite.Ba
 	return s.work(ctx)
 }
 
-func (s *slow) LoadStock(ctx context.Context, _ *backends.RestockRequest) error { return s.work(ctx) }
+func (s *slow) LoadStock(ctx context.Context, _ *backends.RestockRequest) (bool, error) {
+	return false, s.work(ctx)
+}
 
 func (s *slow) Status(ctx context.Context, _ backends.Pod) (killswitch.Status, error) {
 	return killswitch.Status{}, s.work(ctx)
@@ -75,7 +77,7 @@ func TestLongWorkIsWaitedFor(t *testing.T) {
 			return c.Backfill(ctx, "p", func(string, int64, int64, int64, int64) {})
 		},
 		"load": func(ctx context.Context, c *Client) error {
-			_, _, err := c.LoadStock(ctx, make([]StockRow, 1), false)
+			_, err := c.LoadStock(ctx, make([]StockRow, 1), false)
 			return err
 		},
 	} {

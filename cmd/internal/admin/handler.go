@@ -41,7 +41,8 @@ type Backend interface {
 	Report(ctx context.Context, pod backends.Pod, since time.Time) (comparator.Report, error)
 	Audit(ctx context.Context, pod backends.Pod, progress func(comparator.AuditProgress)) (*comparator.AuditResult, error)
 	Conservation(ctx context.Context, pod backends.Pod) (*comparator.Conservation, error)
-	LoadStock(ctx context.Context, r *backends.RestockRequest) error
+	// LoadStock loads one row. Known tells that it was in already, under the same operation id.
+	LoadStock(ctx context.Context, r *backends.RestockRequest) (known bool, err error)
 	AdoptStock(ctx context.Context, pod backends.Pod) (AdoptResult, error)
 	Backfill(ctx context.Context, pod backends.Pod, progress func(dualwrite.BackfillProgress)) error
 }
@@ -267,11 +268,13 @@ func (s *server) LoadStock(ctx context.Context, r *connect.Request[adminv1.LoadS
 	}
 	out := &adminv1.LoadStockResponse{}
 	for i, row := range rows {
-		err := s.b.LoadStock(ctx, &backends.RestockRequest{
+		known, err := s.b.LoadStock(ctx, &backends.RestockRequest{
 			OpID: backends.OpID(row.GetOpId()), Kind: kind, Amount: row.GetQuantity(), Caller: "stock-load",
 			Key: backends.Key{Shop: backends.Shop(row.GetShop()), Item: backends.Item(row.GetItem()), Location: backends.Location(row.GetLocation())},
 		})
 		switch {
+		case err == nil && known:
+			out.Known++
 		case err == nil:
 			out.Loaded++
 		case backends.IsRejection(err):

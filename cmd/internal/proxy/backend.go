@@ -114,9 +114,9 @@ func (p *Proxy) Conservation(ctx context.Context, pod backends.Pod) (*comparator
 }
 
 // LoadStock sets or adds units on hand, through the truth; the other store follows by the outbox.
-func (p *Proxy) LoadStock(ctx context.Context, q *backends.RestockRequest) error {
-	_, err := p.router.Restock(ctx, q)
-	return err
+func (p *Proxy) LoadStock(ctx context.Context, q *backends.RestockRequest) (known bool, err error) {
+	d, err := p.router.Restock(ctx, q)
+	return d != nil && d.Replayed, err
 }
 
 // Backfill makes the shadow complete again.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -260,4 +261,33 @@ func TestExistingKeys(t *testing.T) {
 	}
 	r.drained(time.Minute)
 	r.clean()
+}
+
+// TestSameFileTwice loads a file of stock a second time: nothing is loaded, and nobody is told that it was.
+func TestSameFileTwice(t *testing.T) {
+	r := newRig(t, 1)
+	file := filepath.Join(r.dir, "stock.csv")
+	if err := os.WriteFile(file, []byte("shop,item,quantity\nshop-one,A,5\nshop-one,\"B,1\nshop-one,C,7\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	type sum struct{ Loaded, Known, Failed int }
+	rs, _ := r.stores()
+	for _, c := range []struct {
+		run   string
+		want  sum
+		after int64
+	}{{"", sum{2, 0, 1}, 5}, {"", sum{0, 2, 1}, 4}, {"counted anew", sum{2, 0, 1}, 5}} {
+		got, err := jsonOf[sum](r.proxies[0], "stock", "load", file, "--run", c.run)
+		if err != nil || got != c.want {
+			t.Fatalf("run %q: %+v, %v; want %+v", c.run, got, err, c.want)
+		}
+		if l := r.level(rs, "A"); l.OnHand != c.after {
+			t.Fatalf("run %q: %+v; want %d on hand", c.run, l, c.after)
+		}
+		if c.after == 5 && c.run == "" { // one is sold in between
+			client := r.proxies[0].client()
+			do(t, client, "XF.RESERVE", shop, "h", "TTL", longTTL, "LINE", "A", "1")
+			do(t, client, "XF.CLAIM", shop, "h")
+		}
+	}
 }

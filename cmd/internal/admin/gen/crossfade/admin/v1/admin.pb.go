@@ -1025,9 +1025,11 @@ func (x *RowError) GetMessage() string {
 }
 
 type LoadStockResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Loaded        int32                  `protobuf:"varint,1,opt,name=loaded,proto3" json:"loaded,omitempty"`
-	Errors        []*RowError            `protobuf:"bytes,2,rep,name=errors,proto3" json:"errors,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Loaded int32                  `protobuf:"varint,1,opt,name=loaded,proto3" json:"loaded,omitempty"`
+	Errors []*RowError            `protobuf:"bytes,2,rep,name=errors,proto3" json:"errors,omitempty"`
+	// known rows had been loaded under the same operation id before; nothing was changed for them.
+	Known         int32 `protobuf:"varint,3,opt,name=known,proto3" json:"known,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1074,6 +1076,13 @@ func (x *LoadStockResponse) GetErrors() []*RowError {
 		return x.Errors
 	}
 	return nil
+}
+
+func (x *LoadStockResponse) GetKnown() int32 {
+	if x != nil {
+		return x.Known
+	}
+	return 0
 }
 
 type AdoptStockRequest struct {
@@ -1360,10 +1369,11 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\x03add\x18\x02 \x01(\bR\x03add\":\n" +
 	"\bRowError\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"a\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"w\n" +
 	"\x11LoadStockResponse\x12\x16\n" +
 	"\x06loaded\x18\x01 \x01(\x05R\x06loaded\x124\n" +
-	"\x06errors\x18\x02 \x03(\v2\x1c.crossfade.admin.v1.RowErrorR\x06errors\"%\n" +
+	"\x06errors\x18\x02 \x03(\v2\x1c.crossfade.admin.v1.RowErrorR\x06errors\x12\x14\n" +
+	"\x05known\x18\x03 \x01(\x05R\x05known\"%\n" +
 	"\x11AdoptStockRequest\x12\x10\n" +
 	"\x03pod\x18\x01 \x01(\tR\x03pod\"5\n" +
 	"\x12AdoptStockResponse\x12\x1f\n" +
