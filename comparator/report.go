@@ -39,6 +39,8 @@ type ReportInput struct {
 	// that the reporter knows.
 	Undetermined map[string]int64
 	Problems     []string
+	// Incomplete: something that may hold findings, debts or apologies could not be read.
+	Incomplete bool
 }
 
 // DebtLine is a key at which a store has promised units that it does not have.
@@ -74,7 +76,9 @@ type Report struct {
 	ApologyUnits    int64                 `json:"apology_units"`
 	Apologies       []backends.Apology    `json:"apologies"`
 	Problems        []string              `json:"problems"`
-	Next            []string              `json:"next"`
+	// Incomplete: what could not be read is among the problems; that nothing was found is no proof then.
+	Incomplete bool     `json:"incomplete"`
+	Next       []string `json:"next"`
 }
 
 // ClassReport sums up the findings of one class over their lives.
@@ -98,7 +102,7 @@ func BuildReport(in ReportInput) (Report, error) {
 		Pod: in.Pod, Stage: in.Stage, Truth: in.Stage.Truth().String(), Epoch: in.Epoch, GeneratedAt: stamp(in.GeneratedAt),
 		Parity: in.Coverage.Parity(), Coverage: in.Coverage, Classes: []ClassReport{}, UndeterminedWhy: map[string]int64{},
 		Findings: []Finding{}, TruthLatency: in.Truth, ShadowLatency: in.Shadow, Outbox: in.Outbox,
-		Debt: []DebtLine{}, Apologies: []backends.Apology{}, Problems: []string{},
+		Debt: []DebtLine{}, Apologies: []backends.Apology{}, Problems: []string{}, Incomplete: in.Incomplete,
 	}
 	if !in.Since.IsZero() {
 		s := stamp(in.Since)

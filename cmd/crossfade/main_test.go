@@ -109,8 +109,9 @@ func TestChecksDoNotPassUnread(t *testing.T) {
 		want int
 	}{
 		{"a report without findings", reportVerdict(&comparator.Report{}), exitOK},
-		{"findings could not be read", reportVerdict(&comparator.Report{Problems: []string{"findings: store is unavailable"}}), exitAway},
-		{"findings, and not all of them read", reportVerdict(&comparator.Report{Open: 1, Problems: []string{"x"}}), exitFound},
+		{"findings could not be read", reportVerdict(&comparator.Report{Incomplete: true, Problems: []string{"findings: store is unavailable"}}), exitAway},
+		{"findings, and not all of them read", reportVerdict(&comparator.Report{Open: 1, Incomplete: true, Problems: []string{"x"}}), exitFound},
+		{"a list that ends by its bound", reportVerdict(&comparator.Report{Problems: []string{comparator.ErrManyLevels.Error()}}), exitOK},
 		{"an account out of balance", reportVerdict(&comparator.Report{Coverage: unbalanced, Problems: []string{unbalanced.Check().Error()}}), exitFound},
 		{"stores in balance", conservationVerdict(&comparator.Conservation{Stores: []comparator.StoreConservation{store(0, "")}}), exitOK},
 		{"a store that is away", conservationVerdict(&comparator.Conservation{Stores: []comparator.StoreConservation{store(0, "away")}}), exitAway},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/crossfade-proxy/crossfade/comparator"
 )
@@ -16,8 +17,8 @@ func reportVerdict(r *comparator.Report) error {
 		return &foundError{fmt.Sprintf("%s open in pod %s", plural(int(r.Open), "finding"), r.Pod)}
 	case r.Coverage.Check() != nil:
 		return &foundError{fmt.Sprintf("the account of pod %s is out of balance; see the problems in the report", r.Pod)}
-	case len(r.Problems) > 0:
-		return &gapError{fmt.Sprintf("the report of pod %s is not complete: %s", r.Pod, r.Problems[0])}
+	case r.Incomplete:
+		return &gapError{fmt.Sprintf("the report of pod %s is not complete: %s", r.Pod, strings.Join(r.Problems, "; "))}
 	}
 	return nil
 }

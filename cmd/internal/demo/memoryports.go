@@ -22,23 +22,8 @@ func (p *memoryPod) pair() (comparator.Pair, error) {
 	return comparator.Pair{Stage: f.Stage, Truth: truth, Shadow: shadow}, nil
 }
 
-// debt lists what a store has promised and does not have.
-func (p *memoryPod) debt(ctx context.Context, side backends.Side) (lines []comparator.DebtLine, err error) {
-	for cursor := ""; ; {
-		ls, next, err := p.Stores().Of(side).ScanLevels(ctx, cursor, backends.MaxPage)
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range ls {
-			if l.Debt() > 0 {
-				lines = append(lines, comparator.DebtLine{Store: side.String(), Key: l.Key, Units: l.Debt()})
-			}
-		}
-		if next == "" {
-			return lines, nil
-		}
-		cursor = next
-	}
+func (p *memoryPod) debt(ctx context.Context, side backends.Side) ([]comparator.DebtLine, error) {
+	return comparator.ScanDebt(ctx, side, p.Stores().Of(side))
 }
 
 // evidence is what the gates of a move judge. Memory is always fit, and has no breaker.

@@ -23,9 +23,6 @@ const (
 	debtEvery = 30 * time.Second
 	// findingsWindow is how far back open findings hold up an advance.
 	findingsWindow = 24 * time.Hour
-	// debtPages bounds how many pages of levels a report reads for its list of debts.
-	debtPages = 100
-	levelPage = 1000
 	// reportFindings is how many findings a report reads.
 	reportFindings = 200
 )
@@ -89,25 +86,8 @@ func (p *podRuntime) watchDebt(ctx context.Context) {
 	}
 }
 
-// debts reads levels page by page and lists those below zero.
-func (p *podRuntime) debts(ctx context.Context, side backends.Side) (lines []comparator.DebtLine, err error) {
-	cursor := ""
-	for range debtPages {
-		ls, next, err := p.stores.Of(side).ScanLevels(ctx, cursor, levelPage)
-		if err != nil {
-			return lines, err
-		}
-		for _, l := range ls {
-			if l.Debt() > 0 {
-				lines = append(lines, comparator.DebtLine{Store: side.String(), Key: l.Key, Units: l.Debt()})
-			}
-		}
-		if next == "" {
-			return lines, nil
-		}
-		cursor = next
-	}
-	return lines, errors.New("more levels than a report reads; run the audit for all of them")
+func (p *podRuntime) debts(ctx context.Context, side backends.Side) ([]comparator.DebtLine, error) {
+	return comparator.ScanDebt(ctx, side, p.stores.Of(side))
 }
 
 // evidence is what the gates of a move judge.
@@ -175,6 +155,7 @@ func (p *podRuntime) buildReport(ctx context.Context, since time.Time) (comparat
 	problem := func(what string, err error) {
 		if err != nil {
 			in.Problems = append(in.Problems, what+": "+err.Error())
+			in.Incomplete = in.Incomplete || !errors.Is(err, comparator.ErrManyLevels)
 		}
 	}
 	problem("findings that are not saved yet", p.comparator.Flush(ctx))
