@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,12 +15,12 @@ import (
 
 func labCmd(g *globals) *cobra.Command {
 	var dir string
-	cmd := &cobra.Command{
+	cmd := group(&cobra.Command{
 		Use: "lab", Short: "Private, throw-away real servers on loopback",
 		Long: "Runs MySQL (or MariaDB) and Redis (or Valkey) in a folder, on free loopback ports, without touching the\n" +
 			"system, and writes a ready crossfade.yaml. Servers are found on the machine, or fetched once with apt into a\n" +
 			"private cache. Root has no password there: for test data only.",
-	}
+	})
 	cmd.PersistentFlags().StringVar(&dir, "dir", lab.DefaultDir, "the lab's folder")
 	cmd.AddCommand(labUpCmd(g, &dir), labDownCmd(g, &dir), labStatusCmd(g, &dir), labEnvCmd(g, &dir))
 	return cmd
@@ -90,12 +92,23 @@ func (g *globals) labStatus(cmd *cobra.Command, dir string) error {
 	if err != nil {
 		return err
 	}
-	return g.printJSON(all)
+	return errors.Join(g.printJSON(all), labVerdict(all))
+}
+
+// labVerdict is about the first server that does not answer.
+func labVerdict(all []lab.Status) error {
+	for _, s := range all {
+		if !s.Answers {
+			return &gapError{fmt.Sprintf("%s on %s does not answer; 'crossfade lab up' starts it again", s.Kind, s.Addr)}
+		}
+	}
+	return nil
 }
 
 func labStatusCmd(g *globals, dir *string) *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show the servers", Args: args(cobra.NoArgs),
+		Long:    "Asks every server of the lab. Exit code 5 when one does not answer.",
 		Example: "  crossfade lab status --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if g.json {
@@ -112,7 +125,7 @@ func labStatusCmd(g *globals, dir *string) *cobra.Command {
 				}
 				g.say("%-8s %-8s %-22s pid %-8d %s\n", s.Kind, s.Version, s.Addr, s.PID, state)
 			}
-			return nil
+			return labVerdict(all)
 		},
 	}
 }

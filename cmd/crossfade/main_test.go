@@ -34,6 +34,12 @@ func TestExitCodes(t *testing.T) {
 	}{
 		{"help", []string{"--help"}, exitOK, ""},
 		{"wrong flag", []string{"pods", "--colour"}, exitUsage, "unknown flag"},
+		{"unknown command", []string{"frob"}, exitUsage, "--help"},
+		{"unknown command of stock", []string{"stock", "laod"}, exitUsage, "stock --help"},
+		{"unknown command of lab", []string{"lab", "dwon"}, exitUsage, "lab --help"},
+		{"nothing", nil, exitOK, ""},
+		{"a group by itself", []string{"stock"}, exitOK, ""},
+		{"replay against nobody", []string{"replay", "--generate", "5", "--against", "127.0.0.1:1", "--shop", "s"}, exitAway, "no proxy answers at 127.0.0.1:1"},
 		{"missing argument", []string{"report"}, exitUsage, "--help"},
 		{"no configuration", []string{"-c", filepath.Join(dir, "none.yaml"), "pods"}, exitUsage, "lab up"},
 		{"bad configuration", []string{"-c", bad, "serve"}, exitUsage, "nonsense"},
@@ -153,6 +159,12 @@ func TestParseStockOfBrokenQuotes(t *testing.T) {
 }
 
 func TestSimPrintsJSON(t *testing.T) {
+	var one struct {
+		Steps int `json:"steps"`
+	}
+	if code, out, errs := run(t, "sim", "--seed", "3", "--json"); code != exitOK || json.Unmarshal([]byte(out), &one) != nil || one.Steps == 0 {
+		t.Fatalf("%d %q %q", code, out, errs)
+	}
 	code, out, errs := run(t, "sim", "--schedules", "200", "--json")
 	var s struct {
 		Schedules int `json:"schedules"`

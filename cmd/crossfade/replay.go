@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,6 +14,21 @@ import (
 	"github.com/crossfade-proxy/crossfade/cmd/internal/orders"
 	"github.com/crossfade-proxy/crossfade/cmd/internal/replay"
 )
+
+// reachWithin bounds the first look at a proxy. Later a replay is patient: proxies may die under it.
+const reachWithin = 3 * time.Second
+
+// reachable says at once that nobody listens, instead of at the end of the replay's patience.
+func reachable(ctx context.Context, addrs []string) error {
+	for _, addr := range addrs {
+		conn, err := (&net.Dialer{Timeout: reachWithin}).DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return &gapError{fmt.Sprintf("no proxy answers at %s (%v); start one with 'crossfade serve', or name another with --against", addr, err)}
+		}
+		_ = conn.Close() // it has said nothing: only whether it can be had was asked
+	}
+	return nil
+}
 
 func replayCmd(g *globals) *cobra.Command {
 	var o replay.Options
@@ -52,6 +69,9 @@ func replayCmd(g *globals) *cobra.Command {
 				if shop == "" && len(cfg.Pods) > 0 && len(cfg.Pods[0].Shops) > 0 {
 					shop = cfg.Pods[0].Shops[0]
 				}
+			}
+			if err := reachable(cmd.Context(), o.Against); err != nil {
+				return err
 			}
 			o.Shop, o.Location, o.Random = backends.Shop(shop), backends.Location(location), seed
 			if !g.json {

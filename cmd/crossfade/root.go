@@ -42,6 +42,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 		Use: "crossfade", Short: "Dual-write proxy for inventory reservations", Long: rootHelp,
 		SilenceErrors: true, SilenceUsage: true, Version: version(),
 	}
+	group(root)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
@@ -75,10 +76,17 @@ func version() string {
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, a []string) error {
 		if err := check(c, a); err != nil {
-			return &usageError{fmt.Errorf("%w; see 'crossfade %s --help'", err, c.Name())}
+			return &usageError{fmt.Errorf("%w; see '%s --help'", err, c.CommandPath())}
 		}
 		return nil
 	}
+}
+
+// group makes a command of commands: by itself it helps, and a command that it does not have is a usage error.
+func group(c *cobra.Command) *cobra.Command {
+	c.Args = args(cobra.NoArgs)
+	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	return c
 }
 
 // client finds the proxy to ask: by flag or environment, else by the configuration.

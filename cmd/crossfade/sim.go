@@ -10,6 +10,25 @@ import (
 	"github.com/crossfade-proxy/crossfade/cmd/internal/sim"
 )
 
+// simReplay plays one schedule; its calls are told as they come, beside the JSON.
+func (g *globals) simReplay(seed uint64) error {
+	tell := g.say
+	if g.json {
+		tell = g.tell
+	}
+	r := sim.Replay(seed, func(line string) { tell("%s\n", line) })
+	if g.json {
+		if err := g.printJSON(map[string]any{"seed": seed, "steps": r.Steps, "failure": r.Failure}); err != nil {
+			return err
+		}
+	}
+	if r.Failure != "" {
+		return &foundError{fmt.Sprintf("seed %d: %s", seed, r.Failure)}
+	}
+	tell("seed %d: every promise held in %d steps.\n", seed, r.Steps)
+	return nil
+}
+
 func simCmd(g *globals) *cobra.Command {
 	var n int
 	var first, seed uint64
@@ -19,12 +38,7 @@ func simCmd(g *globals) *cobra.Command {
 		Example: "  crossfade sim --schedules 100000\n  crossfade sim --seed 4711        # replay one, call by call",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("seed") {
-				r := sim.Replay(seed, func(line string) { g.say("%s\n", line) })
-				if r.Failure != "" {
-					return &foundError{fmt.Sprintf("seed %d: %s", seed, r.Failure)}
-				}
-				g.say("seed %d: every promise held in %d steps.\n", seed, r.Steps)
-				return nil
+				return g.simReplay(seed)
 			}
 			if n < 1 {
 				return &usageError{fmt.Errorf("--schedules is %d; at least 1", n)}

@@ -22,7 +22,7 @@ import (
 const maxBadRows = 50
 
 func stockCmd(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "stock", Short: "Load stock"}
+	cmd := group(&cobra.Command{Use: "stock", Short: "Load stock"})
 	var add bool
 	var run string
 	load := &cobra.Command{
