@@ -43,15 +43,30 @@ func (s *Store) due(ctx context.Context, t backends.Token, limit int) (ids []bac
 	case limit <= 0:
 		return nil, nil
 	}
-	err = s.read(ctx, j.op, "", func(b *batch) {
+	return s.listDue(ctx, j.op, backends.Held, now, page(limit))
+}
+
+// listDue lists holds of a state that are due until an instant.
+func (s *Store) listDue(ctx context.Context, op string, state backends.State, until backends.Instant, limit int) (ids []backends.HoldID, err error) {
+	f := s.dueFloors[state]
+	from := f.begin()
+	first := until.Add(-latest) // none comes in below this, but see fromHead
+	err = s.read(ctx, op, "", func(b *batch) {
 		ids = nil
 		b.ask(func(r *sql.Rows) error {
 			var id backends.HoldID
-			err := r.Scan(&id)
+			var due backends.Instant
+			err := r.Scan(&id, &due)
+			if ids == nil {
+				first = min(first, due)
+			}
 			ids = append(ids, id)
 			return err
-		}, textHoldsDue, s.cfg.Pod, backends.Held, now, page(limit))
+		}, textHoldsDue, s.cfg.Pod, state, from, until, limit)
 	})
+	if err == nil {
+		f.saw(int64(first))
+	}
 	return ids, err
 }
 

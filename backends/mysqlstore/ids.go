@@ -48,4 +48,10 @@ func (s *idSource) next(n int) []uint64 {
 	return out
 }
 
+// before is an id that a clock which is right gives only after at.
+func before(at time.Time) uint64 {
+	ms := max(0, at.UnixMilli()-idEpoch)
+	return uint64(ms) & (1<<timeBits - 1) << counterBits << nodeBits
+}
+
 func (s *idSource) one() uint64 { return s.next(1)[0] }

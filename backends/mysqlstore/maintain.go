@@ -182,16 +182,7 @@ func (x *txn) payDebt(ctx context.Context, l *level, ch *changes) error {
 // purgeHolds removes ended holds that nothing changed since oldest, by this server's clock.
 func (s *Store) purgeHolds(ctx context.Context, j job, oldest backends.Instant) (more bool, err error) {
 	for _, state := range []backends.State{backends.Claimed, backends.Released, backends.Expired} {
-		var ids []backends.HoldID
-		err := s.read(ctx, j.op, "", func(b *batch) {
-			ids = nil
-			b.ask(func(r *sql.Rows) error {
-				var id backends.HoldID
-				err := r.Scan(&id)
-				ids = append(ids, id)
-				return err
-			}, textHoldsDue, s.cfg.Pod, state, oldest-1, purgeBatch)
-		})
+		ids, err := s.listDue(ctx, j.op, state, oldest-1, purgeBatch)
 		if err != nil {
 			return false, err
 		}

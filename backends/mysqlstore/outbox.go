@@ -146,10 +146,10 @@ func (s *Store) measure(ctx context.Context) error {
 	if !s.room.stale() {
 		return nil
 	}
-	from := s.cfg.Now()
+	from, seq := s.cfg.Now(), s.outboxFloor.begin()
 	var n int64
 	err := s.read(ctx, "outbox", "", func(b *batch) {
-		b.ask(func(r *sql.Rows) error { return r.Scan(&n) }, textOutboxCount, s.cfg.Pod, s.cfg.OutboxMax)
+		b.ask(func(r *sql.Rows) error { return r.Scan(&n) }, textOutboxCount, s.cfg.Pod, seq, s.cfg.OutboxMax)
 	})
 	if err == nil {
 		s.room.counted(n, s.cfg.Now().Sub(from))
@@ -163,6 +163,10 @@ func (s *Store) Pending(ctx context.Context, after string, minAgeMillis int64, l
 	if err != nil {
 		return nil, err
 	}
+	whole := from == 0
+	if whole {
+		from = s.outboxFloor.begin()
+	}
 	var out []backends.Entry
 	err = s.read(ctx, "outbox", "", func(b *batch) {
 		out = nil
@@ -175,7 +179,21 @@ func (s *Store) Pending(ctx context.Context, after string, minAgeMillis int64, l
 	if err != nil {
 		return nil, err
 	}
+	if whole && minAgeMillis <= latest.Milliseconds()/2 {
+		s.sawOutbox(out)
+	}
 	return out, nil
+}
+
+// sawOutbox notes where the oldest entry is; none may come in below what is latest.
+func (s *Store) sawOutbox(page []backends.Entry) {
+	at := before(s.cfg.Now().Add(-latest))
+	if len(page) > 0 {
+		if first, err := parseSeq(page[0].Seq); err == nil {
+			at = min(at, first-1)
+		}
+	}
+	s.outboxFloor.saw(at)
 }
 
 func scanEntry(r *sql.Rows) (backends.Entry, error) {
@@ -260,15 +278,27 @@ func (s *Store) remove(ctx context.Context, numbers []uint64) (removed []string,
 	return removed, err
 }
 
-// OutboxStats counts.
+// OutboxStats counts. That there is nothing is said only after a look from the head.
 func (s *Store) OutboxStats(ctx context.Context) (st backends.OutboxStats, err error) {
+	from := s.outboxFloor.begin()
+	st, err = s.outboxStats(ctx, from)
+	if err != nil || st.Entries > 0 || from == 0 {
+		return st, err
+	}
+	if st, err = s.outboxStats(ctx, 0); st.Entries > 0 {
+		s.outboxFloor.forget() // so that the next page has them
+	}
+	return st, err
+}
+
+func (s *Store) outboxStats(ctx context.Context, from uint64) (st backends.OutboxStats, err error) {
 	err = s.read(ctx, "outbox", "", func(b *batch) {
-		b.ask(func(r *sql.Rows) error { return r.Scan(&st.Entries) }, textOutboxCount, s.cfg.Pod, int64(everything))
+		b.ask(func(r *sql.Rows) error { return r.Scan(&st.Entries) }, textOutboxCount, s.cfg.Pod, from, int64(everything))
 		b.ask(func(r *sql.Rows) error {
 			err := r.Scan(&st.OldestMillis)
 			st.OldestMillis = max(0, st.OldestMillis)
 			return err
-		}, textOutboxOldest, s.cfg.Pod)
+		}, textOutboxOldest, s.cfg.Pod, from)
 		b.ask(func(r *sql.Rows) error { return r.Scan(&st.Lost, &st.Dropped) }, textOutboxLosses, s.cfg.Pod)
 	})
 	return st, err

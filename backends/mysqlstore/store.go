@@ -20,8 +20,12 @@ type Store struct {
 	room   *room
 	upkeep upkeep
 	fill   *filler
-	count  counters
-	closed atomic.Bool
+	// outboxFloor and dueFloors are where scans of the outbox and of the index on due begin, the latter
+	// for each state.
+	outboxFloor *floor[uint64]
+	dueFloors   map[backends.State]*floor[int64]
+	count       counters
+	closed      atomic.Bool
 
 	takers  *combiner[*taking]
 	enders  *combiner[*ending]
@@ -73,6 +77,11 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 		room:   &room{now: cfg.Now, max: int64(cfg.OutboxMax)},
 	}
 	s.fill = newFiller(s)
+	s.outboxFloor = &floor[uint64]{now: cfg.Now}
+	s.dueFloors = map[backends.State]*floor[int64]{}
+	for _, st := range []backends.State{backends.Held, backends.Claimed, backends.Released, backends.Expired} {
+		s.dueFloors[st] = &floor[int64]{now: cfg.Now}
+	}
 	s.takers, s.enders, s.viewers = s.newTakers(), s.newEnders(), s.newViewers()
 	return s, nil
 }

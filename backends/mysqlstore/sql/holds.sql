@@ -40,7 +40,7 @@ UPDATE ([[SELECT ? AS id, ? AS was_epoch, ? AS was_n, ? AS state, ? AS epoch, ? 
 
 -- name: holds_due
 -- index: due, range. locks: none.
-SELECT id FROM crossfade_holds WHERE pod = ? AND state = ? AND due <= ? ORDER BY due, id LIMIT ?;
+SELECT id, due FROM crossfade_holds WHERE pod = ? AND state = ? AND due >= ? AND due <= ? ORDER BY due, id LIMIT ?;
 
 -- name: holds_page
 -- index: PRIMARY range. locks: none.

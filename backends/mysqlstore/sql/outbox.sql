@@ -30,13 +30,13 @@ DELETE FROM crossfade_outbox WHERE pod = ? AND seq = ?;
 SELECT COUNT(*) FROM crossfade_outbox WHERE pod = ? AND seq IN ([[?|, ]]);
 
 -- name: outbox_count
--- index: PRIMARY ref. locks: none. Reads no more rows than the LIMIT.
-SELECT COUNT(*) FROM (SELECT 1 FROM crossfade_outbox WHERE pod = ? LIMIT ?) c;
+-- index: PRIMARY range. locks: none. Reads no more rows than the LIMIT.
+SELECT COUNT(*) FROM (SELECT 1 FROM crossfade_outbox WHERE pod = ? AND seq > ? LIMIT ?) c;
 
 -- name: outbox_oldest
--- index: PRIMARY ref, first row. locks: none.
+-- index: PRIMARY range, first row. locks: none.
 SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000 - created
-  FROM crossfade_outbox WHERE pod = ? ORDER BY seq LIMIT 1;
+  FROM crossfade_outbox WHERE pod = ? AND seq > ? ORDER BY seq LIMIT 1;
 
 -- name: outbox_losses
 -- index: PRIMARY ref. locks: none.
