@@ -30,6 +30,9 @@ type combiner[A any] struct {
 	weight func(A) int
 	// run answers every ask, in the ask itself.
 	run func(ctx context.Context, asks []A)
+	// gather is how long a lane may wait for those who are likely to come back at once: 0 for never,
+	// since what they wait for is not worth anybody's time. See crowd.
+	gather time.Duration
 	// left is the error for a caller who went away while the batch was under way.
 	left func(cause error) error
 
@@ -40,7 +43,27 @@ type combiner[A any] struct {
 	queue []*member[A]
 	busy  int
 	under sync.WaitGroup
+	crowd crowd
 }
+
+// crowd is how many callers there are: those who wait, those who are being answered, and those who,
+// having been answered, are about to come again. Where there are many, a batch that begins the
+// moment the last one ends has only those who came meanwhile, half of them or fewer; to wait until
+// most of them are back halves the statements. A few callers are never waited for.
+type crowd struct {
+	peak   float64 // how many there were lately
+	target int     // gathering until so many wait; 0: not gathering
+	enough chan struct{}
+}
+
+const (
+	// crowdFrom is how many callers are worth gathering.
+	crowdFrom = 16
+	// crowdShare is which part of them is waited for.
+	crowdShare = 0.8
+	// crowdDecay is by how much the memory of a crowd fades with each batch.
+	crowdDecay = 0.95
+)
 
 // member is one caller's place.
 type member[A any] struct {
@@ -78,6 +101,10 @@ func (c *combiner[A]) do(ctx context.Context, ask A) error {
 	m := &member[A]{ask: ask, done: make(chan struct{})}
 	c.mu.Lock()
 	c.queue = append(c.queue, m)
+	if c.crowd.target > 0 && len(c.queue) >= c.crowd.target {
+		c.crowd.target = 0
+		close(c.crowd.enough)
+	}
 	if c.busy < c.lanes {
 		c.busy++
 		c.under.Go(c.lane)
@@ -114,6 +141,7 @@ func (c *combiner[A]) leave(m *member[A], cause error) error {
 
 func (c *combiner[A]) lane() {
 	for {
+		c.await()
 		batch, ctx, cancel := c.pick()
 		if len(batch) == 0 {
 			return
@@ -124,10 +152,39 @@ func (c *combiner[A]) lane() {
 		}
 		c.run(ctx, asks)
 		cancel()
+		c.mu.Lock()
+		c.crowd.peak = max(crowdDecay*c.crowd.peak, float64(len(batch)+len(c.queue))) // each is here once
+		c.mu.Unlock()
 		for _, m := range batch {
 			close(m.done)
 		}
 	}
+}
+
+// await waits, where gathering is worth it, until most of the crowd is there.
+func (c *combiner[A]) await() {
+	if c.gather == 0 {
+		return
+	}
+	c.mu.Lock()
+	target := int(min(crowdShare*c.crowd.peak, float64(c.most)))
+	if c.crowd.peak < crowdFrom || len(c.queue) == 0 || len(c.queue) >= target {
+		c.mu.Unlock()
+		return
+	}
+	enough := make(chan struct{})
+	c.crowd.target, c.crowd.enough = target, enough
+	c.mu.Unlock()
+	t := time.NewTimer(c.gather)
+	defer t.Stop()
+	select {
+	case <-enough:
+	case <-t.C:
+	case <-c.ctx.Done():
+	}
+	c.mu.Lock()
+	c.crowd.target = 0
+	c.mu.Unlock()
 }
 
 // pick takes the next batch off the queue; an empty one ends the lane.

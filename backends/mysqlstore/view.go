@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"strings"
+	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
 )
@@ -15,6 +16,19 @@ var (
 	viewPartsSeparator = " UNION ALL "
 	viewKinds          = struct{ fence, stock, hold int }{0, 1, 2}
 )
+
+// gatherViews bounds how long a refusal may wait for others of a crowd, with whom it then shares a
+// statement: no longer than the crowd takes to come round in a flash sale.
+const gatherViews = 4 * time.Millisecond
+
+// maxViewers is how many may share a view where requests are combined at all. A view takes no lock
+// and writes nothing, so more than of writes.
+func maxViewers(combine int) int {
+	if combine <= 1 {
+		return 1
+	}
+	return maxWeight
+}
 
 // viewing is one caller's wish to see what is committed. One statement serves all who waited when it
 // was sent: it began after each of their requests arrived, which is what a refusal has to rest on.
@@ -32,7 +46,7 @@ func (v *viewing) fail(err error) { v.err = err }
 
 func (s *Store) newViewers() *combiner[*viewing] {
 	return (&combiner[*viewing]{
-		lanes: 1, most: s.cfg.Combine, room: maxWeight,
+		lanes: 1, most: maxViewers(s.cfg.Combine), room: maxWeight, gather: gatherViews,
 		alike:  func(a, b *viewing) bool { return a.j.tok == b.j.tok },
 		name:   func(v *viewing) backends.HoldID { return v.id },
 		weight: func(v *viewing) int { return len(v.keys) },

@@ -85,3 +85,42 @@ func reportRefills(b *testing.B, before, after mysqlstore.Stats) {
 	b.ReportMetric(float64(after.Refills-before.Refills), "refills")
 	b.ReportMetric(float64(after.Restarts-before.Restarts)/float64(b.N), "restarts/op")
 }
+
+// BenchmarkRefuse asks for an item that is sold out.
+func BenchmarkRefuse(b *testing.B) {
+	for _, kind := range servers {
+		b.Run(string(kind), func(b *testing.B) {
+			srv := lab.Private(b, kind, func(o *lab.Options) { o.Fast = false })
+			for _, buyers := range []int{1, 32, 128} {
+				b.Run(fmt.Sprintf("buyers=%d", buyers), func(b *testing.B) {
+					s := open(b, srv.NewDatabase(b))
+					r := rig{s, testContext(b)}
+					r.raise(b, backends.Live)
+					r.stock(b, "mug", 1)
+					if d, err := s.Reserve(r.ctx, token, cart("last", line("mug", 1))); err != nil || d.Outcome != backends.OutcomeGranted {
+						b.Fatalf("the last unit: %+v, %v", d, err)
+					}
+					before := s.Stats().Views
+					var next atomic.Int64
+					var all sync.WaitGroup
+					b.ResetTimer()
+					for range buyers {
+						all.Go(func() {
+							for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
+								d, err := s.Reserve(b.Context(), token, cart(fmt.Sprintf("%s-%d", b.Name(), n), line("mug", 1)))
+								if err != nil || d.Outcome != backends.OutcomeSoldOut {
+									b.Errorf("answered %+v, %v", d, err)
+									return
+								}
+							}
+						})
+					}
+					all.Wait()
+					b.StopTimer()
+					b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "refusals/s")
+					b.ReportMetric(1000*float64(s.Stats().Views-before)/float64(b.N), "views/1000")
+				})
+			}
+		})
+	}
+}
