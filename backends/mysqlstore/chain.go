@@ -148,7 +148,7 @@ func (x *txn) follow(ctx context.Context, links []link) error {
 	b := x.batch()
 	x.askLevels(b, levelKeys(ms))
 	x.moveOnHand(b, ms)
-	x.askSkip(b, wants, x.s.hints.cursor, rows)
+	x.askFree(b, wants, rows)
 	if err := x.send(ctx, b); err != nil {
 		return err
 	}
@@ -167,11 +167,11 @@ func (x *txn) follow(ctx context.Context, links []link) error {
 			return shorterError{i}
 		}
 	}
-	return x.finishChain(ctx, links, ms, gone)
+	return x.finishChain(ctx, links, ms, gone, rows)
 }
 
 // finishChain writes what the links come to, and answers them.
-func (x *txn) finishChain(ctx context.Context, links []link, ms []move, gone map[backends.Key][]uint64) error {
+func (x *txn) finishChain(ctx context.Context, links []link, ms []move, gone, left map[backends.Key][]uint64) error {
 	var made []newHold
 	var advs []advance
 	for _, l := range links {
@@ -212,6 +212,6 @@ func (x *txn) finishChain(ctx context.Context, links []link, ms []move, gone map
 			x.s.askDebts(b, unitKeys(l.h), &l.a.Debt) // as they will be
 		}
 	}
-	x.after = append(x.after, func() { x.s.noteTaken(x.tok, len(made), gone) })
+	x.noteTaken(len(made), gone, left)
 	return x.finish(ctx, b)
 }

@@ -32,8 +32,11 @@ const (
 	// nothing: no statement of ours takes nearly as long.
 	dialPatience = 2 * time.Second
 	silence      = 30 * time.Second
+	// startShare: what is stocked fills a pool up to this share of its cap; so does a refill of a pool that
+	// is emptied slowly.
+	startShare = 4
 	// lowWaterShare: a pool below this share of its cap is refilled.
-	lowWaterShare = 4
+	lowWaterShare = 8
 )
 
 // Config says which pod to keep where. The zero value of each field but Pod and DSN gives its
@@ -164,6 +167,11 @@ func (c *Config) capFor(k backends.Key) int64 {
 		}
 	}
 	return int64(c.PoolCap)
+}
+
+// startFor is the number of rows that suffices for a pool from which little is taken; at least one.
+func (c *Config) startFor(k backends.Key) int64 {
+	return max(1, c.capFor(k)/startShare)
 }
 
 // lowWaterFor is the number of rows below which a pool is refilled; at least one.

@@ -2,6 +2,7 @@ package mysqlstore
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,9 +23,13 @@ const (
 	maxPools = 100_000
 )
 
+// fillRows is about how many rows one refill in the background writes: their levels are locked
+// meanwhile.
+const fillRows = 2000
+
 // filler refills pools ahead of need: when a pool has, by what this store has seen, less than lasts
 // for fillLead, and at the latest at its low-water mark. It works in the background, one
-// key at a time; a reserve that finds too little all the same refills inline.
+// transaction at a time; a reserve that finds too little all the same refills inline.
 type filler struct {
 	s    *Store
 	ctx  context.Context
@@ -115,6 +120,17 @@ func (f *filler) markFor(k backends.Key) int64 {
 	return f.mark(k, f.watch(k))
 }
 
+// goalFor is up to where a pool is refilled: to its cap where it is emptied fast.
+func (f *filler) goalFor(k backends.Key) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	start, most := f.s.cfg.startFor(k), f.s.cfg.capFor(k)
+	if 4*f.watch(k).perLead > start {
+		return most
+	}
+	return start
+}
+
 // counted notes what a transaction that had the level locked left in a pool, and for it.
 func (f *filler) counted(k backends.Key, rows, unmaterialised int64) {
 	f.mu.Lock()
@@ -137,29 +153,39 @@ func (f *filler) stocked(k backends.Key) {
 
 func (f *filler) work() {
 	for {
-		d, ok := f.next()
-		if !ok {
+		tok, keys := f.next()
+		if len(keys) == 0 {
 			return
 		}
-		j := job{op: "maintain", tok: d.tok, role: asEither}
+		j := job{op: "maintain", tok: tok, role: asEither}
 		// What fails is looked at again at the next take, and by Maintain.
-		_ = f.s.replenish(f.ctx, j, d.key, f.markFor)
+		_ = f.s.replenish(f.ctx, j, keys, f.markFor, f.goalFor)
 		f.mu.Lock()
-		if w := f.pools[d.key]; w != nil {
-			w.queued = false
+		for _, k := range keys {
+			if w := f.pools[k]; w != nil {
+				w.queued = false
+			}
 		}
 		f.mu.Unlock()
 	}
 }
 
-func (f *filler) next() (toFill, bool) {
+// next hands out keys of one token, in key order, as many as one transaction should fill.
+func (f *filler) next() (tok backends.Token, keys []backends.Key) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.queue) == 0 || f.ctx.Err() != nil {
 		f.busy, f.queue = false, nil
-		return toFill{}, false
+		return tok, nil
 	}
-	d := f.queue[0]
-	f.queue = f.queue[1:]
-	return d, true
+	tok = f.queue[0].tok
+	var rows int64
+	for len(f.queue) > 0 && f.queue[0].tok == tok && (len(keys) == 0 || rows < fillRows) {
+		k := f.queue[0].key
+		rows += f.s.cfg.startFor(k)
+		keys = append(keys, k)
+		f.queue = f.queue[1:]
+	}
+	slices.SortFunc(keys, backends.Key.Compare)
+	return tok, keys
 }

@@ -1,6 +1,7 @@
 package mysqlstore
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -28,12 +29,17 @@ type hints struct {
 	keys    map[backends.Key]hint
 	touched map[backends.Key]struct{}
 	busy    map[backends.Key]chan struct{} // keys with a confirmed reserve under way
+	rows    int                            // in all of keys' free
 }
 
 type hint struct {
 	cursor uint64    // where free rows began
 	dry    time.Time // sold out until
+	free   []uint64  // rows that this store made and has not seen taken, growing
 }
+
+// maxFree bounds the rows that are remembered in all, at eight bytes each.
+const maxFree = 500_000
 
 func newHints(now func() time.Time) *hints {
 	return &hints{now: now, keys: map[backends.Key]hint{}, touched: map[backends.Key]struct{}{}, busy: map[backends.Key]chan struct{}{}}
@@ -51,15 +57,36 @@ func (h *hints) change(k backends.Key, f func(*hint)) {
 	defer h.mu.Unlock()
 	if len(h.keys) >= maxHints {
 		clear(h.keys)
+		h.rows = 0
 	}
 	v := h.keys[k]
+	h.rows -= len(v.free)
 	f(&v)
+	h.rows += len(v.free)
 	h.keys[k] = v
 }
 
 // took notes that rows up to id were taken, so that the next scan begins behind them.
 func (h *hints) took(k backends.Key, id uint64) {
-	h.change(k, func(v *hint) { v.cursor = max(v.cursor, id+1) })
+	h.change(k, func(v *hint) {
+		v.cursor = max(v.cursor, id+1)
+		i, _ := slices.BinarySearch(v.free, id+1)
+		v.free = v.free[i:]
+	})
+}
+
+// tookBorrowed notes that borrowed rows up to id were taken. Others may have been given back since.
+func (h *hints) tookBorrowed(k backends.Key, id uint64) {
+	h.change(k, func(v *hint) {
+		v.cursor = max(v.cursor, id+1)
+		if len(v.free) > 0 {
+			v.cursor = min(v.cursor, v.free[0])
+		}
+	})
+}
+
+// touch notes that rows were taken, for upkeep.
+func (h *hints) touch(k backends.Key) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.touched) < maxTouched {
@@ -67,14 +94,38 @@ func (h *hints) took(k backends.Key, id uint64) {
 	}
 }
 
-// made notes that rows from id on have come in: a cursor that is past them would hide them.
-func (h *hints) made(k backends.Key, id uint64) {
-	h.change(k, func(v *hint) { v.cursor = min(v.cursor, id) })
+// made notes rows that have come in: a cursor that is past them would hide them.
+func (h *hints) made(k backends.Key, ids []uint64) {
+	h.change(k, func(v *hint) {
+		v.cursor = min(v.cursor, ids[0])
+		if h.rows+len(v.free)+len(ids) <= maxFree && (len(v.free) == 0 || v.free[len(v.free)-1] < ids[0]) {
+			v.free = append(slices.Clip(v.free), ids...)
+		}
+	})
 }
 
-// rewind makes the next scan begin at the head.
+// borrow hands out n rows that are likely to be free, to nobody else; nil where fewer are known.
+func (h *hints) borrow(k backends.Key, n int64) (ids []uint64) {
+	h.change(k, func(v *hint) {
+		if int64(len(v.free)) >= n {
+			ids, v.free = v.free[:n:n], v.free[n:]
+		}
+	})
+	return ids
+}
+
+// giveBack takes rows back that were borrowed and not taken.
+func (h *hints) giveBack(k backends.Key, ids []uint64) {
+	h.change(k, func(v *hint) {
+		v.free = append(slices.Clone(ids), v.free...)
+		slices.Sort(v.free)
+		v.cursor = min(v.cursor, v.free[0])
+	})
+}
+
+// rewind makes the next scan begin at the head, with nothing taken for granted.
 func (h *hints) rewind(k backends.Key) {
-	h.change(k, func(v *hint) { v.cursor = 0 })
+	h.change(k, func(v *hint) { v.cursor, v.free = 0, nil })
 }
 
 // soldOut notes that a key was seen empty, or (false) that it was not.

@@ -49,7 +49,7 @@ func (s *Store) Maintain(ctx context.Context, t backends.Token) (more bool, err 
 		return false, err
 	}
 	for _, k := range keys {
-		if err := s.replenish(ctx, j, k, s.cfg.lowWaterFor); err != nil && !errors.Is(err, backends.ErrBusy) {
+		if err := s.replenish(ctx, j, []backends.Key{k}, s.cfg.lowWaterFor, s.cfg.capFor); err != nil && !errors.Is(err, backends.ErrBusy) {
 			return false, err // a busy level has somebody else at work, and comes again
 		}
 	}
@@ -127,25 +127,23 @@ func (s *Store) nextPage(ctx context.Context) (keys []backends.Key, err error) {
 	return keys, nil
 }
 
-// replenish brings one key in order: debt paid from the pool, and a pool with fewer rows than below
-// says filled to its cap.
-func (s *Store) replenish(ctx context.Context, j job, k backends.Key, below func(backends.Key) int64) error {
+// replenish brings keys in order, which are sorted: debt paid from the pool, and a pool with fewer rows than below
+// says filled up to upTo.
+func (s *Store) replenish(ctx context.Context, j job, keys []backends.Key, below, upTo func(backends.Key) int64) error {
 	return s.again(ctx, func() error {
 		err := s.write(ctx, j, func(x *txn) error {
-			if err := x.lock(ctx, []backends.Key{k}, nil); err != nil {
+			if err := x.lock(ctx, keys, nil); err != nil {
 				return err
 			}
-			l := x.levels[k]
-			if l == nil {
-				return errNothing
-			}
 			ch := newChanges()
-			if l.unmaterialised < 0 {
-				if err := x.payDebt(ctx, l, ch); err != nil {
-					return err
+			for _, k := range keys {
+				if l := x.levels[k]; l != nil && l.unmaterialised < 0 {
+					if err := x.payDebt(ctx, l, ch); err != nil {
+						return err
+					}
 				}
 			}
-			if err := x.refill(ctx, []backends.Key{k}, below, s.cfg.capFor, ch); err != nil {
+			if err := x.refill(ctx, keys, below, upTo, ch); err != nil {
 				return err
 			}
 			b := x.batch()

@@ -280,6 +280,7 @@ func TestHints(t *testing.T) {
 	k, other := backends.Key{Item: "a"}, backends.Key{Item: "b"}
 	h.took(k, 7)
 	h.took(k, 5)
+	h.touch(k)
 	if got := h.cursor(k); got != 8 {
 		t.Errorf("the cursor is %d, want behind the last that was taken", got)
 	}
@@ -313,10 +314,49 @@ func TestHints(t *testing.T) {
 	}
 }
 
+// TestBorrow: rows that were made are handed out once, in their order, all or none; what is given back
+// is there again, and a scan behind the cursor misses none of it.
+func TestBorrow(t *testing.T) {
+	h := newHints(time.Now)
+	k := backends.Key{Item: "a"}
+	h.took(k, 3)
+	h.made(k, []uint64{10, 11, 12, 13})
+	if got := h.borrow(k, 5); got != nil {
+		t.Errorf("more than there are: %v", got)
+	}
+	first, second := h.borrow(k, 2), h.borrow(k, 1)
+	if !slices.Equal(first, []uint64{10, 11}) || !slices.Equal(second, []uint64{12}) {
+		t.Errorf("borrowed %v and %v", first, second)
+	}
+	h.tookBorrowed(k, 12)
+	if got := h.cursor(k); got != 13 {
+		t.Errorf("the cursor is %d, want at what is left", got)
+	}
+	h.giveBack(k, first)
+	if got := h.cursor(k); got != 10 {
+		t.Errorf("the cursor is %d, want at what was given back", got)
+	}
+	if got := h.borrow(k, 3); !slices.Equal(got, []uint64{10, 11, 13}) {
+		t.Errorf("borrowed %v", got)
+	}
+	h.made(k, []uint64{20, 21})
+	h.took(k, 20) // by a scan
+	if got := h.borrow(k, 1); !slices.Equal(got, []uint64{21}) {
+		t.Errorf("borrowed %v, want what the scan left", got)
+	}
+	h.made(k, []uint64{30})
+	h.rewind(k)
+	if got := h.borrow(k, 1); got != nil || h.rows != 0 {
+		t.Errorf("after a rewind: %v, %d rows", got, h.rows)
+	}
+}
+
 func TestHintsAreBounded(t *testing.T) {
 	h := newHints(time.Now)
 	for i := range maxHints + 10 {
-		h.took(backends.Key{Item: backends.Item(fmt.Sprint(i))}, 1)
+		k := backends.Key{Item: backends.Item(fmt.Sprint(i))}
+		h.took(k, 1)
+		h.touch(k)
 	}
 	if len(h.keys) > maxHints || len(h.touched) > maxTouched {
 		t.Errorf("%d hints, %d touched", len(h.keys), len(h.touched))

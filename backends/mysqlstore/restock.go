@@ -92,7 +92,7 @@ type levelMove struct {
 }
 
 // moveLevel writes a change of a locked level, and its operation id. What a restock brings goes to
-// the ledger, and into the pool only up to the low-water mark: loading a shop must not write a row
+// the ledger, and into the pool only as far as suffices to start: loading a shop must not write a row
 // for every unit. What a give-back brings goes the way of a release.
 func (x *txn) moveLevel(ctx context.Context, o *operation, c levelMove) error {
 	l := x.levels[o.key]
@@ -114,7 +114,7 @@ func (x *txn) moveLevel(ctx context.Context, o *operation, c levelMove) error {
 		return err
 	}
 	if c.onHand > 0 {
-		if err := x.refill(ctx, []backends.Key{o.key}, x.s.cfg.lowWaterFor, x.s.cfg.lowWaterFor, ch); err != nil {
+		if err := x.refill(ctx, []backends.Key{o.key}, x.s.cfg.startFor, x.s.cfg.startFor, ch); err != nil {
 			return err
 		}
 	}

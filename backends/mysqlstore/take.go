@@ -3,6 +3,7 @@ package mysqlstore
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"slices"
 
@@ -64,7 +65,7 @@ func (s *Store) take(ctx context.Context, ts []*taking) error {
 	rows := map[backends.Key][]uint64{}
 	j.first = func(x *txn, b *batch) {
 		s.askRecords(b, ids, recs)
-		x.askSkip(b, wants, s.hints.cursor, rows)
+		x.askFree(b, wants, rows)
 	}
 	err := s.write(ctx, j, func(x *txn) error {
 		if err := x.behind(ctx, wants, rows); err != nil {
@@ -86,7 +87,7 @@ func (s *Store) take(ctx context.Context, ts []*taking) error {
 			made = append(made, newHold{is: h})
 			t.d.Entry, t.d.Dropped = x.emit(backends.Entry{Op: t.d.Op, Hold: h})
 		}
-		return x.finishTakes(ctx, made, gone)
+		return x.finishTakes(ctx, made, gone, rows)
 	})
 	if errors.Is(err, errNothing) {
 		return nil
@@ -95,23 +96,84 @@ func (s *Store) take(ctx context.Context, ts []*taking) error {
 }
 
 // finishTakes writes new holds and deletes the rows that they took.
-func (x *txn) finishTakes(ctx context.Context, made []newHold, gone map[backends.Key][]uint64) error {
+func (x *txn) finishTakes(ctx context.Context, made []newHold, gone, left map[backends.Key][]uint64) error {
 	if len(made) == 0 {
 		return errNothing
 	}
 	b := x.batch()
 	x.deleteUnits(b, gone)
 	x.insertHolds(b, made)
-	n := len(made)
-	x.after = append(x.after, func() { x.s.noteTaken(x.tok, n, gone) })
+	x.noteTaken(len(made), gone, left)
 	return x.finish(ctx, b)
 }
 
-// behind looks from the heads of the pools where too few rows were found from the cursors on.
+// askFree adds the locks of free unit rows: of those that this store knows to be there, by their
+// keys; else, key by key, of the first that a scan from the cursor finds.
+func (x *txn) askFree(b *batch, wants []want, into map[backends.Key][]uint64) {
+	x.borrowed = map[backends.Key][]uint64{}
+	owner := map[uint64]backends.Key{}
+	var scans []want
+	for _, w := range wants {
+		ids := x.s.hints.borrow(w.Key, w.Quantity)
+		if slices.ContainsFunc(ids, func(id uint64) bool { _, twin := owner[id]; return twin }) {
+			x.s.hints.giveBack(w.Key, ids) // a store with our number made the same one, for another key
+			ids = nil
+		}
+		if ids == nil {
+			scans = append(scans, w)
+			continue
+		}
+		x.borrowed[w.Key] = ids
+		for _, id := range ids {
+			owner[id] = w.Key
+		}
+	}
+	x.undo = append(x.undo, func() {
+		for k, ids := range x.borrowed {
+			x.s.hints.giveBack(k, ids)
+		}
+	})
+	x.s.eachPoints(x.borrowed, func(text string, args []any, _ int64) {
+		b.ask(func(r *sql.Rows) error {
+			var id uint64
+			err := r.Scan(&id)
+			k := owner[id]
+			into[k] = append(into[k], id)
+			return err
+		}, text, args...)
+	}, statementUnitsPoints)
+	x.askSkip(b, scans, x.s.hints.cursor, into)
+}
+
+// noteTaken remembers what became of the rows: those that go, and those left over.
+func (x *txn) noteTaken(holds int, gone, left map[backends.Key][]uint64) {
+	s := x.s
+	x.after = append(x.after, func() {
+		s.count.fast.Add(int64(holds))
+		for k, ids := range gone {
+			if _, ours := x.borrowed[k]; ours {
+				s.hints.tookBorrowed(k, slices.Max(ids))
+			} else {
+				s.hints.took(k, slices.Max(ids))
+			}
+			s.hints.touch(k)
+			s.fill.took(x.tok, k, int64(len(ids)))
+		}
+		for k := range x.borrowed {
+			if ids := left[k]; len(ids) > 0 {
+				s.hints.giveBack(k, ids)
+			}
+		}
+	})
+}
+
+// behind looks from the heads of the pools where too few rows were found from the cursors on, or
+// among those that were taken for free.
 func (x *txn) behind(ctx context.Context, wants []want, rows map[backends.Key][]uint64) error {
 	var short []want
 	for _, w := range wants {
-		if int64(len(rows[w.Key])) < w.Quantity && x.s.hints.cursor(w.Key) > 0 {
+		_, borrowed := x.borrowed[w.Key]
+		if int64(len(rows[w.Key])) < w.Quantity && (borrowed || x.s.hints.cursor(w.Key) > 0) {
 			short = append(short, w)
 		}
 	}
@@ -126,6 +188,7 @@ func (x *txn) behind(ctx context.Context, wants []want, rows map[backends.Key][]
 	}
 	for _, w := range short {
 		x.s.hints.rewind(w.Key)
+		delete(x.borrowed, w.Key)
 		rows[w.Key] = found[w.Key] // with those found before: a session passes over others' locks, not its own
 	}
 	return nil
@@ -144,14 +207,6 @@ func deal(wants []want, free, gone map[backends.Key][]uint64) bool {
 		free[w.Key] = ids[w.Quantity:]
 	}
 	return true
-}
-
-func (s *Store) noteTaken(tok backends.Token, holds int, gone map[backends.Key][]uint64) {
-	s.count.fast.Add(int64(holds))
-	for k, ids := range gone {
-		s.hints.took(k, slices.Max(ids))
-		s.fill.took(tok, k, int64(len(ids)))
-	}
 }
 
 // wantsOf lists sums by key, in key order.

@@ -141,12 +141,15 @@ type txn struct {
 
 	levels map[backends.Key]*level
 	rows   map[backends.Key]*pool
-	tail   *batch // what is still to be sent, with COMMIT
-	outbox []any  // rows for the outbox, as arguments
+	// borrowed are rows that were taken for free, by key; see hints.
+	borrowed map[backends.Key][]uint64
+	tail     *batch // what is still to be sent, with COMMIT
+	outbox   []any  // rows for the outbox, as arguments
 	// dropped counts the entries for which there was no room.
 	dropped int64
 	proven  []backends.HoldID
 	after   []func() // run once it is committed
+	undo    []func() // run when it is not, as far as is known
 	proof   *proof   // nil: an unknown COMMIT cannot be settled
 	began   time.Time
 }
@@ -188,21 +191,28 @@ func (s *Store) write(ctx context.Context, j job, f func(x *txn) error) error {
 		session: c, s: s, tok: j.tok, stamp: s.ids.one(), began: s.cfg.Now(),
 		levels: map[backends.Key]*level{}, rows: map[backends.Key]*pool{},
 	}
-	if err := x.begin(ctx, j); err != nil {
-		c.rollback(ctx)
-		return s.failed(err)
+	err = x.work(ctx, j, f)
+	then := x.after
+	if err != nil {
+		then = x.undo
 	}
-	if err := f(x); err != nil {
-		c.rollback(ctx)
-		return s.failed(err)
-	}
-	if err := x.commit(ctx); err != nil {
-		return err
-	}
-	for _, g := range x.after {
+	for _, g := range then {
 		g()
 	}
-	return nil
+	return err
+}
+
+// work is the transaction from its beginning to COMMIT.
+func (x *txn) work(ctx context.Context, j job, f func(x *txn) error) error {
+	if err := x.begin(ctx, j); err != nil {
+		x.rollback(ctx)
+		return x.s.failed(err)
+	}
+	if err := f(x); err != nil {
+		x.rollback(ctx)
+		return x.s.failed(err)
+	}
+	return x.commit(ctx)
 }
 
 // begin starts the transaction and takes the fence.

@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// maxDelete bounds the rows of one DELETE: with the ballast of the units table, looking them up is
+	// maxPoints bounds the rows that one statement names: with the ballast of the units table, looking them up is
 	// always cheaper than a scan; and far from range_optimizer_max_mem_size.
-	maxDelete = 64
+	maxPoints = 64
 	// maxInsert bounds the rows of one INSERT: about 100 kB of text.
 	maxInsert = 1000
 	// everything asks reach for all rows of a pool; there is no use in skipping some of them then.
@@ -21,6 +21,7 @@ const (
 
 var (
 	statementUnitsSkip   = named("units_skip")
+	statementUnitsPoints = named("units_points")
 	statementUnitsWait   = named("units_wait")
 	statementUnitsCount  = named("units_count")
 	statementUnitsDelete = named("units_delete")
@@ -262,7 +263,7 @@ func (x *txn) giveBack(l *level, n int64) (rows int64) {
 
 // refill counts the pools of keys whose levels are locked, and fills those with fewer rows than
 // below says, as far as there are unmaterialised units, up to the goal that upTo gives: the
-// cap, or the low-water mark where the key was only now stocked.
+// cap, or less where little is taken.
 func (x *txn) refill(ctx context.Context, keys []backends.Key, below, upTo func(backends.Key) int64, ch *changes) error {
 	var low []backends.Key
 	for _, k := range keys {
@@ -321,25 +322,33 @@ func sortedKeys[V any](m map[backends.Key]V) []backends.Key {
 // deleteUnits adds the deletes of rows that are locked. Fewer than expected is damage by a hand that
 // is not ours; the transaction then begins again.
 func (x *txn) deleteUnits(b *batch, gone map[backends.Key][]uint64) {
+	x.s.eachPoints(gone, func(text string, args []any, n int64) {
+		b.must(n, again(errVanished), text, args...)
+	}, statementUnitsDelete)
+}
+
+// eachPoints makes statements about single rows, with no more of them each than is always cheaper to
+// look up than to scan for.
+func (s *Store) eachPoints(rows map[backends.Key][]uint64, add func(text string, args []any, n int64), st statement) {
 	var counts []int
 	var args []any
 	total := 0
 	flush := func() {
 		if total > 0 {
-			b.must(int64(total), again(errVanished), statementUnitsDelete.lists(counts), args...)
+			add(st.lists(counts), args, int64(total))
 		}
 		counts, args, total = nil, nil, 0
 	}
-	for _, k := range sortedKeys(gone) {
-		for ids := gone[k]; len(ids) > 0; {
-			n := min(len(ids), maxDelete-total)
+	for _, k := range sortedKeys(rows) {
+		for ids := rows[k]; len(ids) > 0; {
+			n := min(len(ids), maxPoints-total)
 			counts = append(counts, n)
-			args = append(args, x.s.keyArgs(k)...)
+			args = append(args, s.keyArgs(k)...)
 			for _, id := range ids[:n] {
 				args = append(args, id)
 			}
 			ids, total = ids[n:], total+n
-			if total == maxDelete {
+			if total == maxPoints {
 				flush()
 			}
 		}
@@ -359,7 +368,7 @@ func (x *txn) insertUnits(b *batch, made map[backends.Key]int64) {
 	for _, k := range sortedKeys(made) {
 		ids := x.s.ids.next(int(made[k]))
 		if len(ids) > 0 {
-			x.after = append(x.after, func() { x.s.hints.made(k, ids[0]) })
+			x.after = append(x.after, func() { x.s.hints.made(k, ids) })
 		}
 		for _, id := range ids {
 			args = append(append(args, x.s.keyArgs(k)...), id)

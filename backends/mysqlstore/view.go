@@ -49,10 +49,20 @@ func (s *Store) newViewers() *combiner[*viewing] {
 		lanes: 1, most: maxViewers(s.cfg.Combine), room: maxWeight, gather: gatherViews,
 		alike:  func(a, b *viewing) bool { return a.j.tok == b.j.tok },
 		name:   func(v *viewing) backends.HoldID { return v.id },
-		weight: func(v *viewing) int { return len(v.keys) },
+		weight: weightOfView,
 		run:    func(ctx context.Context, vs []*viewing) { together(ctx, s, vs, s.view) },
 		left:   undone, // it has changed nothing
 	}).init()
+}
+
+// weightOfView: a crowd wants one item, and its view counts one pool; those who want many items each
+// rarely want the same.
+func weightOfView(v *viewing) int {
+	const perKey = 4
+	if len(v.keys) == 1 {
+		return 1
+	}
+	return perKey * len(v.keys)
 }
 
 // view looks at the stock, the holds and the fence at one instant.
