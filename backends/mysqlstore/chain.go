@@ -148,6 +148,8 @@ func (x *txn) follow(ctx context.Context, links []link) error {
 	b := x.batch()
 	x.askLevels(b, levelKeys(ms))
 	x.moveOnHand(b, ms)
+	var debts []backends.Units
+	x.s.askDebts(b, debtKeys(links), &debts)
 	x.askFree(b, wants, rows)
 	if err := x.send(ctx, b); err != nil {
 		return err
@@ -167,7 +169,41 @@ func (x *txn) follow(ctx context.Context, links []link) error {
 			return shorterError{i}
 		}
 	}
+	owing(links, debts)
 	return x.finishChain(ctx, links, ms, gone, rows)
+}
+
+// debtKeys are the keys of which a link tells the debt. Who takes a free row has found none.
+func debtKeys(links []link) (keys []backends.Key) {
+	for _, l := range links {
+		if l.next != nil && len(l.take) == 0 {
+			keys = append(keys, unitKeys(l.h)...)
+		}
+	}
+	slices.SortFunc(keys, backends.Key.Compare)
+	return slices.Compact(keys)
+}
+
+// owing answers each link with the debts as they are behind it, not as they are at the end of the
+// chain: what comes back pays them one after the other.
+func owing(links []link, debts []backends.Units) {
+	left := map[backends.Key]int64{}
+	for _, u := range debts {
+		left[u.Key] = u.Quantity
+	}
+	for _, l := range links {
+		for _, m := range l.ms {
+			left[m.key] = max(0, left[m.key]-m.sellable)
+		}
+		if l.next == nil || len(l.take) > 0 {
+			continue
+		}
+		for _, k := range unitKeys(l.h) {
+			if left[k] > 0 {
+				l.a.Debt = append(l.a.Debt, backends.Units{Key: k, Quantity: left[k]})
+			}
+		}
+	}
 }
 
 // finishChain writes what the links come to, and answers them.
@@ -207,11 +243,6 @@ func (x *txn) finishChain(ctx context.Context, links []link, ms []move, gone, le
 	x.writeLevels(b)
 	x.insertHolds(b, made)
 	x.advanceHolds(b, advs)
-	for _, l := range links {
-		if l.next != nil && len(l.take) == 0 { // who takes a free row has found no debt
-			x.s.askDebts(b, unitKeys(l.h), &l.a.Debt) // as they will be
-		}
-	}
 	x.noteTaken(len(made), gone, left)
 	return x.finish(ctx, b)
 }
