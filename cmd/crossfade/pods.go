@@ -12,8 +12,6 @@ import (
 	"github.com/crossfade-proxy/crossfade/killswitch"
 )
 
-const watchEvery = time.Second
-
 func podsCmd(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use: "pods", Short: "List the pods with their stages", Args: args(cobra.NoArgs),
@@ -76,27 +74,8 @@ func statusCmd(g *globals) *cobra.Command {
 			return watching(cmd.Context(), g, once)
 		},
 	}
-	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show again every second, until interrupted")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, refreshHelp)
 	return cmd
-}
-
-// watching repeats once until the context ends; a failure is shown and does not end it.
-func watching(ctx context.Context, g *globals, once func(context.Context) error) error {
-	t := time.NewTicker(watchEvery)
-	defer t.Stop()
-	for {
-		if !g.json {
-			g.say("\x1b[H\x1b[2J%s\n\n", time.Now().Format(time.TimeOnly))
-		}
-		if err := once(ctx); err != nil && ctx.Err() == nil {
-			g.tell("%v\n", err)
-		}
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return nil
-		}
-	}
 }
 
 func stageCmd(g *globals) *cobra.Command {

@@ -17,6 +17,7 @@ import (
 	"github.com/crossfade-proxy/crossfade/backends"
 	adminv1 "github.com/crossfade-proxy/crossfade/cmd/internal/admin/gen/crossfade/admin/v1"
 	"github.com/crossfade-proxy/crossfade/cmd/internal/admin/gen/crossfade/admin/v1/adminv1connect"
+	"github.com/crossfade-proxy/crossfade/cmd/internal/neighbours"
 	"github.com/crossfade-proxy/crossfade/comparator"
 	"github.com/crossfade-proxy/crossfade/dualwrite"
 	"github.com/crossfade-proxy/crossfade/killswitch"
@@ -45,6 +46,9 @@ type Backend interface {
 	LoadStock(ctx context.Context, r *backends.RestockRequest) (known bool, err error)
 	AdoptStock(ctx context.Context, pod backends.Pod) (AdoptResult, error)
 	Backfill(ctx context.Context, pod backends.Pod, progress func(dualwrite.BackfillProgress)) error
+	// Connections looks at all sessions of the pod's MySQL for a while; progress is told of samples.
+	Connections(ctx context.Context, pod backends.Pod, last, every time.Duration, progress func(samples int)) (neighbours.Connections, error)
+	Locks(ctx context.Context, pod backends.Pod) (neighbours.Locks, error)
 }
 
 // Handler serves the admin service, and other at every other path.

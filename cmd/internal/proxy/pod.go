@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/backends/mysqlstore"
 	"github.com/crossfade-proxy/crossfade/comparator"
 	"github.com/crossfade-proxy/crossfade/dualwrite"
 	"github.com/crossfade-proxy/crossfade/killswitch"
@@ -45,6 +46,8 @@ type podRuntime struct {
 	driver     *killswitch.Driver
 	proxyID    string
 	log        *slog.Logger
+	watcher    *mysqlstore.Watcher // of the pod's MySQL, all sessions
+	pools      func() mysqlstore.Pools
 
 	mu       sync.Mutex
 	setup    map[backends.Side]error // last result of Setup; errSetupPending before the first

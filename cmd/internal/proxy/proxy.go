@@ -147,7 +147,7 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 	r := &podRuntime{
 		name: name, template: tpl, retain: time.Duration(c.Retain), proxyID: p.cfg.ProxyID,
 		stores: dualwrite.Stores{Redis: rs, MySQL: ms}, findings: mysqlfindings.New(ms.DB()),
-		control: p.control, driver: p.driver, log: p.log.With("pod", c.Name),
+		control: p.control, driver: p.driver, log: p.log.With("pod", c.Name), watcher: ms.Watcher(), pools: ms.Pools,
 		setup:    map[backends.Side]error{backends.SideRedis: errSetupPending, backends.SideMySQL: errSetupPending},
 		troubles: map[string]string{}, debt: map[backends.Side]int64{},
 	}

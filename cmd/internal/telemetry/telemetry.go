@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net/http"
@@ -33,6 +34,7 @@ type PodFigures struct {
 	Decisions   map[string]int64                       // by column
 	Findings    map[string]int64                       // by class
 	SpoolBytes  int64
+	Pool        sql.DBStats // of connections to MySQL, for reservations
 }
 
 // Metrics are the instruments of one proxy. It fills dualwrite.Observer.
@@ -43,6 +45,7 @@ type Metrics struct {
 
 	operation, storeCall, gateWait, mirrorLag, connection metric.Float64Histogram
 	mirrored, laneFull, apology, resubmitted              metric.Int64Counter
+	tags                                                  connectionTags
 }
 
 // New makes the instruments in a registry of their own.
@@ -160,11 +163,6 @@ func (m *Metrics) Resubmitted(pod backends.Pod, op backends.Op) {
 	m.resubmitted.Add(context.Background(), 1, attrs("pod", string(pod), "op", op.String()))
 }
 
-// Connection tells how long a MySQL connection was held.
-func (m *Metrics) Connection(pod backends.Pod, tag, op string, d time.Duration) {
-	m.connection.Record(context.Background(), d.Seconds(), attrs("pod", string(pod), "tag", tag, "op", op))
-}
-
 // Watch reads figures when the page is fetched. figures must answer within its context's time.
 func (m *Metrics) Watch(figures func(context.Context) []PodFigures, connections func() int64) error {
 	var errs []error
@@ -187,6 +185,8 @@ func (m *Metrics) Watch(figures func(context.Context) []PodFigures, connections 
 	errs = append(errs, err)
 	found, err := m.meter.Int64ObservableCounter(FindingsTotal, metric.WithDescription("Findings confirmed by this proxy."))
 	errs = append(errs, err)
+	pool, err := m.newPool()
+	errs = append(errs, err)
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -207,6 +207,7 @@ func (m *Metrics) Watch(figures func(context.Context) []PodFigures, connections 
 			o.ObserveInt64(open, flag(f.BreakerOpen), attrs("pod", pod))
 			o.ObserveInt64(depth, int64(f.LaneDepth), attrs("pod", pod))
 			o.ObserveInt64(spool, f.SpoolBytes, attrs("pod", pod))
+			pool.observe(o, pod, f.Pool)
 			for side, st := range f.Outbox {
 				at := attrs("pod", pod, "store", side.String())
 				o.ObserveInt64(entries, st.Entries, at)
@@ -224,6 +225,6 @@ func (m *Metrics) Watch(figures func(context.Context) []PodFigures, connections 
 			}
 		}
 		return nil
-	}, entries, lost, stage, epoch, open, depth, decisions, spool, debt, conns, oldest, found)
+	}, append(pool.all(), entries, lost, stage, epoch, open, depth, decisions, spool, debt, conns, oldest, found)...)
 	return err
 }

@@ -1301,6 +1301,209 @@ func (x *BackfillResponse) GetDone() bool {
 	return false
 }
 
+type SampleConnectionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pod   string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
+	// How long to look, and how often; 0 gives the default.
+	ForMs         int64 `protobuf:"varint,2,opt,name=for_ms,json=forMs,proto3" json:"for_ms,omitempty"`
+	EveryMs       int64 `protobuf:"varint,3,opt,name=every_ms,json=everyMs,proto3" json:"every_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SampleConnectionsRequest) Reset() {
+	*x = SampleConnectionsRequest{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SampleConnectionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SampleConnectionsRequest) ProtoMessage() {}
+
+func (x *SampleConnectionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SampleConnectionsRequest.ProtoReflect.Descriptor instead.
+func (*SampleConnectionsRequest) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SampleConnectionsRequest) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *SampleConnectionsRequest) GetForMs() int64 {
+	if x != nil {
+		return x.ForMs
+	}
+	return 0
+}
+
+func (x *SampleConnectionsRequest) GetEveryMs() int64 {
+	if x != nil {
+		return x.EveryMs
+	}
+	return 0
+}
+
+type SampleConnectionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Samples taken so far.
+	Samples int64 `protobuf:"varint,1,opt,name=samples,proto3" json:"samples,omitempty"`
+	// In the last message.
+	ResultJson    string `protobuf:"bytes,2,opt,name=result_json,json=resultJson,proto3" json:"result_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SampleConnectionsResponse) Reset() {
+	*x = SampleConnectionsResponse{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SampleConnectionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SampleConnectionsResponse) ProtoMessage() {}
+
+func (x *SampleConnectionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SampleConnectionsResponse.ProtoReflect.Descriptor instead.
+func (*SampleConnectionsResponse) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *SampleConnectionsResponse) GetSamples() int64 {
+	if x != nil {
+		return x.Samples
+	}
+	return 0
+}
+
+func (x *SampleConnectionsResponse) GetResultJson() string {
+	if x != nil {
+		return x.ResultJson
+	}
+	return ""
+}
+
+type GetLocksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pod           string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLocksRequest) Reset() {
+	*x = GetLocksRequest{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLocksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLocksRequest) ProtoMessage() {}
+
+func (x *GetLocksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLocksRequest.ProtoReflect.Descriptor instead.
+func (*GetLocksRequest) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *GetLocksRequest) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+type GetLocksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LocksJson     string                 `protobuf:"bytes,1,opt,name=locks_json,json=locksJson,proto3" json:"locks_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLocksResponse) Reset() {
+	*x = GetLocksResponse{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLocksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLocksResponse) ProtoMessage() {}
+
+func (x *GetLocksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLocksResponse.ProtoReflect.Descriptor instead.
+func (*GetLocksResponse) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *GetLocksResponse) GetLocksJson() string {
+	if x != nil {
+		return x.LocksJson
+	}
+	return ""
+}
+
 var File_crossfade_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
@@ -1387,7 +1590,20 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\x05holds\x18\x03 \x01(\x03R\x05holds\x12\x16\n" +
 	"\x06voided\x18\x04 \x01(\x03R\x06voided\x12\x18\n" +
 	"\awaiting\x18\x05 \x01(\x03R\awaiting\x12\x12\n" +
-	"\x04done\x18\x06 \x01(\bR\x04done2\xf2\a\n" +
+	"\x04done\x18\x06 \x01(\bR\x04done\"^\n" +
+	"\x18SampleConnectionsRequest\x12\x10\n" +
+	"\x03pod\x18\x01 \x01(\tR\x03pod\x12\x15\n" +
+	"\x06for_ms\x18\x02 \x01(\x03R\x05forMs\x12\x19\n" +
+	"\bevery_ms\x18\x03 \x01(\x03R\aeveryMs\"V\n" +
+	"\x19SampleConnectionsResponse\x12\x18\n" +
+	"\asamples\x18\x01 \x01(\x03R\asamples\x12\x1f\n" +
+	"\vresult_json\x18\x02 \x01(\tR\n" +
+	"resultJson\"#\n" +
+	"\x0fGetLocksRequest\x12\x10\n" +
+	"\x03pod\x18\x01 \x01(\tR\x03pod\"1\n" +
+	"\x10GetLocksResponse\x12\x1d\n" +
+	"\n" +
+	"locks_json\x18\x01 \x01(\tR\tlocksJson2\xc2\t\n" +
 	"\fAdminService\x12Z\n" +
 	"\bListPods\x12#.crossfade.admin.v1.ListPodsRequest\x1a$.crossfade.admin.v1.ListPodsResponse\"\x03\x90\x02\x01\x12]\n" +
 	"\tGetStatus\x12$.crossfade.admin.v1.GetStatusRequest\x1a%.crossfade.admin.v1.GetStatusResponse\"\x03\x90\x02\x01\x12W\n" +
@@ -1400,7 +1616,9 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\tLoadStock\x12$.crossfade.admin.v1.LoadStockRequest\x1a%.crossfade.admin.v1.LoadStockResponse\x12[\n" +
 	"\n" +
 	"AdoptStock\x12%.crossfade.admin.v1.AdoptStockRequest\x1a&.crossfade.admin.v1.AdoptStockResponse\x12W\n" +
-	"\bBackfill\x12#.crossfade.admin.v1.BackfillRequest\x1a$.crossfade.admin.v1.BackfillResponse0\x01BXZVgithub.com/crossfade-proxy/crossfade/cmd/internal/admin/gen/crossfade/admin/v1;adminv1b\x06proto3"
+	"\bBackfill\x12#.crossfade.admin.v1.BackfillRequest\x1a$.crossfade.admin.v1.BackfillResponse0\x01\x12r\n" +
+	"\x11SampleConnections\x12,.crossfade.admin.v1.SampleConnectionsRequest\x1a-.crossfade.admin.v1.SampleConnectionsResponse0\x01\x12Z\n" +
+	"\bGetLocks\x12#.crossfade.admin.v1.GetLocksRequest\x1a$.crossfade.admin.v1.GetLocksResponse\"\x03\x90\x02\x01BXZVgithub.com/crossfade-proxy/crossfade/cmd/internal/admin/gen/crossfade/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_crossfade_admin_v1_admin_proto_rawDescOnce sync.Once
@@ -1414,7 +1632,7 @@ func file_crossfade_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_crossfade_admin_v1_admin_proto_rawDescData
 }
 
-var file_crossfade_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_crossfade_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_crossfade_admin_v1_admin_proto_goTypes = []any{
 	(*ListPodsRequest)(nil),           // 0: crossfade.admin.v1.ListPodsRequest
 	(*ListPodsResponse)(nil),          // 1: crossfade.admin.v1.ListPodsResponse
@@ -1440,6 +1658,10 @@ var file_crossfade_admin_v1_admin_proto_goTypes = []any{
 	(*AdoptStockResponse)(nil),        // 21: crossfade.admin.v1.AdoptStockResponse
 	(*BackfillRequest)(nil),           // 22: crossfade.admin.v1.BackfillRequest
 	(*BackfillResponse)(nil),          // 23: crossfade.admin.v1.BackfillResponse
+	(*SampleConnectionsRequest)(nil),  // 24: crossfade.admin.v1.SampleConnectionsRequest
+	(*SampleConnectionsResponse)(nil), // 25: crossfade.admin.v1.SampleConnectionsResponse
+	(*GetLocksRequest)(nil),           // 26: crossfade.admin.v1.GetLocksRequest
+	(*GetLocksResponse)(nil),          // 27: crossfade.admin.v1.GetLocksResponse
 }
 var file_crossfade_admin_v1_admin_proto_depIdxs = []int32{
 	16, // 0: crossfade.admin.v1.LoadStockRequest.rows:type_name -> crossfade.admin.v1.StockRow
@@ -1455,19 +1677,23 @@ var file_crossfade_admin_v1_admin_proto_depIdxs = []int32{
 	17, // 10: crossfade.admin.v1.AdminService.LoadStock:input_type -> crossfade.admin.v1.LoadStockRequest
 	20, // 11: crossfade.admin.v1.AdminService.AdoptStock:input_type -> crossfade.admin.v1.AdoptStockRequest
 	22, // 12: crossfade.admin.v1.AdminService.Backfill:input_type -> crossfade.admin.v1.BackfillRequest
-	1,  // 13: crossfade.admin.v1.AdminService.ListPods:output_type -> crossfade.admin.v1.ListPodsResponse
-	3,  // 14: crossfade.admin.v1.AdminService.GetStatus:output_type -> crossfade.admin.v1.GetStatusResponse
-	5,  // 15: crossfade.admin.v1.AdminService.SetStage:output_type -> crossfade.admin.v1.SetStageResponse
-	7,  // 16: crossfade.admin.v1.AdminService.Kill:output_type -> crossfade.admin.v1.KillResponse
-	9,  // 17: crossfade.admin.v1.AdminService.Reissue:output_type -> crossfade.admin.v1.ReissueResponse
-	11, // 18: crossfade.admin.v1.AdminService.GetReport:output_type -> crossfade.admin.v1.GetReportResponse
-	13, // 19: crossfade.admin.v1.AdminService.Audit:output_type -> crossfade.admin.v1.AuditResponse
-	15, // 20: crossfade.admin.v1.AdminService.CheckConservation:output_type -> crossfade.admin.v1.CheckConservationResponse
-	19, // 21: crossfade.admin.v1.AdminService.LoadStock:output_type -> crossfade.admin.v1.LoadStockResponse
-	21, // 22: crossfade.admin.v1.AdminService.AdoptStock:output_type -> crossfade.admin.v1.AdoptStockResponse
-	23, // 23: crossfade.admin.v1.AdminService.Backfill:output_type -> crossfade.admin.v1.BackfillResponse
-	13, // [13:24] is the sub-list for method output_type
-	2,  // [2:13] is the sub-list for method input_type
+	24, // 13: crossfade.admin.v1.AdminService.SampleConnections:input_type -> crossfade.admin.v1.SampleConnectionsRequest
+	26, // 14: crossfade.admin.v1.AdminService.GetLocks:input_type -> crossfade.admin.v1.GetLocksRequest
+	1,  // 15: crossfade.admin.v1.AdminService.ListPods:output_type -> crossfade.admin.v1.ListPodsResponse
+	3,  // 16: crossfade.admin.v1.AdminService.GetStatus:output_type -> crossfade.admin.v1.GetStatusResponse
+	5,  // 17: crossfade.admin.v1.AdminService.SetStage:output_type -> crossfade.admin.v1.SetStageResponse
+	7,  // 18: crossfade.admin.v1.AdminService.Kill:output_type -> crossfade.admin.v1.KillResponse
+	9,  // 19: crossfade.admin.v1.AdminService.Reissue:output_type -> crossfade.admin.v1.ReissueResponse
+	11, // 20: crossfade.admin.v1.AdminService.GetReport:output_type -> crossfade.admin.v1.GetReportResponse
+	13, // 21: crossfade.admin.v1.AdminService.Audit:output_type -> crossfade.admin.v1.AuditResponse
+	15, // 22: crossfade.admin.v1.AdminService.CheckConservation:output_type -> crossfade.admin.v1.CheckConservationResponse
+	19, // 23: crossfade.admin.v1.AdminService.LoadStock:output_type -> crossfade.admin.v1.LoadStockResponse
+	21, // 24: crossfade.admin.v1.AdminService.AdoptStock:output_type -> crossfade.admin.v1.AdoptStockResponse
+	23, // 25: crossfade.admin.v1.AdminService.Backfill:output_type -> crossfade.admin.v1.BackfillResponse
+	25, // 26: crossfade.admin.v1.AdminService.SampleConnections:output_type -> crossfade.admin.v1.SampleConnectionsResponse
+	27, // 27: crossfade.admin.v1.AdminService.GetLocks:output_type -> crossfade.admin.v1.GetLocksResponse
+	15, // [15:28] is the sub-list for method output_type
+	2,  // [2:15] is the sub-list for method input_type
 	2,  // [2:2] is the sub-list for extension type_name
 	2,  // [2:2] is the sub-list for extension extendee
 	0,  // [0:2] is the sub-list for field type_name
@@ -1484,7 +1710,7 @@ func file_crossfade_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crossfade_admin_v1_admin_proto_rawDesc), len(file_crossfade_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

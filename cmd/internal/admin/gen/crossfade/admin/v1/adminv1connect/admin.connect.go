@@ -59,6 +59,11 @@ const (
 	AdminServiceAdoptStockProcedure = "/crossfade.admin.v1.AdminService/AdoptStock"
 	// AdminServiceBackfillProcedure is the fully-qualified name of the AdminService's Backfill RPC.
 	AdminServiceBackfillProcedure = "/crossfade.admin.v1.AdminService/Backfill"
+	// AdminServiceSampleConnectionsProcedure is the fully-qualified name of the AdminService's
+	// SampleConnections RPC.
+	AdminServiceSampleConnectionsProcedure = "/crossfade.admin.v1.AdminService/SampleConnections"
+	// AdminServiceGetLocksProcedure is the fully-qualified name of the AdminService's GetLocks RPC.
+	AdminServiceGetLocksProcedure = "/crossfade.admin.v1.AdminService/GetLocks"
 )
 
 // AdminServiceClient is a client for the crossfade.admin.v1.AdminService service.
@@ -89,6 +94,10 @@ type AdminServiceClient interface {
 	AdoptStock(context.Context, *connect.Request[v1.AdoptStockRequest]) (*connect.Response[v1.AdoptStockResponse], error)
 	// Backfill makes the shadow complete again, under traffic.
 	Backfill(context.Context, *connect.Request[v1.BackfillRequest]) (*connect.ServerStreamForClient[v1.BackfillResponse], error)
+	// SampleConnections looks for a while at all sessions of the pod's MySQL, and says whose they are.
+	SampleConnections(context.Context, *connect.Request[v1.SampleConnectionsRequest]) (*connect.ServerStreamForClient[v1.SampleConnectionsResponse], error)
+	// GetLocks gives the locks of the pod's MySQL at this moment: who has them, who waits for whom.
+	GetLocks(context.Context, *connect.Request[v1.GetLocksRequest]) (*connect.Response[v1.GetLocksResponse], error)
 }
 
 // NewAdminServiceClient constructs a client for the crossfade.admin.v1.AdminService service. By
@@ -171,6 +180,19 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("Backfill")),
 			connect.WithClientOptions(opts...),
 		),
+		sampleConnections: connect.NewClient[v1.SampleConnectionsRequest, v1.SampleConnectionsResponse](
+			httpClient,
+			baseURL+AdminServiceSampleConnectionsProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("SampleConnections")),
+			connect.WithClientOptions(opts...),
+		),
+		getLocks: connect.NewClient[v1.GetLocksRequest, v1.GetLocksResponse](
+			httpClient,
+			baseURL+AdminServiceGetLocksProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("GetLocks")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -187,6 +209,8 @@ type adminServiceClient struct {
 	loadStock         *connect.Client[v1.LoadStockRequest, v1.LoadStockResponse]
 	adoptStock        *connect.Client[v1.AdoptStockRequest, v1.AdoptStockResponse]
 	backfill          *connect.Client[v1.BackfillRequest, v1.BackfillResponse]
+	sampleConnections *connect.Client[v1.SampleConnectionsRequest, v1.SampleConnectionsResponse]
+	getLocks          *connect.Client[v1.GetLocksRequest, v1.GetLocksResponse]
 }
 
 // ListPods calls crossfade.admin.v1.AdminService.ListPods.
@@ -244,6 +268,16 @@ func (c *adminServiceClient) Backfill(ctx context.Context, req *connect.Request[
 	return c.backfill.CallServerStream(ctx, req)
 }
 
+// SampleConnections calls crossfade.admin.v1.AdminService.SampleConnections.
+func (c *adminServiceClient) SampleConnections(ctx context.Context, req *connect.Request[v1.SampleConnectionsRequest]) (*connect.ServerStreamForClient[v1.SampleConnectionsResponse], error) {
+	return c.sampleConnections.CallServerStream(ctx, req)
+}
+
+// GetLocks calls crossfade.admin.v1.AdminService.GetLocks.
+func (c *adminServiceClient) GetLocks(ctx context.Context, req *connect.Request[v1.GetLocksRequest]) (*connect.Response[v1.GetLocksResponse], error) {
+	return c.getLocks.CallUnary(ctx, req)
+}
+
 // AdminServiceHandler is an implementation of the crossfade.admin.v1.AdminService service.
 type AdminServiceHandler interface {
 	// ListPods gives every pod that this proxy serves.
@@ -272,6 +306,10 @@ type AdminServiceHandler interface {
 	AdoptStock(context.Context, *connect.Request[v1.AdoptStockRequest]) (*connect.Response[v1.AdoptStockResponse], error)
 	// Backfill makes the shadow complete again, under traffic.
 	Backfill(context.Context, *connect.Request[v1.BackfillRequest], *connect.ServerStream[v1.BackfillResponse]) error
+	// SampleConnections looks for a while at all sessions of the pod's MySQL, and says whose they are.
+	SampleConnections(context.Context, *connect.Request[v1.SampleConnectionsRequest], *connect.ServerStream[v1.SampleConnectionsResponse]) error
+	// GetLocks gives the locks of the pod's MySQL at this moment: who has them, who waits for whom.
+	GetLocks(context.Context, *connect.Request[v1.GetLocksRequest]) (*connect.Response[v1.GetLocksResponse], error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -350,6 +388,19 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("Backfill")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceSampleConnectionsHandler := connect.NewServerStreamHandler(
+		AdminServiceSampleConnectionsProcedure,
+		svc.SampleConnections,
+		connect.WithSchema(adminServiceMethods.ByName("SampleConnections")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceGetLocksHandler := connect.NewUnaryHandler(
+		AdminServiceGetLocksProcedure,
+		svc.GetLocks,
+		connect.WithSchema(adminServiceMethods.ByName("GetLocks")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/crossfade.admin.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceListPodsProcedure:
@@ -374,6 +425,10 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceAdoptStockHandler.ServeHTTP(w, r)
 		case AdminServiceBackfillProcedure:
 			adminServiceBackfillHandler.ServeHTTP(w, r)
+		case AdminServiceSampleConnectionsProcedure:
+			adminServiceSampleConnectionsHandler.ServeHTTP(w, r)
+		case AdminServiceGetLocksProcedure:
+			adminServiceGetLocksHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -425,4 +480,12 @@ func (UnimplementedAdminServiceHandler) AdoptStock(context.Context, *connect.Req
 
 func (UnimplementedAdminServiceHandler) Backfill(context.Context, *connect.Request[v1.BackfillRequest], *connect.ServerStream[v1.BackfillResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.Backfill is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) SampleConnections(context.Context, *connect.Request[v1.SampleConnectionsRequest], *connect.ServerStream[v1.SampleConnectionsResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.SampleConnections is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) GetLocks(context.Context, *connect.Request[v1.GetLocksRequest]) (*connect.Response[v1.GetLocksResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.GetLocks is not implemented"))
 }
