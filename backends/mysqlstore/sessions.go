@@ -94,6 +94,8 @@ type Sample struct {
 	WaitsRead bool
 	// Cut: there were more than the 5,000 that are listed.
 	Cut bool
+	// Took is how long the server was busy with it, as we saw it.
+	Took time.Duration
 }
 
 var (
@@ -127,8 +129,10 @@ func (w *Watcher) Sessions(ctx context.Context) (out Sample, err error) {
 				return err
 			}, textWaiting, maxSessions)
 		}
+		from := w.s.cfg.Now()
 		err := b.sendTo(ctx, r.conn)
 		out.At = w.s.cfg.Now()
+		out.Took = out.At.Sub(from)
 		if out.WaitsRead {
 			w.copied = out.At
 		}

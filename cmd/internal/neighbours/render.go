@@ -4,15 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"strings"
 	"text/tabwriter"
 	"time"
-
-	"github.com/crossfade-proxy/crossfade/backends/mysqlstore"
 )
 
 // shown bounds the lines of each table for people; JSON has all.
-const shown = 20
+const shown = 12
 
 // page is what people read, put together before it is written.
 type page struct{ bytes.Buffer }
@@ -24,12 +21,16 @@ func (p *page) line(format string, a ...any) {
 
 // table writes at most n of the rows, with their columns aligned.
 func (p *page) table(head string, n int, row func(i int) string) {
-	t := tabwriter.NewWriter(&p.Buffer, 0, 0, 2, ' ', 0)
+	var text bytes.Buffer
+	t := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, head)
 	for i := range min(n, shown) {
 		fmt.Fprintln(t, row(i))
 	}
 	_ = t.Flush() // into memory
+	for line := range bytes.Lines(text.Bytes()) {
+		p.line("%s", bytes.TrimRight(line, " \n"))
+	}
 	if n > shown {
 		p.line("… and %d more; --json has them", n-shown)
 	}
@@ -80,7 +81,8 @@ func RenderConnections(w io.Writer, c Connections) error {
 	p.line("WHO is the conn_tag of the session's statement, of its last one when it is idle; without one, user@host. HELD is")
 	p.line("connection time in transactions and statements, in seconds for each second: the number of connections that it keeps")
 	p.line("busy. Of its sessions' time: RUNNING a statement, WAITING for a lock in one, OPEN in a transaction with nothing")
-	p.line("running (its locks stay), IDLE. IN TXN is with a transaction open, whatever runs in it.")
+	p.line("running (its locks stay), IDLE. IN TXN is with a transaction open, whatever runs in it. What Crossfade does by itself")
+	p.line("has the name of the operation: fence, expire, outbox, maintain, …")
 	if c.Missed > 0 {
 		p.line("Note: %d samples could not be had.", c.Missed)
 	}
@@ -100,145 +102,4 @@ func span(millis int64) string {
 	default:
 		return d.Round(time.Second).String()
 	}
-}
-
-// modeText says InnoDB's name of a lock in words.
-func modeText(kind, mode string) string {
-	mode, table := strings.CutSuffix(mode, " (table)")
-	parts := strings.Split(mode, ",")
-	words := map[string]string{"X": "exclusive", "S": "shared", "REC_NOT_GAP": "row", "GAP": "gap", "INSERT_INTENTION": "insert", "AUTO_INC": "auto-increment", "SUPREMUM": "end"}
-	var out []string
-	for _, w := range parts {
-		if words[w] == "" {
-			return mode
-		}
-		out = append(out, words[w])
-	}
-	switch {
-	case table:
-		out = append(out, "table")
-	case len(parts) == 1 && kind == "MySQL":
-		out = append(out, "row and gap")
-	case len(parts) == 1:
-		out = append(out, "row")
-	}
-	return strings.Join(out, " ")
-}
-
-func where(table, index string) string {
-	if index == "" || index == "PRIMARY" {
-		return table
-	}
-	return table + " (" + index + ")"
-}
-
-func session(s mysqlstore.Source) string {
-	if s.Session == 0 {
-		return "-"
-	}
-	return fmt.Sprint(s.Session)
-}
-
-func plural(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
-}
-
-// RenderLocks writes it for people.
-func RenderLocks(w io.Writer, v Locks) error {
-	var p page
-	p.line("Locks of %s %s at %s (pod %s): %s, %s, %d waiting", v.Server.Kind, v.Server.Version, v.Server.Addr, v.Pod,
-		plural(v.Open, "open transaction", "open transactions"), plural(v.LockedRows, "row lock", "row locks"), v.Waiting)
-	p.line("")
-	p.waits(v)
-	p.locks(v)
-	p.snapshot(v)
-	p.transactions(v)
-	p.notes(v.Notes)
-	_, err := w.Write(p.Bytes())
-	return err
-}
-
-func (p *page) waits(v Locks) {
-	if len(v.Waits) == 0 {
-		p.line("Nobody waits for a row.")
-		p.line("")
-		return
-	}
-	x := v.Waits[0]
-	p.line("Longest: %s (session %s) has waited for %s for %s (session %s), which is %s; its transaction is %s old.",
-		x.Waiter.Who(), session(x.Waiter), span(x.WaitedMillis), x.Holder.Who(), session(x.Holder), x.HolderDoing, span(x.HolderAgeMillis))
-	p.line("")
-	p.table("WAITS\tSESSION\tFOR\tWANTS\tOF TABLE\tROW\tHELD BY\tSESSION\tAS\tWHICH IS", len(v.Waits), func(i int) string {
-		x := v.Waits[i]
-		as := modeText(v.Server.Kind, x.Has)
-		if x.Queued {
-			as = "queued before it"
-		}
-		return strings.Join([]string{
-			x.Waiter.Who(), session(x.Waiter), span(x.WaitedMillis), modeText(v.Server.Kind, x.Wants), where(x.Table, x.Index), short(x.Row),
-			x.Holder.Who(), session(x.Holder), as, x.HolderDoing.String() + ", " + span(x.HolderAgeMillis) + " old",
-		}, "\t")
-	})
-	p.line("")
-}
-
-// short cuts a row's key so that the table keeps its shape.
-func short(s string) string {
-	const most = 48
-	if r := []rune(s); len(r) > most {
-		return string(r[:most]) + "…"
-	}
-	return s
-}
-
-func (p *page) locks(v Locks) {
-	if len(v.Locks) == 0 {
-		return
-	}
-	p.table("HAS LOCKED\tSESSION\tTRANSACTION\tLOCKS\tOF TABLE\tMODE\t", len(v.Locks), func(i int) string {
-		g := v.Locks[i]
-		state := ""
-		if !g.Granted {
-			state = "(waits for it)"
-		}
-		return strings.Join([]string{
-			g.Who(), session(g.Source), span(g.AgeMillis) + " old", fmt.Sprint(g.Locks), where(g.Table, g.Index), modeText(v.Server.Kind, g.Mode), state,
-		}, "\t")
-	})
-	p.line("")
-}
-
-func (p *page) snapshot(v Locks) {
-	tail := ""
-	if v.History >= 0 {
-		tail = fmt.Sprintf(" Transactions whose old row versions wait to be purged (history list): %d.", v.History)
-	}
-	if v.Oldest == nil {
-		p.line("No transaction keeps a snapshot.%s", tail)
-		p.line("")
-		return
-	}
-	o := v.Oldest
-	p.line("Oldest snapshot: %s (session %s), %s, %s old, %s. Nothing that was deleted or", o.Who(), session(o.Source), o.Isolation, span(o.AgeMillis), o.Doing)
-	p.line("changed since can be purged, and scans of it slow down.%s", tail)
-	p.line("")
-}
-
-func (p *page) transactions(v Locks) {
-	if len(v.Transactions) == 0 {
-		return
-	}
-	p.table("TRANSACTION OF\tSESSION\tAGE\tDOING\tROW LOCKS\tCHANGED\tSNAPSHOT\tSTATEMENT", len(v.Transactions), func(i int) string {
-		t := v.Transactions[i]
-		snap := "-"
-		if t.Snapshot {
-			snap = "yes"
-		}
-		return strings.Join([]string{
-			t.Who(), session(t.Source), span(t.AgeMillis), t.Doing.String(), fmt.Sprint(t.RowsLocked), fmt.Sprint(t.RowsModified), snap, short(t.Statement),
-		}, "\t")
-	})
 }

@@ -16,6 +16,9 @@ const (
 	// The bounds of a look. A sample takes the server about a millisecond.
 	minFor, maxFor     = 100 * time.Millisecond, 5 * time.Minute
 	minEvery, maxEvery = 10 * time.Millisecond, 10 * time.Second
+	// burden bounds what a look costs: for each moment that a sample took, at least so many pass without one. A
+	// server with thousands of sessions is sampled less often than was asked for.
+	burden = 4
 	// maxMissed in a row, and the look ends with the last error.
 	maxMissed = 5
 )
@@ -90,10 +93,11 @@ func Look(ctx context.Context, src Source, o Options) (Connections, error) {
 func take(ctx context.Context, src Source, o Options, into *fold) (missed int, err error) {
 	end := time.NewTimer(o.For)
 	defer end.Stop()
-	tick := time.NewTicker(o.Every)
-	defer tick.Stop()
+	next := time.NewTimer(o.Every)
+	defer next.Stop()
 	inARow := 0
 	for {
+		began := time.Now()
 		s, err := src.Sessions(ctx)
 		switch {
 		case err == nil:
@@ -108,8 +112,9 @@ func take(ctx context.Context, src Source, o Options, into *fold) (missed int, e
 				return missed, err
 			}
 		}
+		next.Reset(max(o.Every-time.Since(began), burden*s.Took))
 		select {
-		case <-tick.C:
+		case <-next.C:
 		case <-end.C:
 			if into.sessions.n > 0 {
 				err = nil
