@@ -28,6 +28,8 @@ type Options struct {
 	Address string
 	// Args are added to the server's command line, after ours.
 	Args []string
+	// Zone is the server's own time zone, as TZ has it; empty: UTC.
+	Zone string
 	// CacheDir holds trees and templates; empty: $CROSSFADE_CACHE, else
 	// crossfade/servers in the user's cache folder.
 	CacheDir string

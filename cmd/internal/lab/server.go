@@ -224,6 +224,9 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	// Not ctx: the server's life is not that of the call which starts it.
 	cmd := s.in.command(context.WithoutCancel(ctx), append(args, s.opts.Args...)...)
+	if s.opts.Zone != "" {
+		cmd.Env = append(cmd.Env, "TZ="+s.opts.Zone) // the last of a name counts
+	}
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.Dir, log, log
 	if s.proc, err = spawn(cmd, s.opts.Detached); err != nil {
 		return err
