@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -47,7 +48,7 @@ func watching(ctx context.Context, g *globals, once func(context.Context) error)
 		case err != nil:
 			g.say("%v\n", err)
 		}
-		if err := show(out, page.Bytes(), screen, g.json); err != nil {
+		if err := show(out, page.String(), screen, g.json); err != nil {
 			return err
 		}
 		select {
@@ -58,23 +59,41 @@ func watching(ctx context.Context, g *globals, once func(context.Context) error)
 	}
 }
 
-// show writes one page, in one piece.
-func show(out io.Writer, page []byte, screen, plain bool) error {
+// show writes one page, in one piece. On a screen it is cut to what fits: what scrolls cannot be replaced.
+func show(out io.Writer, page string, screen, plain bool) error {
 	var b bytes.Buffer
-	if !plain {
-		head := time.Now().Format(time.TimeOnly)
-		if screen {
-			head = screenTop + head + interruptedTip
-		}
-		fmt.Fprintf(&b, "%s\n\n", head)
+	head := time.Now().Format(time.TimeOnly)
+	switch {
+	case plain:
+		b.WriteString(page)
+	case screen:
+		f, _ := out.(*os.File) // a screen is one
+		lines, columns := screenSize(f)
+		b.WriteString(screenTop)
+		b.WriteString(fit(head+interruptedTip+"\n\n"+page, lines, columns))
+		b.WriteString(clearBelow)
+	default:
+		fmt.Fprintf(&b, "%s\n\n%s", head, page)
 	}
-	b.Write(page)
-	text := b.Bytes()
-	if screen {
-		text = append(bytes.ReplaceAll(text, []byte("\n"), []byte(clearLine+"\n")), clearBelow...)
-	}
-	_, err := out.Write(text)
+	_, err := out.Write(b.Bytes())
 	return err
+}
+
+// fit cuts a page to a screen's lines and columns, where they are known (not 0), and has each line clear
+// what was behind it.
+func fit(page string, lines, columns int) string {
+	const more = "… a taller window shows more"
+	all := strings.Split(strings.TrimSuffix(page, "\n"), "\n")
+	if lines > 1 && len(all) >= lines { // the cursor rests on the last one
+		all = append(all[:lines-2:lines-2], more)
+	}
+	for i, line := range all {
+		if r := []rune(line); columns > 0 && len(r) > columns {
+			line = string(r[:columns-1]) + "…"
+		}
+		all[i] = line + clearLine + "\n"
+	}
+	return strings.Join(all, "")
 }
 
 // isTerminal tells whether somebody may be looking.

@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	// DefaultFor and DefaultEvery give 200 samples, which tell shares to some percent.
-	DefaultFor   = 10 * time.Second
+	// DefaultFor is how long a look lasts.
+	DefaultFor = 10 * time.Second
+	// DefaultEvery gives 200 samples in that time, which tell shares to some percent.
 	DefaultEvery = 50 * time.Millisecond
 	// The bounds of a look. A sample takes the server about a millisecond.
 	minFor, maxFor     = 100 * time.Millisecond, 5 * time.Minute
