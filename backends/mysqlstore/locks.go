@@ -176,7 +176,7 @@ func (r *reading) rawLocks(ctx context.Context) (rawLocks, error) {
 	if r.maria {
 		r.askLocksMariaDB(b, &raw)
 	}
-	finish := r.askSessions(b, maxStatement)
+	finish := r.askSessions(b, statementText)
 	err := b.sendTo(ctx, r.conn)
 	r.w.copied = r.w.s.cfg.Now()
 	if err != nil {

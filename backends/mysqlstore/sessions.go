@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -45,7 +46,7 @@ func (d *Doing) UnmarshalText(b []byte) error {
 }
 
 // Source is whom a session is attributed to: the conn_tag of its statement, of its last one when it is
-// idle; else user and host.
+// idle; else user and host. A batch has the tags of several, with a plus between them.
 type Source struct {
 	Session uint64 `json:"session"` // 0: none is known
 	Tag     string `json:"conn_tag,omitempty"`
@@ -67,6 +68,37 @@ func (s Source) Who() string {
 	}
 }
 
+// Part is somebody's part of a session.
+type Part struct {
+	Who string // "" stands for others, whom the statement does not name
+	Of  float64
+}
+
+// Parts shares a session out among the processes that its statement names: a batch of Crossfade's serves
+// several at a time. Their parts add up to 1, and are equal, since no more is known.
+func (s Source) Parts() []Part {
+	names := strings.Split(s.Tag, "+")
+	if len(names) == 1 {
+		return []Part{{s.Who(), 1}}
+	}
+	out := make([]Part, 0, len(names))
+	all := 0.0
+	for i, n := range names {
+		p := Part{n, 1}
+		if more, ok := strings.CutSuffix(n, "-more"); ok && i == tagsInComment {
+			if k, err := strconv.Atoi(more); err == nil && k > 0 {
+				p = Part{"", float64(k)}
+			}
+		}
+		all += p.Of
+		out = append(out, p)
+	}
+	for i := range out {
+		out[i].Of /= all
+	}
+	return out
+}
+
 // Session is one session of the server as it was found.
 type Session struct {
 	Source
@@ -82,8 +114,12 @@ type Session struct {
 	thread uint64
 }
 
-// maxStatement bounds the beginning of a statement in an answer.
-const maxStatement = 120
+const (
+	// maxStatement bounds the beginning of a statement in an answer.
+	maxStatement = 120
+	// statementText is what is read for that: the comment with the tags comes first.
+	statementText = maxStatement + len("/* conn_tag: */ ") + maxTagText
+)
 
 // Sample is all sessions at one moment, but for the one that looked.
 type Sample struct {
@@ -237,7 +273,7 @@ func (w *Watcher) attribute(got []found) []Session {
 		}
 		f.Doing, f.MetadataLock = doing(f.command, f.state, f.InTransaction)
 		f.User, f.Host = clean(f.User, maxSource), clean(f.Host, maxSource)
-		f.Statement = strings.TrimPrefix(clean(f.Statement, maxStatement), "/* conn_tag:"+f.Tag+" */ ")
+		f.Statement = clean(strings.TrimPrefix(strings.TrimSpace(f.Statement), "/* conn_tag:"+f.Tag+" */"), maxStatement)
 		out = append(out, f.Session)
 	}
 	w.seen = seen

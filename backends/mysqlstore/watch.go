@@ -24,8 +24,9 @@ const (
 	aboutAge = 10 * time.Second
 	// maxSessions bounds the sessions, and transactions, of one reading.
 	maxSessions = 5000
-	// maxTagText is what can follow "conn_tag:" in a statement and be of interest.
-	maxTagText = backends.MaxCallerLen
+	// maxTagText is what can follow "conn_tag:" in a statement and be of interest: the tags of a batch, and
+	// how many more there are. sql/watch.sql cuts the text there.
+	maxTagText = (tagsInComment+1)*(backends.MaxCallerLen+1) - 1
 )
 
 // Watcher reads who uses the pod's server: its sessions, transactions, locks and waits, ours and those
@@ -100,7 +101,7 @@ func (w *Watcher) read(ctx context.Context, f func(context.Context, *reading) er
 	if w.s.admin.Stats().InUse >= adminConns-1 {
 		return fmt.Errorf("%w: the connections kept for fences are in use, and come first; ask again", backends.ErrBusy)
 	}
-	c, err := w.s.open(ctx, w.s.admin, "watch", "")
+	c, err := w.s.open(ctx, w.s.admin, "watch")
 	if err != nil {
 		return undone(err)
 	}
@@ -209,7 +210,8 @@ func (w *Watcher) StatementCPU(ctx context.Context) (used time.Duration, known b
 
 var textCPU = named("watch_cpu").one()
 
-// tagIn reads the tag from what follows, and includes, "conn_tag:" in a statement; "" when that is none.
+// tagIn reads the tag, or those of a batch with a plus between them, from what follows, and includes,
+// "conn_tag:" in a statement; "" when that is none.
 func tagIn(text string) string {
 	_, rest, found := strings.Cut(text, "conn_tag:")
 	if !found {
@@ -222,8 +224,10 @@ func tagIn(text string) string {
 			break
 		}
 	}
-	if backends.CheckCaller(tag) != nil {
-		return ""
+	for part := range strings.SplitSeq(tag, "+") {
+		if part == "" || backends.CheckCaller(part) != nil {
+			return ""
+		}
 	}
 	return tag
 }

@@ -25,9 +25,40 @@ func TestTagIn(t *testing.T) {
 		{"/* conn_tag:\x1b[2J */ SELECT 1", ""},
 		{"SELECT 1", ""},
 		{"", ""},
+		{"/* conn_tag:cart+pay+2-more */ SELECT 1", "cart+pay+2-more"},
+		{"/* conn_tag:cart++pay */ SELECT 1", ""},
+		{"/* conn_tag:" + joined(longest()) + " */ SELECT 1", joined(longest())},
 	} {
 		if got := tagIn(c.text); got != c.want {
 			t.Errorf("%q: %q, want %q", c.text, got, c.want)
+		}
+	}
+}
+
+// longest are more tags than a comment names, each as long as may be.
+func longest() []share {
+	out := make([]share, 1001)
+	for i := range out {
+		out[i].tag = strings.Repeat("a", backends.MaxCallerLen)
+	}
+	return out
+}
+
+// TestParts: a batch's session is shared out among those that it serves, in the form that its comment has.
+func TestParts(t *testing.T) {
+	tags := []share{{tag: "a"}, {tag: "b"}, {tag: "c"}, {tag: "d"}, {tag: "e"}, {tag: "f"}}
+	for _, c := range []struct {
+		s    Source
+		want []Part
+	}{
+		{Source{Tag: joined(tags[:1])}, []Part{{"a", 1}}},
+		{Source{Session: 1, User: "u", Host: "h"}, []Part{{"u@h", 1}}},
+		{Source{Tag: joined(tags[:2])}, []Part{{"a", .5}, {"b", .5}}},
+		{Source{Tag: joined(tags)}, []Part{{"a", 1. / 6}, {"b", 1. / 6}, {"c", 1. / 6}, {"d", 1. / 6}, {"", 2. / 6}}},
+		{Source{Tag: "a+2-more"}, []Part{{"a", .5}, {"2-more", .5}}}, // somebody's name
+	} {
+		if diff := cmp.Diff(c.want, c.s.Parts()); diff != "" {
+			t.Errorf("%q: %s", c.s.Tag, diff)
 		}
 	}
 }

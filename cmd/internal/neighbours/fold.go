@@ -17,7 +17,7 @@ const (
 	maxSources = 2000
 )
 
-// Others is the row of the sources beyond the bound.
+// Others is the row of the sources beyond the bound, and of those that a large batch does not name.
 const Others = "(others)"
 
 // Locks is the server's locks at one moment.
@@ -34,7 +34,8 @@ type Figure struct {
 type Row struct {
 	Who    string `json:"who"`
 	Tagged bool   `json:"tagged"` // Who is a conn_tag; else user@host
-	// Sessions is their mean number. One that serves many processes counts for the one that it served last.
+	// Sessions is their mean number. One that serves a process after the other counts for the one that it
+	// served last, one that serves several in a batch in equal parts for each.
 	Sessions float64 `json:"sessions"`
 	// Held is connection time in transactions and statements: seconds for each second.
 	Held float64 `json:"held"`
@@ -98,38 +99,38 @@ type look struct {
 // sums are counts of sessions over samples.
 type sums struct {
 	tagged                            bool
-	sessions, open, statement, atRest int
-	inTransaction                     int
+	sessions, open, statement, atRest float64
+	inTransaction                     float64
 	// Of the samples that know of waits: sessions, and those that waited.
-	known, waiting int
+	known, waiting float64
 }
 
-// add counts one session of one sample.
-func (s *sums) add(x mysqlstore.Session, waitsRead bool) {
+// add counts a part of one session of one sample.
+func (s *sums) add(x mysqlstore.Session, part float64, waitsRead bool) {
 	s.tagged = x.Tag != ""
-	s.sessions++
+	s.sessions += part
 	if x.InTransaction {
-		s.inTransaction++
+		s.inTransaction += part
 	}
 	switch x.Doing {
 	case mysqlstore.OpenIdle:
-		s.open++
+		s.open += part
 	case mysqlstore.Running, mysqlstore.Waiting:
-		s.statement++
+		s.statement += part
 	case mysqlstore.Idle, mysqlstore.DoingUnknown:
-		s.atRest++
+		s.atRest += part
 	}
 	if waitsRead {
-		s.known++
+		s.known += part
 		if x.Doing == mysqlstore.Waiting {
-			s.waiting++
+			s.waiting += part
 		}
 	}
 }
 
 // row makes shares of the counts of n samples.
 func (s *sums) row(who string, n int) Row {
-	r := Row{Who: who, Tagged: s.tagged, Sessions: share(s.sessions, n), Held: share(s.statement+s.open, n)}
+	r := Row{Who: who, Tagged: s.tagged, Sessions: share(s.sessions, float64(n)), Held: share(s.statement+s.open, float64(n))}
 	r.InTransaction = share(s.inTransaction, s.sessions)
 	r.OpenIdle = share(s.open, s.sessions)
 	r.Idle = share(s.atRest, s.sessions)
@@ -139,11 +140,11 @@ func (s *sums) row(who string, n int) Row {
 	return r
 }
 
-func share(n, of int) float64 {
+func share(n, of float64) float64 {
 	if of == 0 {
 		return 0
 	}
-	return float64(n) / float64(of)
+	return n / of
 }
 
 // counter makes a Figure.
@@ -153,7 +154,9 @@ func (c *counter) add(v int) {
 	c.sum, c.n, c.most = c.sum+v, c.n+1, max(c.most, v)
 }
 
-func (c *counter) figure() Figure { return Figure{Mean: share(c.sum, c.n), Most: c.most} }
+func (c *counter) figure() Figure {
+	return Figure{Mean: share(float64(c.sum), float64(c.n)), Most: c.most}
+}
 
 // fold adds up samples, so that a long look takes no more memory than a short one.
 type fold struct {
@@ -170,7 +173,9 @@ func (f *fold) add(l look) {
 	}
 	var tx, run, wait int
 	for _, x := range l.Sessions {
-		f.of(x.Who()).add(x, l.WaitsRead)
+		for _, p := range x.Parts() {
+			f.of(p.Who).add(x, p.Of, l.WaitsRead)
+		}
 		if x.InTransaction {
 			tx++
 		}
@@ -196,7 +201,7 @@ func (f *fold) add(l look) {
 
 // of finds the counts of a source; those beyond the bound share one.
 func (f *fold) of(who string) *sums {
-	if f.by[who] == nil && len(f.by) >= maxSources {
+	if who == "" || f.by[who] == nil && len(f.by) >= maxSources {
 		who = Others
 	}
 	if f.by[who] == nil {

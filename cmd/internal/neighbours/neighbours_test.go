@@ -68,6 +68,22 @@ func TestFold(t *testing.T) {
 	}
 }
 
+// TestABatchIsSharedOut: what serves several processes at a time counts for each of them.
+func TestABatchIsSharedOut(t *testing.T) {
+	f := &fold{}
+	f.add(look{Sample: mysqlstore.Sample{WaitsRead: true, Sessions: []mysqlstore.Session{
+		session1(1, "cart+pay", mysqlstore.Running), session1(2, "a+b+c+d+4-more", mysqlstore.Waiting), session1(3, "pay", mysqlstore.Idle),
+	}}})
+	c := f.result()
+	held := map[string]float64{}
+	for _, r := range c.Rows {
+		held[r.Who] = r.Held
+	}
+	if !near(held["cart"], .5) || !near(held["pay"], .5) || !near(held["a"], .125) || !near(held[Others], .5) || c.Sessions.Mean != 3 || c.Running.Most != 2 {
+		t.Errorf("%+v", c.Rows)
+	}
+}
+
 // TestSourcesAreBounded: tags that are as good as random fill neither memory nor page, and are still counted.
 func TestSourcesAreBounded(t *testing.T) {
 	f := &fold{}
