@@ -60,8 +60,36 @@ func (x lockIndex) of(trx string, thread uint64) (Session, rawTrx) {
 	return x.threads[thread], rawTrx{}
 }
 
+// dropGhosts takes out the transactions of sessions that are not there any more, and tells how many. They
+// are in a copy that is older than the list of sessions: by a moment, or for as long as somebody reads it
+// too often for it to be renewed.
+func (raw *rawLocks) dropGhosts() (ghosts int) {
+	if raw.cut {
+		return 0
+	}
+	there := map[uint64]bool{0: true}
+	for _, s := range raw.sessions {
+		there[s.Session] = true
+	}
+	gone := map[string]bool{}
+	raw.trxs = slices.DeleteFunc(raw.trxs, func(t rawTrx) bool {
+		if there[t.session] {
+			return false
+		}
+		ghosts++
+		if t.id != 0 {
+			gone[strconv.FormatUint(t.id, 10)] = true
+		}
+		return true
+	})
+	raw.locks = slices.DeleteFunc(raw.locks, func(l rawLock) bool { return gone[l.trx] })
+	raw.waits = slices.DeleteFunc(raw.waits, func(w rawWait) bool { return gone[w.trx] || gone[w.blocker] })
+	return ghosts
+}
+
 // buildLockView puts together what a server answered.
 func buildLockView(raw rawLocks) LockView {
+	ghosts := raw.dropGhosts()
 	x := newLockIndex(&raw)
 	v := LockView{
 		Open: raw.open, LockedRows: raw.rows, Waiting: raw.waiting, Views: raw.status.views, History: raw.status.history,
@@ -85,7 +113,7 @@ func buildLockView(raw rawLocks) LockView {
 	}
 	v.Locks = lockGroups(&raw, x)
 	v.Waits = lockWaits(&raw, x)
-	v.Notes = lockNotes(&raw, x)
+	v.Notes = lockNotes(&raw, x, ghosts)
 	return v
 }
 
@@ -200,7 +228,7 @@ func lockWaits(raw *rawLocks, x lockIndex) []LockWait {
 }
 
 // lockNotes says what a reader would otherwise miss without knowing.
-func lockNotes(raw *rawLocks, x lockIndex) []string {
+func lockNotes(raw *rawLocks, x lockIndex, ghosts int) []string {
 	out := []string{}
 	add := func(is bool, format string, a ...any) {
 		if is {
@@ -220,6 +248,7 @@ func lockNotes(raw *rawLocks, x lockIndex) []string {
 	add(!raw.statements, "performance_schema's consumer events_statements_current is off: whoever is idle shows as user@host, unless this proxy has seen the conn_tag before")
 	nameless := slices.ContainsFunc(raw.waits, func(w rawWait) bool { return w.blocker == "0" })
 	add(nameless && len(x.nameless) > 1, "MariaDB does not tell which of the %d sessions that hold shared locks is waited for", len(x.nameless))
+	add(ghosts > 0, "left out are %d transactions whose sessions have ended. When that stays, something reads InnoDB's tables more often than each 0.1 s, and nobody sees them renewed", ghosts)
 	add(raw.statusErr != nil, "read views are not known (%v)", raw.statusErr)
 	add(raw.status.cut, "InnoDB's status was too long: read views of some transactions are not known")
 	add(raw.cut || len(raw.trxs) == maxSessions, "there are more than %d sessions or transactions: some are left out", maxSessions)

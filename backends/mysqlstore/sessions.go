@@ -61,6 +61,8 @@ func (s Source) Who() string {
 		return s.Tag
 	case s.Session == 0 && s.User == "":
 		return "(no session)"
+	case s.User == "" && s.Host == "":
+		return "(ended)"
 	case s.Host == "":
 		return s.User
 	default:

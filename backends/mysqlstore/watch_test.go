@@ -203,6 +203,18 @@ func TestBuildLockView(t *testing.T) {
 			t.Errorf("waits: %+v", v.Waits)
 		}
 	})
+	t.Run("transactions of sessions that are gone are ghosts", func(t *testing.T) {
+		raw := rawLocks{
+			status: status, statements: true, trxs: []rawTrx{{id: 71, session: 1, age: 5}, {id: 72, session: 9}, {id: 73}},
+			sessions: []Session{known(1, "a", OpenIdle)},
+			waits:    []rawWait{{trx: "72", blocker: "71", granted: true}, {trx: "71", thread: 1001, blocker: "72", granted: true}},
+			locks:    []rawLock{{trx: "72", n: 1}, {trx: "71", n: 2}},
+		}
+		v := buildLockView(raw)
+		if len(v.Transactions) != 2 || len(v.Waits) != 0 || len(v.Locks) != 1 || len(v.Notes) != 1 || !strings.Contains(v.Notes[0], "left out are 1 transactions") {
+			t.Errorf("%+v", v)
+		}
+	})
 	t.Run("a queue shows who has the lock; without one, who is before", func(t *testing.T) {
 		v := buildLockView(rawLocks{
 			status: status, sessions: []Session{known(1, "has", OpenIdle), known(2, "w2", Running), known(3, "w3", Running), known(4, "w4", Running)},
@@ -219,13 +231,16 @@ func TestBuildLockView(t *testing.T) {
 		raw := rawLocks{
 			maria: true, status: status,
 			trxs:     []rawTrx{{session: 1, locked: 2}, {session: 5}, {id: 32, session: 2, waits: true}},
-			sessions: []Session{known(1, "sharer", OpenIdle), known(2, "w", Running), known(5, "reader", OpenIdle)},
+			sessions: []Session{known(1, "sharer", OpenIdle), known(2, "w", Running), known(5, "reader", OpenIdle), known(6, "other", OpenIdle)},
 			locks:    []rawLock{{id: "32:5:3:3", trx: "32", table: "`d`.`t`", key: "PRIMARY", kind: "RECORD", mode: "X", n: 1}, {id: "0:5:3:3", trx: "0", table: "`d`.`t`", kind: "RECORD", mode: "S", n: 1}},
 			waits:    []rawWait{{trx: "32", lockID: "32:5:3:3", blocker: "0", blockerLockID: "0:5:3:3"}},
 		}
 		v := buildLockView(raw)
 		if len(v.Waits) != 1 || v.Waits[0].Holder.Who() != "sharer" || v.Waits[0].Has != "S" || v.Waits[0].Wants != "X" || v.Waits[0].Table != "d.t" {
 			t.Errorf("waits: %+v", v.Waits)
+		}
+		if len(v.Notes) > 2 {
+			t.Errorf("notes: %q", v.Notes)
 		}
 		raw.trxs = append(raw.trxs, rawTrx{session: 6, locked: 1})
 		if v = buildLockView(raw); v.Waits[0].Holder.Who() != "(no session)" || !strings.Contains(strings.Join(v.Notes, " "), "which of the 2 sessions") {
@@ -350,7 +365,7 @@ func TestWatcherReadsForOneAtATime(t *testing.T) {
 func TestSourceWho(t *testing.T) {
 	for want, s := range map[string]Source{
 		"cart": {Session: 1, Tag: "cart", User: "u", Host: "h"}, "u@h": {Session: 1, User: "u", Host: "h"},
-		"system user": {Session: 1, User: "system user"}, "(no session)": {},
+		"system user": {Session: 1, User: "system user"}, "(no session)": {}, "(ended)": {Session: 1},
 	} {
 		if s.Who() != want {
 			t.Errorf("%+v is %s, want %s", s, s.Who(), want)

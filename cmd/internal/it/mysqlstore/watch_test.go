@@ -85,20 +85,26 @@ func setScene(t *testing.T, dsn string) *scene {
 		wait.Wait()
 	}
 	t.Cleanup(sc.stop)
-	waitingFor(t, db, 2)
+	waitingFor(t, db, sc.waiter, sc.second)
 	return sc
 }
 
-// waitingFor waits until so many transactions of the server wait for a row.
-func waitingFor(t *testing.T, db *sql.DB, n int) {
+// waitingFor waits until these, and nobody else, are seen to wait for a row.
+func waitingFor(t *testing.T, db *sql.DB, who ...person) {
 	t.Helper()
+	var ids []uint64
+	for _, p := range who {
+		ids = append(ids, p.id)
+	}
+	slices.Sort(ids)
+	want := strings.Trim(strings.ReplaceAll(fmt.Sprint(ids), " ", ","), "[]")
 	ctx := testContext(t)
-	until(t, ctx, fmt.Sprintf("%d sessions to wait", n), func() bool {
-		var got int
-		if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'").Scan(&got); err != nil {
+	until(t, ctx, "sessions "+want+" to wait", func() bool {
+		var got sql.NullString
+		if err := db.QueryRowContext(ctx, "SELECT GROUP_CONCAT(trx_mysql_thread_id ORDER BY trx_mysql_thread_id) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'").Scan(&got); err != nil {
 			t.Fatal(err)
 		}
-		return got == n
+		return got.String == want
 	})
 }
 
@@ -249,7 +255,7 @@ func findsSharedLock(t *testing.T, srv *lab.Server) {
 	wait.Go(func() { _, _ = waiter.ExecContext(ctx, "/* conn_tag:writer */ UPDATE shelf SET n = 2") })
 	defer wait.Wait()
 	defer cancel()
-	waitingFor(t, db, 1)
+	waitingFor(t, db, waiter)
 	v, err := s.Watcher().Locks(testContext(t))
 	if err != nil || len(v.Waits) == 0 || v.Waits[0].Waiter.Who() != "writer" || v.Waits[0].Holder.Who() != "sharer" || v.Waits[0].Holder.Session != sharer.id {
 		t.Fatalf("%+v, %v; want writer behind sharer", v.Waits, err)
