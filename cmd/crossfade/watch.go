@@ -43,10 +43,10 @@ func watching(ctx context.Context, g *globals, once func(context.Context) error)
 			return nil
 		case err != nil && exitCode(err) == exitUsage:
 			return err
-		case err != nil && g.json:
-			g.tell("%v\n", err)
-		case err != nil:
+		case err != nil && screen: // the error stream would be written over
 			g.say("%v\n", err)
+		case err != nil:
+			g.tell("%v\n", err)
 		}
 		if err := show(out, page.String(), screen, g.json); err != nil {
 			return err

@@ -27,8 +27,11 @@ func TestWatchingEnds(t *testing.T) {
 		}
 		return &admin.RemoteError{Code: connect.CodeUnavailable, Text: "away"}
 	})
-	if err != nil || n != 2 || !strings.Contains(out.String(), "away") || strings.Contains(out.String(), "\x1b") {
+	if err != nil || n != 2 || strings.Contains(out.String(), "\x1b") {
 		t.Errorf("%v after %d: %q", err, n, out.String())
+	}
+	if errs.String() != "away\n" {
+		t.Errorf("of the first failure it said %q", errs.String())
 	}
 	if g.out != &out {
 		t.Error("the output is not given back")
