@@ -36,11 +36,12 @@ SELECT DISTINCT b.PROCESSLIST_ID FROM performance_schema.data_lock_waits w
   WHERE r.PROCESSLIST_ID = ? AND b.PROCESSLIST_ID IS NOT NULL;
 
 -- name: blockers_mariadb
--- The three tables are a copy that is renewed only when nobody has read it for 0.1 s.
+-- The three tables are a copy that is renewed only when nobody has read it for 0.1 s. A transaction that
+-- has changed nothing has the id 0, as all of its kind: of those only who has locked rows can be meant.
 SELECT DISTINCT b.trx_mysql_thread_id FROM information_schema.innodb_lock_waits w
   JOIN information_schema.innodb_trx r ON r.trx_id = w.requesting_trx_id
   JOIN information_schema.innodb_trx b ON b.trx_id = w.blocking_trx_id
-  WHERE r.trx_mysql_thread_id = ? AND b.trx_mysql_thread_id <> 0;
+  WHERE r.trx_mysql_thread_id = ? AND b.trx_mysql_thread_id <> 0 AND b.trx_rows_locked > 0;
 
 -- name: session_there
 -- locks: none.
