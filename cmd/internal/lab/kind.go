@@ -66,6 +66,11 @@ var kindFacts = map[Kind]facts{
 		packages: `^valkey-server$`, minimum: Version{7, 2, 0},
 		install: "Valkey 7.2 or newer (valkey-server)",
 	},
+	Twemproxy: {
+		title: "twemproxy", binaries: []string{"nutcracker"},
+		packages: `^nutcracker$`, minimum: Version{0, 4, 0},
+		install: "twemproxy 0.4 or newer (nutcracker)",
+	},
 }
 
 func (k Kind) facts() facts { return kindFacts[k] }
@@ -128,6 +133,9 @@ var (
 func identify(output string) (Kind, Version, error) {
 	for line := range strings.Lines(output) {
 		line = strings.TrimSpace(line)
+		if v, ok := identifyTwemproxy(line); ok {
+			return Twemproxy, v, nil
+		}
 		if m := redisVersionLine.FindStringSubmatch(line + " "); m != nil {
 			if v, ok := ParseVersion(m[2]); ok {
 				return map[string]Kind{"Redis": Redis, "Valkey": Valkey}[m[1]], v, nil

@@ -42,7 +42,12 @@ func supervise(p *process, cmd *exec.Cmd, detached bool, started chan<- error) {
 	defer close(p.done)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cmd.SysProcAttr = processAttributes(detached)
+	attributes := processAttributes(detached)
+	if cmd.SysProcAttr != nil && attributes != nil {
+		// Go changes the user before it asks for the parent-death signal, so that is kept.
+		attributes.Credential = cmd.SysProcAttr.Credential
+	}
+	cmd.SysProcAttr = attributes
 	if err := cmd.Start(); err != nil {
 		started <- err
 		return

@@ -1,0 +1,10 @@
+package bench
+
+// metrics are all there are, in the order in which they are printed.
+func metrics() []*metric {
+	return []*metric{
+		metricPoolHot(), metricPoolSpread(), metricPoolVsRow(), metricPoolVsRedis(),
+		metricPoolHotVsSpread(), metricPoolAlone(), metricPoolCart(),
+		metricRespRelay(), metricRespPipelined(), metricRespTwemproxy(),
+	}
+}
