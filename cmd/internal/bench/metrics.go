@@ -3,7 +3,7 @@ package bench
 // metrics are all there are, in the order in which they are printed.
 func metrics() []*metric {
 	return []*metric{
-		metricPoolHot(), metricPoolSpread(), metricPoolVsRow(), metricPoolVsRedis(),
+		metricPoolHot(), metricPoolSpread(), metricPoolVsRow(), metricPoolVsRedis(), metricPoolVsAdvisory(),
 		metricPoolHotVsSpread(), metricPoolAlone(), metricPoolCart(),
 		metricRespRelay(), metricRespPipelined(), metricRespTwemproxy(),
 	}

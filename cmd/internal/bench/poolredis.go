@@ -14,8 +14,8 @@ func metricPoolVsRedis() *metric {
 	return &metric{
 		name: "pool.vs_redis", what: "combined durable MySQL over the Redis script, both with fence and outbox, one item, 128 in flight",
 		a: oursIs,
-		b: "the script by which redisstore reserves in shadow (fence, hold, expiry, outbox entry), sent straight to Redis by a lean client over " +
-			"128 connections, one call at a time each; append-only file flushed each second. Beside it, redisstore itself",
+		b: "the least script with fence, hold, expiry and outbox entry (lua/reserve.lua), sent straight to Redis by a lean client over " +
+			"128 connections, one call at a time each; append-only file flushed each second. Beside it redisstore's own script sent likewise",
 		rows: []row{{figure: "rate", unit: "x", goal: target{atLeast, 0.3}}},
 		run:  runPoolVsRedis,
 	}
@@ -52,12 +52,14 @@ func runPoolVsRedis(ctx context.Context, e *env, m *metric) error {
 	if err != nil {
 		return err
 	}
-	var numbers atomic.Int64
-	next := func(n int) int64 { return numbers.Add(int64(n)) - int64(n) + 1 }
+	lean, err := e.leanCall(ctx, kv.Addr(), leanReserve, true)
+	if err != nil {
+		return err
+	}
 	pairs, err := e.compare(ctx, m,
 		ours.side(asDefault, inFlight, ours.reserving(a, 1, 1)),
-		overSockets("Redis script", inFlight, overRESP(ctx, kv.Addr(), 1, "", next, call...)),
-		e.redisStoreSide(s, a))
+		overSockets("Redis script", inFlight, overRESP(ctx, kv.Addr(), 1, "", e.numbers(), lean...)),
+		overSockets("redisstore's script", inFlight, overRESP(ctx, kv.Addr(), 1, "", e.numbers(), call...)))
 	if err == nil {
 		e.sound(baseRedisScript, medians(pairs, 1)["rate"])
 	}
@@ -85,27 +87,10 @@ func (e *env) newRedisStore(ctx context.Context, addr string, stage backends.Sta
 	})
 }
 
-// redisStoreSide reserves one unit after the other through the store.
-func (e *env) redisStoreSide(s *redisstore.Store, a *assortment) side {
-	tag := e.next()
-	var ids atomic.Int64
-	return side{what: "redisstore", run: func(ctx context.Context, d time.Duration) (figures, error) {
-		sm, err := closed(ctx, inFlight, d, each(func(int) op {
-			locations := []backends.Location{benchPlace}
-			return func(ctx context.Context) (int, error) {
-				q := &backends.ReserveRequest{
-					ID: backends.HoldID(fmt.Sprintf("r%d-%d", tag, ids.Add(1))), Shop: benchShop, TTL: holdTTL, Caller: "checkout",
-					Lines: []backends.Line{{Item: a.items[0], Quantity: 1, Locations: locations}},
-				}
-				d, err := s.Reserve(ctx, benchToken, q)
-				return 1, granted(d, err)
-			}
-		}))
-		if err != nil {
-			return nil, err
-		}
-		return sm.figures(), nil
-	}}
+// numbers gives new numbers, so many at a time.
+func (*env) numbers() func(n int) int64 {
+	var last atomic.Int64
+	return func(n int) int64 { return last.Add(int64(n)) - int64(n) + 1 }
 }
 
 // overSockets is a side in a closed loop whose workers have nothing to prepare.

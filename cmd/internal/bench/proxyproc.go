@@ -159,7 +159,9 @@ func (d *door) restock(ctx context.Context, pod string, item backends.Item, unit
 }
 
 // key is the counter of an item as the door knows it.
-func (d *door) key(pod string, item backends.Item) string { return d.tag + ":" + pod + ":" + string(item) }
+func (d *door) key(pod string, item backends.Item) string {
+	return d.tag + ":" + pod + ":" + string(item)
+}
 
 func (d *door) close() error {
 	var err error

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -111,7 +110,7 @@ func (e *env) startRelay(ctx context.Context, to string) (*lab.Process, string, 
 func metricRespPipelined() *metric {
 	return &metric{
 		name: "resp.pipelined", what: "DECRBY through the proxy over the fenced script straight to Redis, 64 connections, pipeline 16",
-		a: throughDoor(deepPipeline), b: "the script by which the proxy counts, word for word, sent straight to Redis by the same generator at pipeline 16",
+		a: throughDoor(deepPipeline), b: "the script by which the proxy counts, word for word, sent straight to Redis by the same generator at pipeline 16; beside it the least such script (lua/count.lua)",
 		rows: []row{{figure: "rate", unit: "x", goal: target{atLeast, 0.9}}},
 		run: func(ctx context.Context, e *env, m *metric) error {
 			d, _, err := e.counting(ctx)
@@ -130,11 +129,14 @@ func metricRespPipelined() *metric {
 			if err != nil {
 				return err
 			}
-			var numbers atomic.Int64
-			next := func(n int) int64 { return numbers.Add(int64(n)) - int64(n) + 1 }
+			lean, err := e.leanCall(ctx, kv, leanCount, false)
+			if err != nil {
+				return err
+			}
 			_, err = e.compare(ctx, m,
 				overSockets("proxy", respConns, d.counts(ctx, deepPipeline)),
-				overSockets("script", respConns, overRESP(ctx, kv, deepPipeline, "", next, call...)))
+				overSockets("script", respConns, overRESP(ctx, kv, deepPipeline, "", e.numbers(), call...)),
+				overSockets("lean script", respConns, overRESP(ctx, kv, deepPipeline, "", e.numbers(), lean...)))
 			return err
 		},
 	}
