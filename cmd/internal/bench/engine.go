@@ -85,13 +85,16 @@ func (s *sample) add(o *sample) {
 	}
 }
 
+// errIdle: a run was too short, or the machine too busy, to be a measurement.
+var errIdle = errors.New("not one operation was done in the time given")
+
 // check tells whether the run is a measurement.
 func (s *sample) check() error {
 	switch {
 	case s.failed*failShare > s.done:
 		return fmt.Errorf("%d of %d operations failed, the first: %w", s.failed, s.failed+s.done, s.err)
 	case s.done == 0:
-		return errors.New("not one operation was done in the time given")
+		return errIdle
 	}
 	return nil
 }

@@ -160,7 +160,7 @@ func (e *env) once(ctx context.Context, s side, d time.Duration) (figures, error
 // the reverse.
 func (e *env) alternate(ctx context.Context, m *metric, sides ...side) ([]pair, error) {
 	for _, s := range sides {
-		if _, err := e.once(ctx, s, e.o.Duration/warmShare); err != nil {
+		if _, err := e.once(ctx, s, e.o.Duration/warmShare); err != nil && !errors.Is(err, errIdle) {
 			return nil, fmt.Errorf("warming up: %w", err)
 		}
 	}
@@ -224,12 +224,15 @@ func (e *env) best(ctx context.Context, what string, counts []int, run func(ctx 
 			return 0, err
 		}
 		f, err := run(ctx, c, d)
-		if err != nil {
+		if err != nil && !errors.Is(err, errIdle) {
 			return 0, fmt.Errorf("%s with %d connections: %w", what, c, err)
 		}
 		if f["rate"] > rate {
 			n, rate = c, f["rate"]
 		}
+	}
+	if n == 0 {
+		return 0, fmt.Errorf("%s: %w", what, errIdle)
 	}
 	e.say("%s: best with %d connections of %v (%.0f/s)", what, n, counts, rate)
 	return n, nil

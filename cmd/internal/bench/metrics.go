@@ -4,7 +4,10 @@ package bench
 func metrics() []*metric {
 	return []*metric{
 		metricPoolHot(), metricPoolSpread(), metricPoolVsRow(), metricPoolVsRedis(), metricPoolVsAdvisory(),
-		metricPoolHotVsSpread(), metricPoolAlone(), metricPoolCart(),
+		metricPoolHotVsSpread(), metricPoolAlone(), metricPoolCart(), metricPoolClaim(), metricPoolRot(),
+		metricPoolSoldOut(), metricPoolFlash(), metricPoolNeighbour(),
 		metricRespRelay(), metricRespPipelined(), metricRespTwemproxy(),
+		metricRespShadow(), metricRespDeadShadow(), metricRespLive(),
+		metricMemoryHolds(),
 	}
 }

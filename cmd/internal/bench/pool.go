@@ -136,8 +136,11 @@ func (p *pool) stock(ctx context.Context, a *assortment, units int64) error {
 // together runs f for 0 to n-1 with some at a time, and gives the first error.
 func together(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
 	const atATime = 32
+	return togetherBy(ctx, atATime, n, f)
+}
+
+func togetherBy(ctx context.Context, atATime, n int, f func(ctx context.Context, i int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range min(n, atATime) {
@@ -151,7 +154,9 @@ func together(ctx context.Context, n int, f func(ctx context.Context, i int) err
 		})
 	}
 	wg.Wait()
-	return context.Cause(ctx)
+	err := context.Cause(ctx)
+	cancel(nil)
+	return err
 }
 
 // holdID is a new one.
