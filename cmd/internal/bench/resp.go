@@ -110,7 +110,7 @@ func (e *env) startRelay(ctx context.Context, to string) (*lab.Process, string, 
 func metricRespPipelined() *metric {
 	return &metric{
 		name: "resp.pipelined", what: "DECRBY through the proxy over the fenced script straight to Redis, 64 connections, pipeline 16",
-		a: throughDoor(deepPipeline), b: "the script by which the proxy counts, word for word, sent straight to Redis by the same generator at pipeline 16; beside it the least such script (lua/count.lua)",
+		a: throughDoor(deepPipeline), b: "the least script with a fence and an operation id (lua/count.lua), sent straight to Redis by the same generator at pipeline 16; beside it the script by which the proxy counts, word for word, sent likewise",
 		rows: []row{{figure: "rate", unit: "x", goal: target{atLeast, 0.9}}},
 		run: func(ctx context.Context, e *env, m *metric) error {
 			d, _, err := e.counting(ctx)
@@ -135,8 +135,8 @@ func metricRespPipelined() *metric {
 			}
 			_, err = e.compare(ctx, m,
 				overSockets("proxy", respConns, d.counts(ctx, deepPipeline)),
-				overSockets("script", respConns, overRESP(ctx, kv, deepPipeline, "", e.numbers(), call...)),
-				overSockets("lean script", respConns, overRESP(ctx, kv, deepPipeline, "", e.numbers(), lean...)))
+				overSockets("fenced script", respConns, overRESP(ctx, kv, deepPipeline, "", e.numbers(), lean...)),
+				overSockets("the proxy's script", respConns, overRESP(ctx, kv, deepPipeline, "", e.numbers(), call...)))
 			return err
 		},
 	}

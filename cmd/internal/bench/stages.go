@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -25,7 +26,7 @@ func reserveArgs(shop, tag string, item backends.Item) []string {
 }
 
 // reserves makes workers that reserve through the door, each over a connection of its own.
-func (d *door) reserves(ctx context.Context, e *env, pod string, next func(int) int64) maker {
+func (d *door) reserves(ctx context.Context, pod string, next func(int) int64) maker {
 	return overRESP(ctx, d.addr, 1, "granted", next, reserveArgs(pod, d.tag, hotItem)...)
 }
 
@@ -59,7 +60,7 @@ func atRate(what string, rate *float64, before func(context.Context) error, mk m
 
 // capacity is the rate of a side in a closed loop, as the median of some short runs.
 func (e *env) capacity(ctx context.Context, before func(context.Context) error, mk maker) (float64, error) {
-	const runs = 3
+	const runs, least = 3, 300 * time.Millisecond
 	var rates []float64
 	for range runs {
 		f, err := e.once(ctx, side{what: "capacity", before: before, run: func(ctx context.Context, d time.Duration) (figures, error) {
@@ -68,11 +69,14 @@ func (e *env) capacity(ctx context.Context, before func(context.Context) error, 
 				return nil, err
 			}
 			return s.figures(), nil
-		}}, e.o.Duration/warmShare)
-		if err != nil {
+		}}, max(e.o.Duration/warmShare, least))
+		if err != nil && !errors.Is(err, errIdle) {
 			return 0, err
 		}
 		rates = append(rates, f["rate"])
+	}
+	if median(rates) == 0 {
+		return 0, fmt.Errorf("capacity: %w", errIdle)
 	}
 	return median(rates), nil
 }
@@ -126,7 +130,7 @@ func runRespShadow(ctx context.Context, e *env, m *metric, dead bool) error {
 		clean = nil
 	}
 	next := e.numbers()
-	mk := func(pod string) maker { return d.reserves(ctx, e, pod, next) }
+	mk := func(pod string) maker { return d.reserves(ctx, pod, next) }
 	plain, err := e.capacity(ctx, clean, mk(podPlain))
 	if err != nil {
 		return err
@@ -194,7 +198,7 @@ func (e *env) liveAgainstDirect(ctx context.Context, m *metric, d *door, pod str
 	rate := direct / halfOf
 	e.say("%-18s direct MySQL has a capacity of %.0f/s; all at %.0f/s", m.name, direct, rate)
 	_, err = e.compare(ctx, m,
-		atRate("live", &rate, func(ctx context.Context) error { return quiet(ctx, r.db) }, d.reserves(ctx, e, pod, e.numbers())),
+		atRate("live", &rate, func(ctx context.Context) error { return quiet(ctx, r.db) }, d.reserves(ctx, pod, e.numbers())),
 		atRate("direct", &rate, r.quiet, r.oneByOne()),
 		atRate("single store", &rate, theirs.quiet, theirs.reserving(a, 1, 1)))
 	return err
