@@ -14,6 +14,9 @@ SCHEDULES ?= 100000
 # What `make mutants` runs: all. RUN=regexp picks by file name, JOBS runs that many at a time.
 RUN    ?= .
 JOBS   ?= 1
+# What `make bench` measures: all, or names of metrics with commas between. QUICK=1 is the short form.
+ONLY   ?=
+QUICK  ?=
 # Bounds of one package's tests. `make test` has ten minutes for everything.
 TEST_TIMEOUT     ?= 7m
 TEST_ALL_TIMEOUT ?= 20m
@@ -58,6 +61,10 @@ ifdef CROSSFADE_SEED
 else
 	CROSSFADE_SCHEDULES=$(SCHEDULES) go test -count=1 -v -timeout 30m -run '^TestSchedules$$' ./cmd/internal/sim
 endif
+
+.PHONY: bench
+bench: build ## measure against the opponents, side by side, and judge the targets, about 25 minutes (ONLY=names, QUICK=1)
+	@bin/crossfade bench $(if $(ONLY),--only '$(ONLY)') $(if $(QUICK),--quick)
 
 .PHONY: verify
 verify: verify-format verify-vet verify-lint verify-generated verify-house verify-modules ## all checks that read the code: format, vet, lint, arrows, links, generated code, modules

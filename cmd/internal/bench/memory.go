@@ -41,7 +41,7 @@ func metricMemoryHolds() *metric {
 				return err
 			}
 			defer func() { _ = d.close() }() // it is ended by force
-			if err := d.restock(ctx, pod, hotItem, plenty); err != nil {
+			if err := d.restock(ctx, pod, plenty); err != nil {
 				return err
 			}
 			open, inSQL := manyHolds, sqlHolds
@@ -67,7 +67,7 @@ func (e *env) holdsInRedis(ctx context.Context, m *metric, d *door, pod string, 
 		return err
 	}
 	next, supply := e.numbers(), atomic.Int64{}
-	mk := overRESP(ctx, d.addr, deepPipeline, "granted", next, reserveArgs(pod, d.tag, hotItem)...)
+	mk := overRESP(ctx, d.addr, deepPipeline, "granted", next, reserveArgs(pod, d.tag)...)
 	s, err := closed(ctx, respConns, holdsWithin, func(w int) (op, func(), error) {
 		f, end, err := mk(w)
 		return func(ctx context.Context) (int, error) {

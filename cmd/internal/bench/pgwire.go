@@ -79,10 +79,13 @@ func (c *pgConn) query(text string, row func(value string)) error {
 	return err
 }
 
-// prepare names a statement without parameters.
-func (c *pgConn) prepare(name, text string) error {
+// pgPrepared is the name of a connection's one prepared statement.
+const pgPrepared = "take"
+
+// prepare makes the connection's statement, which has no parameters.
+func (c *pgConn) prepare(text string) error {
 	c.out = c.out[:0]
-	c.message('P', name, "\x00", text, "\x00\x00\x00")
+	c.message('P', pgPrepared, "\x00", text, "\x00\x00\x00")
 	c.message('S')
 	if _, err := c.nc.Write(c.out); err != nil {
 		return err
@@ -91,10 +94,10 @@ func (c *pgConn) prepare(name, text string) error {
 	return err
 }
 
-// execute runs a prepared statement in a transaction of its own, and answers how many rows it changed.
-func (c *pgConn) execute(name string) (changed int64, err error) {
+// execute runs the prepared statement in a transaction of its own, and answers how many rows it changed.
+func (c *pgConn) execute() (changed int64, err error) {
 	c.out = c.out[:0]
-	c.message('B', "\x00", name, "\x00", "\x00\x00\x00\x00\x00\x00") // no formats, no parameters
+	c.message('B', "\x00", pgPrepared, "\x00", "\x00\x00\x00\x00\x00\x00") // no formats, no parameters
 	c.message('E', "\x00", "\x00\x00\x00\x00")
 	c.message('S')
 	if _, err := c.nc.Write(c.out); err != nil {

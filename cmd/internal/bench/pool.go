@@ -267,7 +267,7 @@ func (e *env) rivals(ctx context.Context, a *assortment, lines int) (ours, their
 		if err := theirs.open(ctx, srv.DSN(theirs.tag), single(conns)); err != nil {
 			return nil, err
 		}
-		return e.once(ctx, theirs.side("single", inFlight, theirs.reserving(a, lines, uint64(conns))), d)
+		return e.once(ctx, theirs.side("single", inFlight, theirs.reserving(a, lines, 2)), d)
 	})
 	if err != nil {
 		return ours, theirs, err

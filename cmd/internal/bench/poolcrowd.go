@@ -38,7 +38,7 @@ func metricPoolSoldOut() *metric {
 
 // sellOut moves a pod to live with one unit, and takes it.
 func (d *door) sellOut(ctx context.Context, pod string) error {
-	if err := d.restock(ctx, pod, hotItem, 1); err != nil {
+	if err := d.restock(ctx, pod, 1); err != nil {
 		return err
 	}
 	if err := d.move(ctx, pod, backends.Shadow, backends.Live); err != nil {
@@ -49,7 +49,7 @@ func (d *door) sellOut(ctx context.Context, pod string) error {
 		return err
 	}
 	defer c.close()
-	return c.exchange(appendCommand(nil, reserveArgs(pod, "first", hotItem)...), 1, "granted")
+	return c.exchange(command(reserveArgs(pod, "first")...), 1, "granted")
 }
 
 func (e *env) refusals(ctx context.Context, m *metric, d *door, pod string) error {
@@ -65,7 +65,7 @@ func (e *env) refusals(ctx context.Context, m *metric, d *door, pod string) erro
 	if err != nil {
 		return err
 	}
-	refuse := overRESP(ctx, d.addr, 1, "sold_out", e.numbers(), reserveArgs(pod, d.tag, hotItem)...)
+	refuse := overRESP(ctx, d.addr, 1, "sold_out", e.numbers(), reserveArgs(pod, d.tag)...)
 	var perThousand []float64
 	counted := side{what: "refusals", run: func(ctx context.Context, dur time.Duration) (figures, error) {
 		var s *sample

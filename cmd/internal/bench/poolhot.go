@@ -57,7 +57,7 @@ func (e *env) reserves(ctx context.Context, m *metric, a *assortment, reference 
 	pairs, err := e.compare(ctx, m,
 		ours.side(asDefault, inFlight, ours.reserving(a, 1, 1)),
 		theirs.side(combineOff, inFlight, theirs.reserving(a, 1, 2)),
-		r.side(rawPool, inFlight, r.oneByOne()))
+		r.side(rawPool, r.oneByOne()))
 	if err == nil && reference {
 		e.sound(baseTransaction, medians(pairs, 2)["rate"])
 	}

@@ -91,10 +91,10 @@ func (r *raw) conns(n int) {
 
 func (r *raw) quiet(ctx context.Context) error { return quiet(ctx, r.db) }
 
-// side is the raw side of a comparison, in a closed loop.
-func (r *raw) side(what string, callers int, mk maker) side {
+// side is the raw side of a comparison, in a closed loop with the usual number of callers.
+func (r *raw) side(what string, mk maker) side {
 	return side{what: what, before: r.quiet, run: func(ctx context.Context, d time.Duration) (figures, error) {
-		s, err := closed(ctx, callers, d, mk)
+		s, err := closed(ctx, inFlight, d, mk)
 		if err != nil {
 			return nil, err
 		}
@@ -170,7 +170,7 @@ func (r *raw) transaction(ctx context.Context, f func(c *sql.Conn) error) error 
 func (r *raw) tuned(ctx context.Context, e *env, what string, mk func() maker) error {
 	n, err := e.best(ctx, what, connCounts, func(ctx context.Context, conns int, d time.Duration) (figures, error) {
 		r.conns(conns)
-		return e.once(ctx, r.side(what, inFlight, mk()), d)
+		return e.once(ctx, r.side(what, mk()), d)
 	})
 	if err == nil {
 		r.conns(n)

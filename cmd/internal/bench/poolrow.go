@@ -49,7 +49,7 @@ func runPoolVsRow(ctx context.Context, e *env, m *metric) error {
 	if err := r.tuned(ctx, e, "a single-row UPDATE", r.updateRow); err != nil {
 		return err
 	}
-	sides := []side{ours.side(asDefault, inFlight, ours.reserving(a, 1, 1)), r.side("row", inFlight, r.updateRow())}
+	sides := []side{ours.side(asDefault, inFlight, ours.reserving(a, 1, 1)), r.side("row", r.updateRow())}
 	pairs, err := e.alternate(ctx, m, sides...)
 	if err != nil {
 		return err
@@ -74,7 +74,7 @@ func (e *env) heldLonger(ctx context.Context, ours *pool, r *raw, a *assortment,
 	if err := ours.open(ctx, late(srv.DSN(ours.tag), hold), func(*mysqlstore.Config) {}); err != nil {
 		return Side{}, err
 	}
-	f, err := e.once(ctx, ours.side(asDefault, inFlight, ours.reserving(a, 1, uint64(hold))), e.o.Duration)
+	f, err := e.once(ctx, ours.side(asDefault, inFlight, ours.reserving(a, 1, 1)), e.o.Duration)
 	if err != nil {
 		return Side{}, err
 	}
@@ -91,11 +91,11 @@ func (e *env) heldLonger(ctx context.Context, ours *pool, r *raw, a *assortment,
 		return Side{}, err
 	}
 	defer lateDB.Close()
-	lr := &raw{db: lateDB, items: a, server: srv, seed: uint64(hold)}
+	lr := &raw{db: lateDB, items: a, server: srv}
 	if err := lr.fill(ctx, 0); err != nil {
 		return Side{}, err
 	}
-	g, err := e.once(ctx, lr.side("row", inFlight, lr.updateRow()), e.o.Duration)
+	g, err := e.once(ctx, lr.side("row", lr.updateRow()), e.o.Duration)
 	if err != nil {
 		return Side{}, err
 	}

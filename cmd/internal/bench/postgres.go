@@ -250,12 +250,12 @@ func (p *postgres) taking(statement string) func(ctx context.Context, d time.Dur
 			if err != nil {
 				return nil, nil, err
 			}
-			if err := c.prepare("take", statement); err != nil {
+			if err := c.prepare(statement); err != nil {
 				c.close()
 				return nil, nil, err
 			}
 			return func(context.Context) (int, error) {
-				n, err := c.execute("take")
+				n, err := c.execute()
 				attempts.Add(1)
 				return int(n), err
 			}, c.close, nil

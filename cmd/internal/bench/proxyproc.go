@@ -23,7 +23,7 @@ const (
 	serveWithin = 60 * time.Second
 	servePoll   = 20 * time.Millisecond
 	// proxyToken is for a proxy on loopback that lives for a minute.
-	proxyToken = "bench-on-loopback-only"
+	proxyToken = "bench-on-loopback-only" //nolint:gosec // it protects nothing
 )
 
 var proxyConfig = template.Must(template.New("").Parse(`proxy_id: bench
@@ -147,21 +147,19 @@ func (d *door) move(ctx context.Context, pod string, stages ...backends.Stage) e
 	return nil
 }
 
-// restock puts units at an item of a pod's shop.
-func (d *door) restock(ctx context.Context, pod string, item backends.Item, units int64) error {
+// restock puts units at the hot item of a pod's shop.
+func (d *door) restock(ctx context.Context, pod string, units int64) error {
 	c, err := dialRESP(ctx, d.addr)
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	_, err = c.ask("XF.RESTOCK", pod, string(item), fmt.Sprint(units), "OPID", "stock-"+pod+"-"+string(item))
+	_, err = c.ask("XF.RESTOCK", pod, string(hotItem), fmt.Sprint(units), "OPID", "stock-"+pod)
 	return err
 }
 
-// key is the counter of an item as the door knows it.
-func (d *door) key(pod string, item backends.Item) string {
-	return d.tag + ":" + pod + ":" + string(item)
-}
+// key is the counter of the hot item as the door knows it.
+func (d *door) key(pod string) string { return d.tag + ":" + pod + ":" + string(hotItem) }
 
 func (d *door) close() error {
 	var err error

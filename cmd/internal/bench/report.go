@@ -112,11 +112,11 @@ func (r *Report) writeBeside(w io.Writer) {
 	seen := map[string]bool{} // the rows of one metric share what is beside it
 	for _, v := range r.Metrics {
 		for _, s := range v.Beside {
-			if key := s.What + s.Figures.long(); seen[key] {
+			key := s.What + s.Figures.long()
+			if seen[key] {
 				continue
-			} else {
-				seen[key] = true
 			}
+			seen[key] = true
 			fmt.Fprintf(w, "%s  %-16s %s: %s\n", head, v.Name, s.What, s.Figures.long())
 			head = ""
 		}

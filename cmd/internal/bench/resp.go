@@ -49,7 +49,7 @@ func (e *env) counting(ctx context.Context) (d *door, plain string, err error) {
 		_, err = c.ask("SET", plain, fmt.Sprint(int64(manyUnits)))
 	}
 	if err == nil {
-		err = d.restock(ctx, pod, hotItem, manyUnits)
+		err = d.restock(ctx, pod, manyUnits)
 	}
 	if err != nil {
 		_ = d.close() // the first error counts
@@ -59,7 +59,7 @@ func (e *env) counting(ctx context.Context) (d *door, plain string, err error) {
 }
 
 func (d *door) counts(ctx context.Context, pipeline int) maker {
-	return overRESP(ctx, d.addr, pipeline, "", nil, "DECRBY", d.key("count", hotItem), "1")
+	return overRESP(ctx, d.addr, pipeline, "", nil, "DECRBY", d.key("count"), "1")
 }
 
 func runRespRelay(ctx context.Context, e *env, m *metric) error {

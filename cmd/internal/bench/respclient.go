@@ -56,9 +56,9 @@ func dialRESP(ctx context.Context, addr string) (*respConn, error) {
 
 func (c *respConn) close() { c.nc.Close() }
 
-// appendCommand writes a command.
-func appendCommand(b []byte, args ...string) []byte {
-	b = append(b, '*')
+// command is a command as it travels.
+func command(args ...string) []byte {
+	b := []byte{'*'}
 	b = strconv.AppendInt(b, int64(len(args)), 10)
 	for _, a := range args {
 		b = append(b, "\r\n$"...)
@@ -175,7 +175,7 @@ func (c *respConn) ask(args ...string) (respValue, error) {
 	if err := c.nc.SetDeadline(time.Now().Add(respPatience)); err != nil {
 		return respValue{}, err
 	}
-	if _, err := c.nc.Write(appendCommand(nil, args...)); err != nil {
+	if _, err := c.nc.Write(command(args...)); err != nil {
 		return respValue{}, err
 	}
 	v, err := c.value(0)
@@ -243,7 +243,7 @@ const mark = "000000000000"
 func newRequest(n int, args ...string) *request {
 	r := &request{n: n}
 	for range n {
-		one := appendCommand(nil, args...)
+		one := command(args...)
 		for from := 0; ; {
 			i := bytes.Index(one[from:], []byte(mark))
 			if i < 0 {

@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ import (
 func TestShortForm(t *testing.T) {
 	var progress bytes.Buffer
 	rep, err := Run(t.Context(), Options{
-		Only:  []string{"pool.alone", "pool.flash", "resp.relay", "resp.pipelined"},
+		Only:  []string{"pool.flash", "resp.relay", "resp.pipelined"},
 		Quick: true, Duration: 200 * time.Millisecond, Pairs: 1, Binary: program, Progress: &progress,
 	})
 	if err != nil {
@@ -26,7 +27,7 @@ func TestShortForm(t *testing.T) {
 			t.Errorf("%s is %s: %s", v.Name, v.Verdict, v.Reason)
 		}
 	}
-	for _, name := range []string{"pool.alone", "pool.flash", "pool.flash.lock_waits", "resp.relay", "resp.pipelined"} {
+	for _, name := range []string{"pool.flash", "pool.flash.lock_waits", "resp.relay", "resp.pipelined"} {
 		if values[name].Value == nil {
 			t.Errorf("%s has no value", name)
 		}
@@ -69,6 +70,26 @@ func TestEveryMetricSaysWhatItIs(t *testing.T) {
 	for i, m := range metrics() {
 		if m.what == "" || m.a == "" || m.run == nil || len(m.rows) == 0 || len(infos[i].Targets) == 0 {
 			t.Errorf("%s: %+v", m.name, infos[i])
+		}
+	}
+}
+
+// TestTheDocumentationHasEveryTarget: a target that is changed here is changed there.
+func TestTheDocumentationHasEveryTarget(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/benchmarks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range metrics() {
+		for _, r := range m.rows {
+			name, bound := "`"+m.name+r.suffix+"`", strings.Replace(r.goal.String(), "1000", "1,000", 1)
+			found := false
+			for line := range strings.Lines(string(text)) {
+				found = found || strings.HasPrefix(line, "| `") && strings.Contains(line, name) && strings.Contains(line, strings.TrimPrefix(bound, "≤ "))
+			}
+			if !found {
+				t.Errorf("docs/benchmarks.md has no row with %s and %q", name, bound)
+			}
 		}
 	}
 }

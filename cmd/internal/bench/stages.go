@@ -20,14 +20,14 @@ const (
 	drainPoll   = 100 * time.Millisecond
 )
 
-// reserveArgs is a reserve of one unit as a checkout sends it; hold ids are numbered, and begin with tag.
-func reserveArgs(shop, tag string, item backends.Item) []string {
-	return []string{"XF.RESERVE", shop, tag + "-" + mark, "TTL", fmt.Sprint(holdTTL.Milliseconds()), "CALLER", "checkout", "LINE", string(item), "1"}
+// reserveArgs is a reserve of one unit of the hot item as a checkout sends it; hold ids are numbered, and begin with tag.
+func reserveArgs(shop, tag string) []string {
+	return []string{"XF.RESERVE", shop, tag + "-" + mark, "TTL", fmt.Sprint(holdTTL.Milliseconds()), "CALLER", "checkout", "LINE", string(hotItem), "1"}
 }
 
 // reserves makes workers that reserve through the door, each over a connection of its own.
 func (d *door) reserves(ctx context.Context, pod string, next func(int) int64) maker {
-	return overRESP(ctx, d.addr, 1, "granted", next, reserveArgs(pod, d.tag, hotItem)...)
+	return overRESP(ctx, d.addr, 1, "granted", next, reserveArgs(pod, d.tag)...)
 }
 
 // drained waits until the shadow of a pod has everything.
@@ -113,7 +113,7 @@ func runRespShadow(ctx context.Context, e *env, m *metric, dead bool) error {
 	}
 	defer func() { _ = d.close() }() // it is ended by force
 	for _, pod := range []string{podPlain, podShadow} {
-		if err := d.restock(ctx, pod, hotItem, plenty); err != nil {
+		if err := d.restock(ctx, pod, plenty); err != nil {
 			return err
 		}
 	}
@@ -161,7 +161,7 @@ func metricRespLive() *metric {
 				return err
 			}
 			defer func() { _ = d.close() }() // it is ended by force
-			if err := d.restock(ctx, pod, hotItem, plenty); err != nil {
+			if err := d.restock(ctx, pod, plenty); err != nil {
 				return err
 			}
 			if err := d.move(ctx, pod, backends.Shadow, backends.Live); err != nil {

@@ -57,7 +57,7 @@ func TestRESPReplies(t *testing.T) {
 func TestRequestsAreNumberedInPlace(t *testing.T) {
 	r := newRequest(2, "EVAL", "k:"+mark, "x", mark)
 	r.number(41)
-	want := string(appendCommand(nil, "EVAL", "k:000000000041", "x", "000000000041")) + string(appendCommand(nil, "EVAL", "k:000000000042", "x", "000000000042"))
+	want := string(command("EVAL", "k:000000000041", "x", "000000000041")) + string(command("EVAL", "k:000000000042", "x", "000000000042"))
 	if string(r.bytes) != want {
 		t.Fatalf("%q", r.bytes)
 	}
@@ -142,16 +142,16 @@ func TestPostgresMessages(t *testing.T) {
 	}
 	ready := pgMessage('Z', "I")
 	answer(pgMessage('2', ""), pgMessage('C', "UPDATE 1\x00"), ready)
-	if n, err := c.execute("take"); n != 1 || err != nil {
+	if n, err := c.execute(); n != 1 || err != nil {
 		t.Fatal(n, err)
 	}
 	answer(pgMessage('2', ""), pgMessage('C', "UPDATE 0\x00"), ready)
-	if n, err := c.execute("take"); n != 0 || err != nil {
+	if n, err := c.execute(); n != 0 || err != nil {
 		t.Fatal(n, err)
 	}
 	answer(pgMessage('E', "SERROR\x00C55P03\x00Mlock not available\x00\x00"), ready)
 	var e *pgError
-	if _, err := c.execute("take"); !errors.As(err, &e) || e.code != "55P03" || e.text != "lock not available" {
+	if _, err := c.execute(); !errors.As(err, &e) || e.code != "55P03" || e.text != "lock not available" {
 		t.Fatal(err)
 	}
 	answer(pgMessage('T', "\x00\x01x"), pgMessage('D', "\x00\x01\x00\x00\x00\x02on"), pgMessage('C', "SHOW\x00"), ready)

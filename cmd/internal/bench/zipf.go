@@ -67,5 +67,5 @@ func (a *assortment) some(r *rand.Rand, n int) []backends.Item {
 
 // seeded is a random source of a worker's own.
 func seeded(seed uint64, worker int) *rand.Rand {
-	return rand.New(rand.NewPCG(seed, uint64(worker)))
+	return rand.New(rand.NewPCG(seed, uint64(worker))) //nolint:gosec // a number from 0 on
 }
