@@ -17,8 +17,11 @@ const (
 	neighbourRows  = 20_000
 	neighbourConns = 8
 	neighbourRate  = 400 // point reads and updates a second together, half of each
-	// burnStep is one portion of processor time without locks.
+	// burnStep is one portion of processor time without locks in the server, about what a transaction of a
+	// batch takes there; burnOwn one in this process, about what one reserve takes: a longer one would
+	// keep the neighbour's answers from being read.
 	burnStep = 500 * time.Microsecond
+	burnOwn  = 100 * time.Microsecond
 	// burnTry is how much work the portions are measured with.
 	burnTry = 20_000
 )
@@ -232,21 +235,21 @@ func newBurner(ctx context.Context, db *sql.DB, cost cpu) (*burner, error) {
 func (b *burner) run(ctx context.Context, d time.Duration) error {
 	var wg sync.WaitGroup
 	var errs [2]error
-	portions := func(i int, share float64, f op) {
-		if share*float64(time.Second) < float64(burnStep) {
+	portions := func(i int, share float64, step time.Duration, f op) {
+		if share*float64(time.Second) < float64(step) {
 			return // less than one portion a second
 		}
 		wg.Go(func() {
-			_, errs[i] = open(ctx, neighbourConns/2, share*float64(time.Second)/float64(burnStep), d, each(func(int) op { return f }))
+			_, errs[i] = open(ctx, neighbourConns/2, share*float64(time.Second)/float64(step), d, each(func(int) op { return f }))
 		})
 	}
-	portions(0, b.cost.server, func(ctx context.Context) (int, error) {
+	portions(0, b.cost.server, burnStep, func(ctx context.Context) (int, error) {
 		var n int
 		return 1, b.db.QueryRowContext(ctx, "SELECT BENCHMARK(?, SHA2('crossfade', 256))", b.rounds).Scan(&n)
 	})
-	portions(1, b.cost.own, func(context.Context) (int, error) {
+	portions(1, b.cost.own, burnOwn, func(context.Context) (int, error) {
 		var block [1024]byte
-		for began := time.Now(); time.Since(began) < burnStep; {
+		for began := time.Now(); time.Since(began) < burnOwn; {
 			sum := sha256.Sum256(block[:])
 			copy(block[:], sum[:])
 		}
