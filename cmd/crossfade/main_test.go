@@ -48,6 +48,8 @@ func TestExitCodes(t *testing.T) {
 		{"wrong format", []string{"--admin", "127.0.0.1:1", "--token", "x", "report", "p", "--format", "xml"}, exitUsage, "xml"},
 		{"replay of nothing", []string{"replay"}, exitUsage, "--generate"},
 		{"simulation of nothing", []string{"sim", "--schedules", "0"}, exitUsage, "at least 1"},
+		{"bench of nothing", []string{"bench", "--only", "poool"}, exitUsage, "--list"},
+		{"bench for ever", []string{"bench", "--duration", "9h"}, exitUsage, "50ms to 5m"},
 		{"no lab", []string{"lab", "env", "--dir", dir}, exitError, "no lab"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
