@@ -10,8 +10,13 @@
 // the way of a refill. Where DESIGN says "the ledger row's lock", it is the level row's here.
 //
 // A fast reserve takes rows of the pool and nothing else. A confirmed one has the level rows of its
-// cart locked, and may refill. A view is one statement without locks: levels and pools as
-// committed at one instant.
+// cart locked, and may refill. A view is one statement without locks: levels, pools, holds and fence
+// as committed at one instant.
+//
+// A batch is requests of one kind and one token that share a transaction (takes; ends: claims,
+// releases, extensions, expiries) or a view; its members keep their own verdicts. A chain is mirrored
+// entries that share one, in their order. A lane runs one batch after the other. What a caller who
+// went away left in a batch under way may still be committed: his answer is ErrAmbiguous.
 //
 // # Order of locks
 //
@@ -58,8 +63,8 @@
 //
 // # Costs
 //
-// A granted reserve is three round trips: fence, hold and units; delete and inserts; COMMIT. A
-// refused one is one or three. Statements that belong together travel in one packet, which is why
+// A granted reserve is two round trips: fence, hold and units; delete, inserts and COMMIT. A
+// refused one is one or three. All of them are shared by a batch. Statements that belong together travel in one packet, which is why
 // the connections have multiStatements on; every value is put into the text by the driver.
 //
 // Conservation reads holds and levels in one snapshot, which keeps InnoDB from purging while it

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -192,8 +193,40 @@ func (p *Pod) check(at string) error {
 	if p.MySQL.PoolCap < 1 || p.MySQL.PoolCap > backends.MaxQuantity {
 		return &backends.FieldError{Field: at + " mysql.pool_cap", Value: strconv.Itoa(p.MySQL.PoolCap), Bound: fmt.Sprintf("1 to %d", backends.MaxQuantity), Next: "leave it out for the default of " + strconv.Itoa(backends.DefaultPoolCap)}
 	}
+	return p.MySQL.checkSizes(at)
+}
+
+// checkSizes checks what has no default of its own here: 0 leaves it to the store.
+func (m *MySQL) checkSizes(at string) error {
+	for _, c := range []struct {
+		field       string
+		value, most int
+	}{{"mysql.combine", m.Combine, maxCombine}, {"mysql.lanes", m.Lanes, maxLanes}} {
+		if c.value < 0 || c.value > c.most {
+			return &backends.FieldError{Field: at + " " + c.field, Value: strconv.Itoa(c.value), Bound: fmt.Sprintf("1 to %d", c.most), Next: "leave it out for the default"}
+		}
+	}
+	seen := map[[2]string]bool{}
+	for i, c := range m.PoolCaps {
+		field := fmt.Sprintf("%s mysql.pool_caps[%d]", at, i)
+		if err := errors.Join(backends.CheckID(field+" shop", c.Shop), backends.CheckID(field+" item", c.Item)); err != nil {
+			return err
+		}
+		if c.Cap < 1 || c.Cap > backends.MaxQuantity {
+			return &backends.FieldError{Field: field + " cap", Value: strconv.Itoa(c.Cap), Bound: fmt.Sprintf("1 to %d", backends.MaxQuantity), Next: "give the rows that this item may have in the pool, or leave the item out"}
+		}
+		if seen[[2]string{c.Shop, c.Item}] {
+			return &backends.FieldError{Field: field, Value: fmt.Sprintf("%s/%s", c.Shop, c.Item), Bound: "each item once", Next: "remove one of them"}
+		}
+		seen[[2]string{c.Shop, c.Item}] = true
+	}
 	return nil
 }
+
+const (
+	maxCombine = 512 // beyond it a batch's locks last longer than its COMMIT
+	maxLanes   = 8   // a few connections carry all; more cost the neighbours
+)
 
 // Template gives the pod's key template.
 func (p *Pod) Template() (*backends.KeyTemplate, error) {

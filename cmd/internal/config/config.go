@@ -114,8 +114,37 @@ type MySQL struct {
 	DSN      string `yaml:"dsn"`
 	MaxConns int    `yaml:"max_conns"`
 	PoolCap  int    `yaml:"pool_cap"`
+	// PoolCaps are those of items that want another.
+	PoolCaps []PoolCap `yaml:"pool_caps"`
+	// Combine is the most requests that share a transaction; 1 gives each its own.
+	Combine int `yaml:"combine"`
+	// Lanes is how many transactions of one kind are under way at once.
+	Lanes int `yaml:"lanes"`
 	// LockWait is how long a statement waits for a lock, whole seconds.
 	LockWait Duration `yaml:"lock_wait"`
+}
+
+// PoolCap is the most rows that one item has in the unit pool, at each location.
+type PoolCap struct {
+	Shop string `yaml:"shop"`
+	Item string `yaml:"item"`
+	Cap  int    `yaml:"cap"`
+}
+
+// PoolCapFor gives the cap of a key; 0 where it has none of its own. It is nil where no item has.
+func (m *MySQL) PoolCapFor() func(backends.Key) int {
+	if len(m.PoolCaps) == 0 {
+		return nil
+	}
+	type item struct {
+		shop backends.Shop
+		item backends.Item
+	}
+	caps := make(map[item]int, len(m.PoolCaps))
+	for _, c := range m.PoolCaps {
+		caps[item{backends.Shop(c.Shop), backends.Item(c.Item)}] = c.Cap
+	}
+	return func(k backends.Key) int { return caps[item{k.Shop, k.Item}] }
 }
 
 // Duration is written as Go writes it: 500ms, 3s, 48h.

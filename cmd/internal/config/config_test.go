@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/crossfade-proxy/crossfade/backends"
 	"github.com/crossfade-proxy/crossfade/cmd/internal/config"
 )
 
@@ -44,6 +45,11 @@ func TestBadConfigurations(t *testing.T) {
 		{"duration without a unit", pod("    retain: 3\n"), "500ms"},
 		{"small outbox", pod("    outbox_max: 5\n"), "at least 1000"},
 		{"pool cap", strings.Replace(good, `/x"}`, `/x", pool_cap: -1}`, 1), "pool_cap"},
+		{"batch", strings.Replace(good, `/x"}`, `/x", combine: 513}`, 1), "combine"},
+		{"lanes", strings.Replace(good, `/x"}`, `/x", lanes: 9}`, 1), "lanes"},
+		{"cap of an item", strings.Replace(good, `/x"}`, `/x", pool_caps: [{shop: s, item: i, cap: 0}]}`, 1), "pool_caps[0] cap"},
+		{"cap of nobody", strings.Replace(good, `/x"}`, `/x", pool_caps: [{shop: s, cap: 5}]}`, 1), "pool_caps[0] item"},
+		{"two caps", strings.Replace(good, `/x"}`, `/x", pool_caps: [{shop: s, item: i, cap: 5}, {shop: s, item: i, cap: 6}]}`, 1), "pool_caps[1]"},
 		{"short token", "admin: {tokens: {me: abc}}\n" + good, "at least 16"},
 		{"open admin without a token", "admin: {listen: \"0.0.0.0:6390\"}\n" + good, "loopback"},
 		{"certificate without a key", "resp: {tls_cert: x.pem}\n" + good, "both or none"},
@@ -103,5 +109,18 @@ func TestPathsStartAtTheFile(t *testing.T) {
 	}
 	if _, err := config.Load(filepath.Join(dir, "none.yaml")); err == nil || !strings.Contains(err.Error(), "lab up") {
 		t.Fatalf("%v", err)
+	}
+}
+
+func TestPoolCapFor(t *testing.T) {
+	if f := (&config.MySQL{}).PoolCapFor(); f != nil {
+		t.Error("without caps there is a rule")
+	}
+	f := (&config.MySQL{PoolCaps: []config.PoolCap{{Shop: "s", Item: "hot", Cap: 5000}}}).PoolCapFor()
+	if got := f(backends.Key{Shop: "s", Item: "hot", Location: "east"}); got != 5000 {
+		t.Errorf("the hot item's cap is %d", got)
+	}
+	if got := f(backends.Key{Shop: "t", Item: "hot", Location: "east"}); got != 0 {
+		t.Errorf("another shop's cap is %d, want none of its own", got)
 	}
 }

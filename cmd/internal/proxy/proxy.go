@@ -129,6 +129,7 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 	ms, err := mysqlstore.Open(ctx, mysqlstore.Config{
 		Pod: name, DSN: c.MySQL.DSN, PoolCap: c.MySQL.PoolCap, OutboxMax: int(c.OutboxMax), Retain: time.Duration(c.Retain),
 		MaxConns: c.MySQL.MaxConns, LockWait: time.Duration(c.MySQL.LockWait),
+		PoolCapFor: c.MySQL.PoolCapFor(), Combine: c.MySQL.Combine, Lanes: c.MySQL.Lanes,
 		Observe: func(tag, op string, held time.Duration) { p.metrics.Connection(name, tag, op, held) },
 	})
 	if err != nil {
