@@ -11,6 +11,9 @@ MAKEFLAGS += --no-print-directory
 TOOLS  := bin/tools
 # What `make sim` plays: the number that the design asks for.
 SCHEDULES ?= 100000
+# How long `make soak` runs, and on which server.
+SOAK    ?= 10m
+DIALECT ?= mysql
 # What `make mutants` runs: all. RUN=regexp picks by file name, JOBS runs that many at a time.
 RUN    ?= .
 JOBS   ?= 1
@@ -65,6 +68,10 @@ endif
 .PHONY: bench
 bench: build ## measure against the opponents, side by side, and judge the targets, about 25 minutes (ONLY=names, QUICK=1)
 	@bin/crossfade bench $(if $(ONLY),--only '$(ONLY)') $(if $(QUICK),--quick)
+
+.PHONY: soak
+soak: build ## run the unit pool on a durable MySQL, and check its promises under traffic (SOAK=length, DIALECT=mysql or mariadb)
+	bin/crossfade soak --for $(SOAK) --dialect $(DIALECT)
 
 .PHONY: verify
 verify: verify-format verify-vet verify-lint verify-generated verify-house verify-modules ## all checks that read the code: format, vet, lint, arrows, links, generated code, modules

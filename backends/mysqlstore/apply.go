@@ -25,6 +25,7 @@ func (s *Store) Apply(ctx context.Context, t backends.Token, asOf backends.Insta
 	}
 	out := make([]backends.Applied, len(entries))
 	most := len(entries) // of one transaction
+	apart := 0           // entries before this one go alone: one of them has met a lock
 	for done := 0; done < len(entries); {
 		rest, to := entries[done:], out[done:]
 		n, err := s.applyMany(ctx, j, asOf, rest[:min(most, len(rest))], to)
@@ -34,8 +35,12 @@ func (s *Store) Apply(ctx context.Context, t backends.Token, asOf backends.Insta
 		case err != nil && n > 1:
 			// One of them cannot be had: fewer at a time, so that none fails for its neighbour's sake.
 			s.count.splits.Add(1)
-			most = n / 2
+			if most = n / 2; errors.Is(err, backends.ErrBusy) {
+				most, apart = 1, done+n // halves would wait for it again and again
+			}
 			continue
+		case n == 1 && errors.Is(err, backends.ErrBusy):
+			to[0] = backends.Applied{Seq: rest[0].Seq, Err: err}
 		case n == 0 || err != nil: // the first wants a transaction of its own
 			n = 1
 			if err = s.applyOne(ctx, j, asOf, &rest[0], &to[0]); wholeBatch(err) {
@@ -45,7 +50,9 @@ func (s *Store) Apply(ctx context.Context, t backends.Token, asOf backends.Insta
 		default:
 			most = min(2*most, len(entries))
 		}
-		done += n
+		if done += n; done < apart {
+			most = 1
+		}
 	}
 	return out, nil
 }

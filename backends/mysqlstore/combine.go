@@ -39,11 +39,14 @@ type combiner[A any] struct {
 	ctx  context.Context // ends when the store is closed
 	stop context.CancelFunc
 
-	mu    sync.Mutex
-	queue []*member[A]
-	busy  int
-	under sync.WaitGroup
-	crowd crowd
+	batches, members atomic.Int64 // that were taken off the queue
+
+	mu     sync.Mutex
+	queue  []*member[A]
+	busy   int
+	closed bool
+	under  sync.WaitGroup
+	crowd  crowd
 }
 
 // crowd is how many callers there are: those who wait, those who are being answered, and those who,
@@ -83,10 +86,21 @@ func (c *combiner[A]) init() *combiner[A] {
 	return c
 }
 
-// close ends the lanes; what waits is answered by run, which finds the store closed.
+// close ends the lanes; what waits is answered by run, which finds the store closed. No lane begins
+// afterwards.
 func (c *combiner[A]) close() {
+	c.mu.Lock()
+	c.closed = true
 	c.stop()
+	c.mu.Unlock()
 	c.under.Wait()
+}
+
+// queued is how many wait for a lane.
+func (c *combiner[A]) queued() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return int64(len(c.queue))
 }
 
 // do has an ask answered. The error is only about the waiting: ask has its own.
@@ -100,6 +114,11 @@ func (c *combiner[A]) do(ctx context.Context, ask A) error {
 	}
 	m := &member[A]{ask: ask, done: make(chan struct{})}
 	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		c.run(ctx, []A{ask})
+		return nil
+	}
 	c.queue = append(c.queue, m)
 	if c.crowd.target > 0 && len(c.queue) >= c.crowd.target {
 		c.crowd.target = 0
@@ -223,6 +242,8 @@ func (c *combiner[A]) pick() ([]*member[A], context.Context, context.CancelFunc)
 	for _, m := range batch {
 		m.flight = f
 	}
+	c.batches.Add(1)
+	c.members.Add(int64(len(batch)))
 	return batch, ctx, cancel
 }
 
@@ -234,13 +255,11 @@ type asked interface{ fail(error) }
 const wholeTries = 2
 
 // together has f answer all of ms in one transaction. Where that fails for what may be the fault of
-// one member (a key that is taken, a lock that is not had, a row that moved), the halves are
-// tried apart, so that nobody fails for a neighbour's sake.
+// one member (a key that is taken, a row that moved or is damaged), the halves are tried apart, and
+// after a lock that was not had each of them, so that nobody fails for a neighbour's sake.
 func together[A asked](ctx context.Context, s *Store, ms []A, f func(context.Context, []A) error) {
 	if len(ms) == 1 {
-		if err := s.again(ctx, func() error { return f(ctx, ms) }); err != nil {
-			ms[0].fail(err)
-		}
+		_ = alone(ctx, s, ms, f) // the member has been told
 		return
 	}
 	var err error
@@ -250,7 +269,7 @@ func together[A asked](ctx context.Context, s *Store, ms []A, f func(context.Con
 		}
 		s.count.restarts.Add(1)
 		if !pause(ctx, rand.N(jitterStep*time.Duration(try))) {
-			err = ctx.Err()
+			err = undone(ctx.Err())
 			break
 		}
 	}
@@ -261,12 +280,44 @@ func together[A asked](ctx context.Context, s *Store, ms []A, f func(context.Con
 		for _, m := range ms {
 			m.fail(plain(err))
 		}
+	case errors.Is(err, backends.ErrBusy):
+		s.count.splits.Add(1)
+		apart(ctx, s, ms, f)
 	default:
 		s.count.splits.Add(1)
 		half := len(ms) / 2
 		together(ctx, s, ms[:half], f)
 		together(ctx, s, ms[half:], f)
 	}
+}
+
+// maxLocked is how many members of a batch that met a lock may wait for one alone. More of them are
+// most likely in front of the same one, and the lane has others to serve: they are told to come again.
+const maxLocked = 4
+
+// apart answers each of ms by itself, one after the other: a member that waits may hold what its
+// neighbours want. (Halves would wait for the same lock at each level, with all neighbours behind it.)
+func apart[A asked](ctx context.Context, s *Store, ms []A, f func(context.Context, []A) error) {
+	waits := 0
+	var last error
+	for i, m := range ms {
+		if waits == maxLocked {
+			m.fail(last)
+			continue
+		}
+		if err := alone(ctx, s, ms[i:i+1], f); errors.Is(err, backends.ErrBusy) {
+			waits, last = waits+1, err
+		}
+	}
+}
+
+// alone answers one member in a transaction of its own.
+func alone[A asked](ctx context.Context, s *Store, one []A, f func(context.Context, []A) error) error {
+	err := s.again(ctx, func() error { return f(ctx, one) })
+	if err != nil {
+		one[0].fail(err)
+	}
+	return err
 }
 
 // blameless tells whether an attempt failed for no fault of any member, and may be made again.

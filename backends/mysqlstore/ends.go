@@ -26,7 +26,7 @@ type ending struct {
 	err error
 }
 
-func (e *ending) fail(err error) { e.err = err }
+func (e *ending) fail(err error) { e.d, e.err = nil, err }
 
 func (s *Store) newEnders() *combiner[*ending] {
 	return (&combiner[*ending]{

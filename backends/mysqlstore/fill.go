@@ -64,8 +64,11 @@ func newFiller(s *Store) *filler {
 	return f
 }
 
+// close ends the work; none begins afterwards.
 func (f *filler) close() {
+	f.mu.Lock()
 	f.stop()
+	f.mu.Unlock()
 	f.under.Wait()
 }
 

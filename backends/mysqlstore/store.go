@@ -51,6 +51,9 @@ type Stats struct {
 	Killed    int64 // sessions that a raised fence killed
 	Splits    int64 // batches that failed and were tried again in halves
 	Views     int64 // statements on which refusals rest
+	Batches   int64 // shared transactions: takes and ends that went together, or alone when nobody else was there
+	Members   int64 // requests in them
+	Queued    int64 // requests that wait for a lane now
 }
 
 // Open makes a store. It does not touch the server, which may be away when a proxy starts.
@@ -99,6 +102,8 @@ func (s *Store) Stats() Stats {
 	return Stats{
 		Fast: c.fast.Load(), Confirmed: c.confirmed.Load(), Refills: c.refills.Load(), Restarts: c.restarts.Load(),
 		Deadlocks: c.deadlocks.Load(), Busy: c.busy.Load(), Settled: c.settled.Load(), Killed: c.killed.Load(), Splits: c.splits.Load(), Views: c.views.Load(),
+		Batches: s.takers.batches.Load() + s.enders.batches.Load(), Members: s.takers.members.Load() + s.enders.members.Load(),
+		Queued: s.takers.queued() + s.enders.queued() + s.viewers.queued(),
 	}
 }
 

@@ -21,7 +21,7 @@ type taking struct {
 	err error
 }
 
-func (t *taking) fail(err error) { t.err = err }
+func (t *taking) fail(err error) { t.d, t.err = nil, err }
 
 func (s *Store) newTakers() *combiner[*taking] {
 	return (&combiner[*taking]{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -36,6 +37,8 @@ type Harness struct {
 	// positive), so that P2 is broken there. Nil for a store whose data nobody else can reach;
 	// Differences then says why.
 	Corrupt func(t *testing.T, s backends.Store, k backends.Key, delta int64)
+	// Only names the chapters to run; empty: all.
+	Only []string
 	// Checks is how many random sequences each property tries; 0 is DefaultChecks. The flag
 	// -rapid.checks goes before it.
 	Checks int
@@ -71,6 +74,9 @@ func Run(t *testing.T, h Harness) {
 	for _, side := range h.Sides {
 		t.Run(side.String(), func(t *testing.T) {
 			for _, c := range suite {
+				if len(h.Only) > 0 && !slices.Contains(h.Only, c.name) {
+					continue
+				}
 				t.Run(c.name, func(t *testing.T) {
 					for _, p := range c.parts {
 						t.Run(p.name, func(t *testing.T) { p.run(t, &env{h: h, side: side}) })
@@ -104,6 +110,7 @@ var suite = []chapter{
 	{"backfill", backfillParts},
 	{"inspection", inspectParts},
 	{"crowd", crowdParts},
+	{"together", togetherParts},
 	{"upkeep", upkeepParts},
 	{"large", largeParts},
 	{"properties", propertyParts},

@@ -302,6 +302,12 @@ func (m *trio) finish(rt *rapid.T) {
 		}
 		m.unsent = m.send(rapid.Permutation(m.unsent).Draw(rt, "rest"))
 	}
+	m.agree()
+}
+
+// agree wants the mirror to be where the truth is.
+func (m *trio) agree() {
+	m.got.t.Helper()
 	var levels [2][]backends.Level
 	var holds [2]map[backends.HoldID]*backends.Hold
 	for i, r := range []*rig{m.truth, m.got} {

@@ -50,6 +50,8 @@ func TestExitCodes(t *testing.T) {
 		{"simulation of nothing", []string{"sim", "--schedules", "0"}, exitUsage, "at least 1"},
 		{"bench of nothing", []string{"bench", "--only", "poool"}, exitUsage, "--list"},
 		{"bench for ever", []string{"bench", "--duration", "9h"}, exitUsage, "50ms to 5m"},
+		{"a soak of a store without a pool", []string{"soak", "--dialect", "redis"}, exitUsage, "--dialect"},
+		{"a soak of nothing", []string{"soak", "--for", "1ms"}, exitUsage, "--for"},
 		{"no lab", []string{"lab", "env", "--dir", dir}, exitError, "no lab"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

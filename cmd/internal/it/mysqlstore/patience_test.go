@@ -152,6 +152,55 @@ func TestRefusedWithoutLocks(t *testing.T) {
 	})
 }
 
+// TestLateForTheView: a buyer comes while another's look at the stock is on its way back, which saw none;
+// meanwhile some came in. He is not refused by what was seen before he came.
+func TestLateForTheView(t *testing.T) {
+	onEach(t, func(t *testing.T, srv *lab.Server) {
+		dsn := srv.NewDatabase(t)
+		between, through := newRelay(t, dsn)
+		stopped := time.Now()
+		r := live(t, through, gatherable, func(c *mysqlstore.Config) {
+			c.Now = func() time.Time { return stopped } // once seen empty, it is looked at first for ever
+		})
+		other := rig{open(t, dsn), r.ctx}
+		r.stock(t, "mug", 1)
+		r.grant(t, cart("first", line("mug", 1)))
+		if d, err := r.s.Reserve(r.ctx, token, cart("second", line("mug", 1))); err != nil || d.Outcome != backends.OutcomeSoldOut {
+			t.Fatalf("answered %+v, %v; want sold out", d, err)
+		}
+		slow := newSlowReply(t, "conn_tag:early")
+		between.slow.Store(slow)
+		early, late := make(chan answer, 1), make(chan answer, 1)
+		go func() {
+			q := cart("early", line("mug", 1))
+			q.Caller = "early"
+			d, err := r.s.Reserve(r.ctx, token, q)
+			early <- answer{d, err}
+		}()
+		select {
+		case <-slow.ready: // the server has looked
+		case <-r.ctx.Done():
+			t.Fatal("nobody has looked")
+		}
+		if _, err := other.s.Restock(r.ctx, token, &backends.RestockRequest{OpID: "more", Key: key("mug"), Amount: 1}); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			d, err := r.s.Reserve(r.ctx, token, cart("late", line("mug", 1)))
+			late <- answer{d, err}
+		}()
+		until(t, r.ctx, "the late one to wait for a look of his own", func() bool { return r.s.Stats().Queued == 1 })
+		slow.pass()
+		if a := <-early; a.err != nil || a.d.Outcome != backends.OutcomeSoldOut {
+			t.Errorf("the early one was answered %+v, %v; it was sold out when he was there", a.d, a.err)
+		}
+		if a := <-late; a.err != nil || a.d.Outcome != backends.OutcomeGranted {
+			t.Errorf("the late one was answered %+v, %v; there has been a unit since before he came", a.d, a.err)
+		}
+		r.conserved(t)
+	})
+}
+
 // TestEmptiedPool: 64 buyers through two proxies empty a pool while the ledger has stock. Nobody is
 // refused, and the pool is refilled by one at a time: as often as the stock needs, not once for
 // each who found it empty.

@@ -32,10 +32,28 @@ type relay struct {
 	shut     atomic.Bool  // no new connection gets through
 	alone    atomic.Bool  // whoever loses a COMMIT has first seen all other connections cut
 	lost     atomic.Int32
+	slow     atomic.Pointer[slowReply]
 	served   sync.WaitGroup
 
 	mu    sync.Mutex
 	conns []net.Conn
+}
+
+// slowReply keeps back what the server answers to the first packet that contains a text.
+type slowReply struct {
+	text  string
+	asked atomic.Bool
+	once  sync.Once
+	ready chan struct{} // the server has answered
+	let   chan struct{}
+	pass  func() // lets the answer, and all behind it, be heard
+}
+
+func newSlowReply(t *testing.T, text string) *slowReply {
+	s := &slowReply{text: text, ready: make(chan struct{}), let: make(chan struct{})}
+	s.pass = sync.OnceFunc(func() { close(s.let) })
+	t.Cleanup(s.pass)
+	return s
 }
 
 // newRelay gives a DSN that goes through a relay.
@@ -100,16 +118,21 @@ func (r *relay) serve() {
 		}
 		r.keep(server)
 		silent := &atomic.Bool{} // what the server says is not passed on any more
-		r.served.Go(func() { r.requests(client, server, silent) })
-		r.served.Go(func() { replies(client, server, silent) })
+		slow := &atomic.Pointer[slowReply]{}
+		r.served.Go(func() { r.requests(client, server, silent, slow) })
+		r.served.Go(func() { replies(client, server, silent, slow) })
 	}
 }
 
 // replies passes on what the server says.
-func replies(client, server net.Conn, silent *atomic.Bool) {
+func replies(client, server net.Conn, silent *atomic.Bool, slow *atomic.Pointer[slowReply]) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := server.Read(buf)
+		if s := slow.Load(); s != nil && n > 0 {
+			s.once.Do(func() { close(s.ready) })
+			<-s.let
+		}
 		if silent.Load() {
 			_ = client.Close()
 			return
@@ -127,7 +150,7 @@ func replies(client, server net.Conn, silent *atomic.Bool) {
 }
 
 // requests passes on what the client says, packet by packet.
-func (r *relay) requests(client, server net.Conn, silent *atomic.Bool) {
+func (r *relay) requests(client, server net.Conn, silent *atomic.Bool, slow *atomic.Pointer[slowReply]) {
 	from := bufio.NewReader(client)
 	for {
 		var head [4]byte
@@ -155,6 +178,9 @@ func (r *relay) requests(client, server net.Conn, silent *atomic.Bool) {
 				}
 			case passes:
 			}
+		}
+		if s := r.slow.Load(); s != nil && strings.Contains(string(packet), s.text) && !s.asked.Swap(true) {
+			slow.Store(s)
 		}
 		if _, err := server.Write(packet); err != nil {
 			_ = client.Close()
