@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,9 +22,83 @@ type shop struct {
 	*dualwrite.Pod
 	tb           testing.TB
 	redis, mysql *memstore.Store
+	port         *port
 	door         *respdoor.Server
 	addr         string
 	isOpen       bool
+}
+
+// port is an address that stays the test's own while its door is closed: nobody else can take it. Whoever
+// comes meanwhile is cut off.
+type port struct {
+	net.Listener
+	mu   sync.Mutex
+	open *entrance
+	done chan struct{}
+}
+
+// entrance is the port as one door sees it.
+type entrance struct {
+	net.Listener
+	in     chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newPort(tb testing.TB) *port {
+	tb.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	p := &port{Listener: ln, done: make(chan struct{})}
+	p.enter().Close()
+	go p.serve()
+	tb.Cleanup(func() { ln.Close(); <-p.done })
+	return p
+}
+
+func (p *port) serve() {
+	defer close(p.done)
+	for {
+		c, err := p.Accept()
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		at := p.open
+		p.mu.Unlock()
+		select {
+		case at.in <- c:
+		case <-at.closed:
+			_ = c.(*net.TCPConn).SetLinger(0)
+			c.Close()
+		}
+	}
+}
+
+// enter opens the port for a door.
+func (p *port) enter() *entrance {
+	e := &entrance{Listener: p.Listener, in: make(chan net.Conn), closed: make(chan struct{})}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open = e
+	return e
+}
+
+// Accept implements net.Listener, as does Close.
+func (e *entrance) Accept() (net.Conn, error) {
+	select {
+	case c := <-e.in:
+		return c, nil
+	case <-e.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (e *entrance) Close() error {
+	e.once.Do(func() { close(e.closed) })
+	return nil
 }
 
 func newShop(tb testing.TB) *shop {
@@ -45,7 +120,8 @@ func newShop(tb testing.TB) *shop {
 	svc := dualwrite.NewService(s.Pod, nil)
 	svc.Start(context.WithoutCancel(tb.Context()))
 	tb.Cleanup(svc.Stop)
-	s.addr = "127.0.0.1:0"
+	s.port = newPort(tb)
+	s.addr = s.port.Addr().String()
 	s.open()
 	tb.Cleanup(s.close)
 	return s
@@ -58,14 +134,10 @@ func (s *shop) open() {
 	if err != nil {
 		s.tb.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", s.addr)
-	if err != nil {
+	if err := door.Start(s.port.enter()); err != nil {
 		s.tb.Fatal(err)
 	}
-	if err := door.Start(ln); err != nil {
-		s.tb.Fatal(err)
-	}
-	s.door, s.addr, s.isOpen = door, ln.Addr().String(), true
+	s.door, s.isOpen = door, true
 }
 
 // close cuts off all connections, in the middle of whatever they do.
@@ -143,4 +215,24 @@ func (s *shop) checkStores() {
 			s.tb.Errorf("%s: %d sellable in redis, %d in mysql", k, v, levels[1][k])
 		}
 	}
+}
+
+// A port that is closed is still taken, and cuts off whoever comes; opened again it serves.
+func TestPort(t *testing.T) {
+	s := newShop(t)
+	s.close()
+	if ln, err := net.Listen("tcp", s.addr); err == nil {
+		ln.Close()
+		t.Error("somebody else can have the address")
+	}
+	if c, err := dial(t.Context(), s.addr, "shop", "secret"); err == nil {
+		c.close()
+		t.Error("a closed door lets in")
+	}
+	s.open()
+	c, err := dial(t.Context(), s.addr, "shop", "secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.close()
 }
