@@ -29,6 +29,33 @@ type Figure[T any] struct {
 // Is makes a known figure.
 func Is[T any](v T) Figure[T] { return Figure[T]{Value: v, Known: true} }
 
+// Need names a kind of evidence, as a bit. Some take a scan of a whole store, so only what the gates of a
+// move judge is gathered.
+type Need uint
+
+// The kinds, with the figures of [Evidence] that belong to each.
+const (
+	NeedSetup    Need = 1 << iota // SetupRedis, SetupMySQL
+	NeedOutbox                    // OutboxLag, OutboxEntries, Lost
+	NeedDebt                      // Debt: reads every level of the shadow
+	NeedFindings                  // Findings
+	NeedBreaker                   // BreakerClosed
+	NeedBackfill                  // BackfillComplete
+	NeedBalance                   // Imbalances: reads every level and hold of both stores
+)
+
+// Has tells whether all of x is needed.
+func (n Need) Has(x Need) bool { return n&x == x }
+
+// NeedsFor is what the gates of a move judge.
+func NeedsFor(from, to backends.Stage) Need {
+	var n Need
+	for _, g := range GatesFor(from, to) {
+		n |= g.Needs
+	}
+	return n
+}
+
 // Evidence is what the gates judge. cmd fills it from the stores, the comparator and the mirror.
 type Evidence struct {
 	// OutboxLag and OutboxEntries are of the truth's outbox; Lost is its flag.
@@ -69,6 +96,8 @@ func (g GateResult) String() string {
 // Gate is one condition of a move.
 type Gate struct {
 	Name string
+	// Needs is the evidence that Judge looks at.
+	Needs Need
 	// Judge is pure.
 	Judge func(Evidence) GateResult
 	// Firm gates cannot be forced: behind them acknowledged holds would be lost, or nothing works.
@@ -77,7 +106,7 @@ type Gate struct {
 
 // The gates by name. What they ask for is in GateResult.Bound.
 var (
-	gateSetup = Gate{Name: "setup", Firm: true, Judge: func(e Evidence) GateResult {
+	gateSetup = Gate{Name: "setup", Needs: NeedSetup, Firm: true, Judge: func(e Evidence) GateResult {
 		both := Figure[string]{Known: e.SetupRedis.Known && e.SetupMySQL.Known}
 		both.Value = strings.Join(slices.DeleteFunc([]string{e.SetupRedis.Value, e.SetupMySQL.Value}, func(s string) bool { return s == "" }), "; ")
 		if both.Known && both.Value == "" {
@@ -85,17 +114,17 @@ var (
 		}
 		return judge(both, false, "both servers fit for use")
 	}}
-	gateLost     = flag("not-lost", true, "the outbox has dropped nothing since the last backfill", false, func(e Evidence) Figure[bool] { return e.Lost })
-	gateBackfill = flag("backfill", true, "backfill complete", true, func(e Evidence) Figure[bool] { return e.BackfillComplete })
-	gateBreaker  = flag("breaker", false, "breaker of the shadow closed", true, func(e Evidence) Figure[bool] { return e.BreakerClosed })
-	gateLag      = Gate{Name: "outbox-lag", Judge: func(e Evidence) GateResult {
+	gateLost     = flag("not-lost", NeedOutbox, true, "the outbox has dropped nothing since the last backfill", false, func(e Evidence) Figure[bool] { return e.Lost })
+	gateBackfill = flag("backfill", NeedBackfill, true, "backfill complete", true, func(e Evidence) Figure[bool] { return e.BackfillComplete })
+	gateBreaker  = flag("breaker", NeedBreaker, false, "breaker of the shadow closed", true, func(e Evidence) Figure[bool] { return e.BreakerClosed })
+	gateLag      = Gate{Name: "outbox-lag", Needs: NeedOutbox, Judge: func(e Evidence) GateResult {
 		f := e.OutboxLag
 		return judge(f, f.Value <= MaxGateLag, "at most "+MaxGateLag.String())
 	}}
-	gateEntries  = count("outbox-entries", MaxGateEntries, func(e Evidence) Figure[int64] { return e.OutboxEntries })
-	gateDebt     = count("debt", 0, func(e Evidence) Figure[int64] { return e.Debt })
-	gateBalance  = count("conservation", 0, func(e Evidence) Figure[int64] { return e.Imbalances })
-	gateFindings = Gate{Name: "findings", Judge: func(e Evidence) GateResult {
+	gateEntries  = count("outbox-entries", NeedOutbox, MaxGateEntries, func(e Evidence) Figure[int64] { return e.OutboxEntries })
+	gateDebt     = count("debt", NeedDebt, 0, func(e Evidence) Figure[int64] { return e.Debt })
+	gateBalance  = count("conservation", NeedBalance, 0, func(e Evidence) Figure[int64] { return e.Imbalances })
+	gateFindings = Gate{Name: "findings", Needs: NeedFindings, Judge: func(e Evidence) GateResult {
 		return judge(e.Findings, e.Findings.Value == 0, fmt.Sprintf("0 open confirmed findings in %s", e.FindingsWindow))
 	}}
 )
@@ -107,15 +136,15 @@ func judge[T any](f Figure[T], pass bool, bound string) GateResult {
 	return GateResult{Pass: pass, Figure: clip(fmt.Sprint(f.Value)), Bound: bound}
 }
 
-func count(name string, most int64, of func(Evidence) Figure[int64]) Gate {
-	return Gate{Name: name, Judge: func(e Evidence) GateResult {
+func count(name string, needs Need, most int64, of func(Evidence) Figure[int64]) Gate {
+	return Gate{Name: name, Needs: needs, Judge: func(e Evidence) GateResult {
 		f := of(e)
 		return judge(f, f.Value <= most, fmt.Sprintf("at most %d", most))
 	}}
 }
 
-func flag(name string, firm bool, bound string, want bool, of func(Evidence) Figure[bool]) Gate {
-	return Gate{Name: name, Firm: firm, Judge: func(e Evidence) GateResult {
+func flag(name string, needs Need, firm bool, bound string, want bool, of func(Evidence) Figure[bool]) Gate {
+	return Gate{Name: name, Needs: needs, Firm: firm, Judge: func(e Evidence) GateResult {
 		f := of(e)
 		word := Figure[string]{Known: f.Known, Value: "no"}
 		if f.Value == want {

@@ -34,7 +34,7 @@ func TestEachGateFailsOnce(t *testing.T) {
 		{"not-lost", func(e *killswitch.Evidence) { e.Lost = killswitch.Figure[bool]{} }, "unknown", "the outbox has dropped nothing since the last backfill", true},
 	} {
 		t.Run(c.gate+" "+c.figure, func(t *testing.T) {
-			e := fine(context.Background())
+			e := fine(context.Background(), 0)
 			c.spoil(&e)
 			_, err := killswitch.JudgeGates(pod, backends.Shadow, backends.Live, e, nil)
 			var ge *killswitch.GateError
@@ -78,7 +78,7 @@ func TestGatesOfMoves(t *testing.T) {
 		{backends.RedisOnly, backends.Shadow, 1}, {backends.MySQLOnly, backends.Live, 1},
 		{backends.Live, backends.Shadow, 0}, {backends.Shadow, backends.RedisOnly, 0},
 	} {
-		rs, err := killswitch.JudgeGates(pod, c.from, c.to, fine(context.Background()), nil)
+		rs, err := killswitch.JudgeGates(pod, c.from, c.to, fine(context.Background(), 0), nil)
 		if err != nil || len(rs) != c.gates {
 			t.Errorf("%s to %s: %d gates, %v; want %d", c.from, c.to, len(rs), err, c.gates)
 		}
@@ -100,7 +100,7 @@ func TestForceIsChecked(t *testing.T) {
 		{backends.RedisOnly, []string{"debt"}, "no gate that can be forced"},
 		{backends.Live, make([]string, killswitch.MaxForced+1), "at most 16"},
 	} {
-		_, err := killswitch.JudgeGates(pod, backends.Shadow, c.to, fine(context.Background()), c.force)
+		_, err := killswitch.JudgeGates(pod, backends.Shadow, c.to, fine(context.Background(), 0), c.force)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("force %q: %v; want %q in it", c.force, err, c.want)
 		}
@@ -113,8 +113,8 @@ func TestForcedGateIsAudited(t *testing.T) {
 		w := newWorld(t)
 		w.begin(t, backends.Shadow)
 		r := request(backends.Live)
-		r.Evidence = func(ctx context.Context) killswitch.Evidence {
-			e := fine(ctx)
+		r.Evidence = func(ctx context.Context, need killswitch.Need) killswitch.Evidence {
+			e := fine(ctx, need)
 			e.Debt = killswitch.Is(int64(3))
 			return e
 		}
@@ -130,4 +130,48 @@ func TestForcedGateIsAudited(t *testing.T) {
 		}
 		w.settleDown()
 	})(t)
+}
+
+// only is evidence of the kinds in need, with nothing known of the others.
+func only(need killswitch.Need) killswitch.Evidence {
+	all := fine(context.Background(), need)
+	e := killswitch.Evidence{FindingsWindow: all.FindingsWindow}
+	for _, k := range []struct {
+		need killswitch.Need
+		take func()
+	}{
+		{killswitch.NeedSetup, func() { e.SetupRedis, e.SetupMySQL = all.SetupRedis, all.SetupMySQL }},
+		{killswitch.NeedOutbox, func() { e.OutboxLag, e.OutboxEntries, e.Lost = all.OutboxLag, all.OutboxEntries, all.Lost }},
+		{killswitch.NeedDebt, func() { e.Debt = all.Debt }},
+		{killswitch.NeedFindings, func() { e.Findings = all.Findings }},
+		{killswitch.NeedBreaker, func() { e.BreakerClosed = all.BreakerClosed }},
+		{killswitch.NeedBackfill, func() { e.BackfillComplete = all.BackfillComplete }},
+		{killswitch.NeedBalance, func() { e.Imbalances = all.Imbalances }},
+	} {
+		if need.Has(k.need) {
+			k.take()
+		}
+	}
+	return e
+}
+
+// Each gate passes on the evidence that it names, and on nothing less.
+func TestGatesNameTheirEvidence(t *testing.T) {
+	for _, from := range []backends.Stage{backends.RedisOnly, backends.Shadow, backends.Live, backends.MySQLOnly} {
+		for _, to := range []backends.Stage{backends.RedisOnly, backends.Shadow, backends.Live, backends.MySQLOnly} {
+			var all killswitch.Need
+			for _, g := range killswitch.GatesFor(from, to) {
+				all |= g.Needs
+				if !g.Judge(only(g.Needs)).Pass || g.Judge(only(^g.Needs)).Pass {
+					t.Errorf("gate %s of %s to %s does not judge the evidence that it names", g.Name, from, to)
+				}
+			}
+			if got := killswitch.NeedsFor(from, to); got != all {
+				t.Errorf("%s to %s: %b, want %b", from, to, got, all)
+			}
+		}
+	}
+	if got := killswitch.NeedsFor(backends.RedisOnly, backends.Shadow); got != killswitch.NeedSetup {
+		t.Errorf("redis-only to shadow needs %b; nothing is in MySQL yet that could be judged", got)
+	}
 }

@@ -14,8 +14,9 @@ type SwitchRequest struct {
 	To  backends.Stage
 	Who string
 	Why string
-	// Evidence is asked once the pod is known to be able to make the move; nil knows nothing.
-	Evidence func(context.Context) Evidence
+	// Evidence is asked for what the gates of the move judge, once the pod is known to be able to make the
+	// move; nil knows nothing.
+	Evidence func(context.Context, Need) Evidence
 	// Force names gates that need not pass.
 	Force  []string
 	DryRun bool
@@ -66,8 +67,8 @@ func (d *Driver) plan(ctx context.Context, r SwitchRequest) (Seen, Revision, Swi
 		return seen, rev, sw, fmt.Errorf("pod %s cannot go to %s now: %w", r.Pod, r.To, err)
 	}
 	var e Evidence
-	if r.Evidence != nil && len(GatesFor(sw.From, sw.To)) > 0 {
-		e = r.Evidence(ctx)
+	if need := NeedsFor(sw.From, sw.To); r.Evidence != nil && need != 0 {
+		e = r.Evidence(ctx, need)
 	}
 	sw.Gates, err = JudgeGates(r.Pod, sw.From, sw.To, e, r.Force)
 	sw.Who, sw.Why = r.Who, r.Why

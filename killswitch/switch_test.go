@@ -15,7 +15,7 @@ import (
 var allStages = []backends.Stage{backends.RedisOnly, backends.Shadow, backends.Live, backends.MySQLOnly}
 
 // fine is evidence on which every gate passes.
-func fine(context.Context) killswitch.Evidence {
+func fine(context.Context, killswitch.Need) killswitch.Evidence {
 	return killswitch.Evidence{
 		OutboxLag: killswitch.Is(time.Duration(0)), OutboxEntries: killswitch.Is(int64(0)), Lost: killswitch.Is(false),
 		Debt: killswitch.Is(int64(0)), Findings: killswitch.Is(int64(0)), FindingsWindow: time.Hour,

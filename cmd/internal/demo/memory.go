@@ -209,7 +209,7 @@ func (m *memory) SetStage(ctx context.Context, r killswitch.SwitchRequest, steps
 	if err != nil {
 		return killswitch.Result{}, err
 	}
-	r.Evidence = func(ctx context.Context) killswitch.Evidence { return m.evidence(ctx, p) }
+	r.Evidence = func(ctx context.Context, _ killswitch.Need) killswitch.Evidence { return m.evidence(ctx, p) }
 	res, err := m.driver.Switch(ctx, r)
 	for _, s := range res.Change.Steps {
 		steps(s)

@@ -90,17 +90,43 @@ func (p *podRuntime) debts(ctx context.Context, side backends.Side) ([]comparato
 	return comparator.ScanDebt(ctx, side, p.stores.Of(side))
 }
 
-// evidence is what the gates of a move judge.
-func (p *podRuntime) evidence(ctx context.Context) killswitch.Evidence {
+// evidence is what the gates of a move judge; what is not needed stays unknown.
+func (p *podRuntime) evidence(ctx context.Context, need killswitch.Need) killswitch.Evidence {
 	e := killswitch.Evidence{FindingsWindow: findingsWindow}
-	f := p.pod.Gate().Serving()
-	if truth := p.stores.Of(f.Stage.Truth()); truth != nil {
-		if s, err := truth.OutboxStats(ctx); err == nil {
+	if f := p.pod.Gate().Serving(); p.stores.Of(f.Stage.Truth()) != nil {
+		p.outboxEvidence(ctx, &e, f.Stage.Truth(), need)
+	}
+	if need.Has(killswitch.NeedFindings) {
+		p.findingsEvidence(ctx, &e)
+	}
+	if need.Has(killswitch.NeedBreaker) {
+		e.BreakerClosed = killswitch.Is(!p.pod.BreakerOpen())
+	}
+	if need.Has(killswitch.NeedBackfill) {
+		if seen, _, err := p.driver.Look(ctx, p.name); err == nil {
+			e.BackfillComplete = killswitch.Is(len(killswitch.WorkFor(seen)) == 0)
+		}
+	}
+	if need.Has(killswitch.NeedSetup) {
+		e.SetupRedis = setupFigure(p.stores.Redis.Setup(ctx))
+		e.SetupMySQL = setupFigure(p.stores.MySQL.Setup(ctx))
+	}
+	if need.Has(killswitch.NeedBalance) {
+		p.balanceEvidence(ctx, &e)
+	}
+	return e
+}
+
+func (p *podRuntime) outboxEvidence(ctx context.Context, e *killswitch.Evidence, truth backends.Side, need killswitch.Need) {
+	if need.Has(killswitch.NeedOutbox) {
+		if s, err := p.stores.Of(truth).OutboxStats(ctx); err == nil {
 			e.OutboxEntries = killswitch.Is(s.Entries)
 			e.OutboxLag = killswitch.Is(time.Duration(s.OldestMillis) * time.Millisecond)
 			e.Lost = killswitch.Is(s.Lost)
 		}
-		if ls, err := p.debts(ctx, f.Stage.Truth().Other()); err == nil {
+	}
+	if need.Has(killswitch.NeedDebt) {
+		if ls, err := p.debts(ctx, truth.Other()); err == nil {
 			var n int64
 			for _, l := range ls {
 				n += l.Units
@@ -108,23 +134,24 @@ func (p *podRuntime) evidence(ctx context.Context) killswitch.Evidence {
 			e.Debt = killswitch.Is(n)
 		}
 	}
-	if err := p.comparator.Flush(ctx); err == nil {
-		if sums, err := p.findings.Summary(ctx, p.name, time.Now().Add(-findingsWindow)); err == nil {
-			var n int64
-			for _, s := range sums {
-				if s.Life == comparator.LifeOpen {
-					n += s.Findings
-				}
+}
+
+func (p *podRuntime) findingsEvidence(ctx context.Context, e *killswitch.Evidence) {
+	if err := p.comparator.Flush(ctx); err != nil {
+		return
+	}
+	if sums, err := p.findings.Summary(ctx, p.name, time.Now().Add(-findingsWindow)); err == nil {
+		var n int64
+		for _, s := range sums {
+			if s.Life == comparator.LifeOpen {
+				n += s.Findings
 			}
-			e.Findings = killswitch.Is(n)
 		}
+		e.Findings = killswitch.Is(n)
 	}
-	e.BreakerClosed = killswitch.Is(!p.pod.BreakerOpen())
-	if seen, _, err := p.driver.Look(ctx, p.name); err == nil {
-		e.BackfillComplete = killswitch.Is(len(killswitch.WorkFor(seen)) == 0)
-	}
-	e.SetupRedis = setupFigure(p.stores.Redis.Setup(ctx))
-	e.SetupMySQL = setupFigure(p.stores.MySQL.Setup(ctx))
+}
+
+func (p *podRuntime) balanceEvidence(ctx context.Context, e *killswitch.Evidence) {
 	n, known := int64(0), true
 	for _, s := range []backends.Store{p.stores.Redis, p.stores.MySQL} {
 		broken, _, err := s.Conservation(ctx)
@@ -133,7 +160,6 @@ func (p *podRuntime) evidence(ctx context.Context) killswitch.Evidence {
 	if known {
 		e.Imbalances = killswitch.Is(n)
 	}
-	return e
 }
 
 func setupFigure(err error) killswitch.Figure[string] {

@@ -61,7 +61,7 @@ func (w *world) move(p *proxy) {
 }
 
 // passing is evidence with which every gate passes; gates are not what the simulation is about.
-func passing(context.Context) killswitch.Evidence {
+func passing(context.Context, killswitch.Need) killswitch.Evidence {
 	return killswitch.Evidence{
 		OutboxLag: killswitch.Is(time.Duration(0)), OutboxEntries: killswitch.Is[int64](0), Lost: killswitch.Is(false),
 		Debt: killswitch.Is[int64](0), Findings: killswitch.Is[int64](0), BreakerClosed: killswitch.Is(true),

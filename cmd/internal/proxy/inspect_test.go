@@ -1,0 +1,35 @@
+package proxy
+
+import (
+	"context"
+	"testing"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/backends/memstore"
+	"github.com/crossfade-proxy/crossfade/dualwrite"
+	"github.com/crossfade-proxy/crossfade/killswitch"
+)
+
+// fit is a store that can be set up, and nothing else: whatever scans it is a nil call.
+type fit struct{ backends.Store }
+
+func (fit) Setup(context.Context) error { return nil }
+
+// Evidence of set-up asks the stores for their set-up only: no level is read, however many there are.
+func TestEvidenceIsWhatIsNeeded(t *testing.T) {
+	runtime := func(redis, mysql backends.Store) *podRuntime {
+		stores := dualwrite.Stores{Redis: redis, MySQL: mysql}
+		p := &podRuntime{stores: stores, pod: dualwrite.NewPod("pod-1", stores, dualwrite.Options{})}
+		p.pod.Gate().Adopt(backends.Fence{Epoch: 1, Stage: backends.RedisOnly, Open: true})
+		return p
+	}
+	e := runtime(fit{}, fit{}).evidence(t.Context(), killswitch.NeedsFor(backends.RedisOnly, backends.Shadow))
+	if _, err := killswitch.JudgeGates("pod-1", backends.RedisOnly, backends.Shadow, e, nil); err != nil {
+		t.Error(err)
+	}
+	p := runtime(memstore.New(memstore.Options{Side: backends.SideRedis}), memstore.New(memstore.Options{Side: backends.SideMySQL}))
+	e = p.evidence(t.Context(), killswitch.NeedOutbox|killswitch.NeedDebt|killswitch.NeedBalance|killswitch.NeedBreaker)
+	if !e.Debt.Known || !e.Imbalances.Known || !e.Lost.Known || !e.BreakerClosed.Known || e.SetupRedis.Known {
+		t.Errorf("%+v", e)
+	}
+}
