@@ -19,6 +19,17 @@ func run(t *testing.T, args ...string) (code int, out, errs string) {
 	return code, o.String(), e.String()
 }
 
+// configFile writes a configuration with one pod, whose servers nobody has, and more at the top.
+func configFile(t *testing.T, top string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "crossfade.yaml")
+	text := top + "\npods:\n  - name: pod-1\n    redis: {addr: \"127.0.0.1:1\"}\n    mysql: {dsn: \"u:p@tcp(127.0.0.1:1)/shop\"}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 // TestExitCodes: scripts can tell a wrong command from a proxy that is away.
 func TestExitCodes(t *testing.T) {
 	dir := t.TempDir()

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime/debug"
-	"sort"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/crossfade-proxy/crossfade/backends"
 	"github.com/crossfade-proxy/crossfade/cmd/internal/admin"
 	"github.com/crossfade-proxy/crossfade/cmd/internal/config"
 )
@@ -31,6 +34,7 @@ type globals struct {
 	config string
 	admin  string
 	token  string
+	as     string
 	json   bool
 	out    io.Writer
 	err    io.Writer
@@ -50,6 +54,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVarP(&g.config, "config", "c", envOr("CROSSFADE_CONFIG", "crossfade.yaml"), "configuration file")
 	f.StringVar(&g.admin, "admin", os.Getenv("CROSSFADE_ADMIN"), "admin address of a proxy, host:port (default: from the configuration)")
 	f.StringVar(&g.token, "token", os.Getenv("CROSSFADE_TOKEN"), "admin token (default: from the configuration)")
+	f.StringVar(&g.as, "as", os.Getenv("CROSSFADE_AS"), "name of the token of the configuration to use, where it has several")
 	f.BoolVar(&g.json, "json", false, "print JSON")
 	root.AddCommand(
 		serveCmd(g), podsCmd(g), statusCmd(g), stageCmd(g), killCmd(g), reissueCmd(g), reportCmd(g), auditCmd(g), conservationCmd(g),
@@ -92,6 +97,9 @@ func group(c *cobra.Command) *cobra.Command {
 // client finds the proxy to ask: by flag or environment, else by the configuration.
 func (g *globals) client() (*admin.Client, error) {
 	addr, token := g.admin, g.token
+	if g.as != "" && token != "" {
+		return nil, &usageError{errors.New("both a token (--token or CROSSFADE_TOKEN) and the name of one (--as or CROSSFADE_AS) are given; give one of them")}
+	}
 	if addr == "" || token == "" {
 		cfg, err := config.Load(g.config)
 		switch {
@@ -100,28 +108,40 @@ func (g *globals) client() (*admin.Client, error) {
 				addr = cfg.Admin.Listen
 			}
 			if token == "" {
-				token = anyToken(cfg.Admin.Tokens)
+				if token, err = tokenOf(cfg.Admin.Tokens, g.as); err != nil {
+					return nil, &usageError{err}
+				}
 			}
 		case addr == "" && errors.Is(err, os.ErrNotExist):
 			return nil, &usageError{fmt.Errorf("%w; or name a proxy with --admin host:port", err)}
-		case addr == "":
+		case addr == "" || g.as != "":
 			return nil, &usageError{err}
 		}
 	}
 	return admin.NewClient(addr, token), nil
 }
 
-// anyToken takes the token of the name that comes first: whoever can read the file has them all.
-func anyToken(tokens map[string]string) string {
-	names := make([]string, 0, len(tokens))
-	for n := range tokens {
-		names = append(names, n)
+// tokenOf is the token of a name, or the only one. Of several none is guessed: its name goes into the
+// history as who did it.
+func tokenOf(tokens map[string]string, as string) (string, error) {
+	names := slices.Sorted(maps.Keys(tokens))
+	if as == "" && len(names) == 1 {
+		as = names[0]
 	}
-	sort.Strings(names)
-	if len(names) == 0 {
-		return ""
+	token, known := tokens[as]
+	if len(names) == 0 && as == "" || known {
+		return token, nil
 	}
-	return tokens[names[0]]
+	list := strings.Join(names, ", ")
+	switch {
+	case len(names) == 0:
+		list = "none: the configuration has no admin.tokens, and changes are made as local"
+	case as == "":
+		return "", &backends.FieldError{Field: "as", Value: `""`, Bound: "one of " + list, Next: "admin.tokens has several: say who you are with --as NAME or CROSSFADE_AS, or give --token; the name is kept in the history"}
+	default:
+		list = "one of " + list
+	}
+	return "", &backends.FieldError{Field: "as", Value: fmt.Sprintf("%.80q", as), Bound: list, Next: "name a token of admin.tokens, or leave --as and CROSSFADE_AS out"}
 }
 
 func (g *globals) printJSON(v any) error {
