@@ -20,7 +20,7 @@ type BackfillProgress struct {
 }
 
 // ErrEpochMoved: the pod's epoch changed during a backfill; start it again under the new one.
-var ErrEpochMoved = errors.New("the pod's epoch changed during the backfill")
+var ErrEpochMoved = errors.New("the pod's epoch changed during the backfill; start it again")
 
 // Backfill makes the shadow complete, under traffic: the truth emits every level and every open
 // hold once more into its outbox, and settles each hold that is open in the shadow and not in the

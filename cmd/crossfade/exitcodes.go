@@ -55,6 +55,8 @@ func exitCode(err error) int {
 			return exitUsage
 		case connect.CodeFailedPrecondition, connect.CodeAborted, connect.CodePermissionDenied, connect.CodeUnauthenticated:
 			return exitRefused
+		case connect.CodeDataLoss:
+			return exitFound
 		case connect.CodeUnavailable, connect.CodeDeadlineExceeded:
 			return exitAway
 		default:

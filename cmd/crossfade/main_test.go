@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"connectrpc.com/connect"
+
+	"github.com/crossfade-proxy/crossfade/cmd/internal/admin"
 	"github.com/crossfade-proxy/crossfade/comparator"
 )
 
@@ -186,5 +189,17 @@ func TestSimPrintsJSON(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(out), &s); code != exitOK || err != nil || s.Schedules != 200 {
 		t.Fatalf("%d %v %q %q", code, err, out, errs)
+	}
+}
+
+// TestExitCodesOfAnswers: what a proxy answers ends a command with the exit code of its meaning.
+func TestExitCodesOfAnswers(t *testing.T) {
+	for code, want := range map[connect.Code]int{
+		connect.CodeInvalidArgument: exitUsage, connect.CodeDataLoss: exitFound, connect.CodeFailedPrecondition: exitRefused,
+		connect.CodeAborted: exitRefused, connect.CodeUnauthenticated: exitRefused, connect.CodeUnavailable: exitAway, connect.CodeInternal: exitError,
+	} {
+		if got := exitCode(&admin.RemoteError{Code: code, Text: "x"}); got != want {
+			t.Errorf("%s: exit code %d, want %d", code, got, want)
+		}
 	}
 }

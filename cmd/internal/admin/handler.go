@@ -129,6 +129,7 @@ func problem(err error) error {
 	var open *killswitch.OpenSwitchError
 	var due *killswitch.WorkDueError
 	var notDone *killswitch.NotDoneError
+	var differ *dualwrite.LevelsDifferError
 	code := connect.CodeInternal
 	switch {
 	case backends.IsRejection(err):
@@ -137,8 +138,12 @@ func problem(err error) error {
 		code = connect.CodeFailedPrecondition
 	case errors.As(err, &open), errors.As(err, &notDone), errors.Is(err, killswitch.ErrBusy), errors.Is(err, killswitch.ErrDriverAlive), errors.Is(err, killswitch.ErrConflict):
 		code = connect.CodeAborted
-	case errors.Is(err, comparator.ErrNoPair):
+	case errors.Is(err, comparator.ErrNoPair), errors.Is(err, comparator.ErrNothingToAudit):
 		code = connect.CodeFailedPrecondition
+	case errors.Is(err, comparator.ErrStageMoved), errors.Is(err, dualwrite.ErrEpochMoved):
+		code = connect.CodeAborted // the pod moved meanwhile: the same again
+	case errors.As(err, &differ):
+		code = connect.CodeDataLoss // the backfill worked, and found that one store has lost units
 	case errors.Is(err, backends.ErrUnavailable), errors.Is(err, backends.ErrBusy), errors.Is(err, killswitch.ErrControlUnavailable):
 		code = connect.CodeUnavailable
 	case errors.Is(err, context.DeadlineExceeded):
