@@ -203,3 +203,42 @@ func TestExitCodesOfAnswers(t *testing.T) {
 		}
 	}
 }
+
+// TestConfigRefusesWhatServeRefuses: with the same words, and before anything is made on disk.
+func TestConfigRefusesWhatServeRefuses(t *testing.T) {
+	for _, c := range []struct{ name, top, pod, want string }{
+		{"pool_size", "", "redis: {addr: 127.0.0.1:1, pool_size: 1000}", "redis pool_size is 1000; allowed: 1 to 256"},
+		{"certificates that are not there", "resp: {tls_cert: none.pem, tls_key: none.key}", "", "resp.tls_cert and resp.tls_key is not usable"},
+		{"max_conns", "resp: {max_conns: -1}", "", "max connections is -1"},
+		{"retain", "", "retain: 87600h", "retain is 87600h0m0s"},
+		{"a template under the prefix", "", "key_template: xf:pod-1:{shop}:{item}", "key template is"},
+		{"no database", "", "mysql: {dsn: u:p@tcp(127.0.0.1:1)/}", "without a database"},
+		{"a negative bound", "", "sweep_age: -1s", "sweep_age is -1s"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			file := configFile(t, c.top)
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if key, _, ok := strings.Cut(c.pod, ":"); ok {
+				lines := slices.DeleteFunc(strings.Split(string(text), "\n"), func(l string) bool { return strings.HasPrefix(l, "    "+key+":") })
+				text = []byte(strings.Join(lines, "\n") + "    " + c.pod + "\n")
+			}
+			if err := os.WriteFile(file, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, command := range []string{"config", "serve"} {
+				if code, out, errs := run(t, "-c", file, command); code != exitUsage || !strings.Contains(errs, c.want) {
+					t.Errorf("%s: exit code %d, %q, %q; want %d and %q", command, code, out, errs, exitUsage, c.want)
+				}
+			}
+			if files, err := os.ReadDir(filepath.Dir(file)); err != nil || len(files) != 1 {
+				t.Errorf("%v, %v; want the configuration alone", files, err)
+			}
+		})
+	}
+	if code, out, errs := run(t, "-c", configFile(t, ""), "config"); code != exitOK || !strings.Contains(out, "is fit: 1 pod") {
+		t.Errorf("a good one: exit code %d, %q, %q", code, out, errs)
+	}
+}

@@ -41,11 +41,15 @@ func serveCmd(g *globals) *cobra.Command {
 func configCmd(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use: "config", Short: "Check the configuration", Args: args(cobra.NoArgs),
+		Long:    "Checks all that 'crossfade serve' checks of the configuration before it asks its servers: exit code 2 when it\nwould not start. Nothing is connected to, and no port is taken.",
 		Example: "  crossfade config -c crossfade.yaml",
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := config.Load(g.config)
 			if err != nil {
 				return &usageError{err}
+			}
+			if err := proxy.Check(cmd.Context(), cfg); err != nil {
+				return &usageError{fmt.Errorf("%s: %w", g.config, err)}
 			}
 			if g.json {
 				return g.printJSON(map[string]any{"ok": true, "pods": len(cfg.Pods)})

@@ -174,8 +174,15 @@ func (p *Pod) check(at string) error {
 	if p.MySQL.DSN == "" {
 		return &backends.FieldError{Field: at + " mysql.dsn", Value: `""`, Bound: "user:password@tcp(host:port)/database", Next: "every pod needs a MySQL: the ledger is there in every stage"}
 	}
-	if _, err := mysql.ParseDSN(p.MySQL.DSN); err != nil {
+	d, err := mysql.ParseDSN(p.MySQL.DSN)
+	if err != nil {
 		return &backends.FieldError{Field: at + " mysql.dsn", Value: "not readable (" + err.Error() + ")", Bound: "user:password@tcp(host:port)/database", Next: "see the documentation of go-sql-driver/mysql"}
+	}
+	if d.DBName == "" {
+		return &backends.FieldError{Field: at + " mysql.dsn", Value: "without a database", Bound: "user:password@tcp(host:port)/database", Next: "end it with /database"}
+	}
+	if err := p.checkSigns(at); err != nil {
+		return err
 	}
 	if _, err := p.Template(); err != nil {
 		return fmt.Errorf("%s: %w", at, err)
@@ -227,6 +234,26 @@ const (
 	maxCombine = 512 // beyond it a batch's locks last longer than its COMMIT
 	maxLanes   = 8   // a few connections carry all; more cost the neighbours
 )
+
+// checkSigns refuses numbers and times below zero, for which a default would be taken in silence.
+func (p *Pod) checkSigns(at string) error {
+	for _, f := range []struct {
+		key   string
+		value string
+		below bool
+	}{
+		{"redis.db", strconv.Itoa(p.Redis.DB), p.Redis.DB < 0},
+		{"mysql.max_conns", strconv.Itoa(p.MySQL.MaxConns), p.MySQL.MaxConns < 0},
+		{"mysql.lock_wait", time.Duration(p.MySQL.LockWait).String(), p.MySQL.LockWait < 0},
+		{"settle_window", time.Duration(p.SettleWindow).String(), p.SettleWindow < 0},
+		{"sweep_age", time.Duration(p.SweepAge).String(), p.SweepAge < 0},
+	} {
+		if f.below {
+			return &backends.FieldError{Field: at + " " + f.key, Value: f.value, Bound: "not below zero", Next: "leave it out for the default"}
+		}
+	}
+	return nil
+}
 
 // Template gives the pod's key template.
 func (p *Pod) Template() (*backends.KeyTemplate, error) {

@@ -247,7 +247,7 @@ func (r RESP) TLS(c *Config) (*tls.Config, error) {
 	}
 	pair, err := tls.LoadX509KeyPair(c.Path(r.TLSCert), c.Path(r.TLSKey))
 	if err != nil {
-		return nil, fmt.Errorf("resp.tls_cert and resp.tls_key: %w", err)
+		return nil, &backends.FieldError{Field: "resp.tls_cert and resp.tls_key", Value: "not usable (" + err.Error() + ")", Bound: "two PEM files that belong together", Next: "name them by their paths from the configuration's folder, or leave both out"}
 	}
 	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
 }

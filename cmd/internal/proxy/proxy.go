@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
-	"github.com/crossfade-proxy/crossfade/backends/mysqlstore"
 	"github.com/crossfade-proxy/crossfade/backends/redisstore"
 	"github.com/crossfade-proxy/crossfade/cmd/internal/admin"
 	"github.com/crossfade-proxy/crossfade/cmd/internal/config"
@@ -65,6 +63,9 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Proxy, e
 
 func (p *Proxy) start(ctx context.Context) (err error) {
 	cfg := p.cfg
+	if err := Check(ctx, cfg); err != nil {
+		return err
+	}
 	if p.metrics, err = telemetry.New(); err != nil {
 		return err
 	}
@@ -114,26 +115,14 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 	if err != nil {
 		return nil, err
 	}
-	var tlsCfg *tls.Config
-	if c.Redis.TLS {
-		tlsCfg = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
-	rs, err := redisstore.Open(ctx, redisstore.Config{
-		Pod: name, Addr: c.Redis.Addr, Username: c.Redis.User, Password: c.Redis.Password, DB: c.Redis.DB, TLS: tlsCfg,
-		Prefix: c.Redis.Prefix, Template: tpl, OutboxMax: c.OutboxMax, Retain: time.Duration(c.Retain), PoolSize: c.Redis.PoolSize,
-	})
+	rs, err := openRedis(ctx, c, tpl)
 	if err != nil {
-		return nil, fmt.Errorf("redis: %w", err)
+		return nil, err
 	}
 	p.closers = append(p.closers, rs.Close)
-	ms, err := mysqlstore.Open(ctx, mysqlstore.Config{
-		Pod: name, DSN: c.MySQL.DSN, PoolCap: c.MySQL.PoolCap, OutboxMax: int(c.OutboxMax), Retain: time.Duration(c.Retain),
-		MaxConns: c.MySQL.MaxConns, LockWait: time.Duration(c.MySQL.LockWait),
-		PoolCapFor: c.MySQL.PoolCapFor(), Combine: c.MySQL.Combine, Lanes: c.MySQL.Lanes,
-		Observe: func(tag, op string, held time.Duration) { p.metrics.Connection(name, tag, op, held) },
-	})
+	ms, err := openMySQL(ctx, c, func(tag, op string, held time.Duration) { p.metrics.Connection(name, tag, op, held) })
 	if err != nil {
-		return nil, fmt.Errorf("mysql: %w", err)
+		return nil, err
 	}
 	p.closers = append(p.closers, ms.Close)
 	data := filepath.Join(p.cfg.Path(p.cfg.DataDir), p.cfg.ProxyID)
@@ -236,20 +225,11 @@ func (p *Proxy) run(ctx context.Context) error {
 }
 
 func (p *Proxy) openDoor() error {
-	tlsCfg, err := p.cfg.RESP.TLS(p.cfg)
+	dc, err := doorConfig(p.cfg)
 	if err != nil {
 		return err
 	}
-	restocks := map[backends.Pod]bool{}
-	var reserved []string
-	for _, c := range p.cfg.Pods {
-		restocks[backends.Pod(c.Name)] = c.SetRestocks
-		reserved = append(reserved, c.Redis.Prefix)
-	}
-	dc := respdoor.Config{
-		User: p.cfg.RESP.User, Password: p.cfg.RESP.Password, TLS: tlsCfg, Reserved: reserved, MaxConns: p.cfg.RESP.MaxConns,
-		SetRestocks: func(pod backends.Pod) bool { return restocks[pod] }, Info: p, Log: p.log,
-	}
+	dc.Info, dc.Log = p, p.log
 	if pt := p.cfg.RESP.Passthrough; pt != "" {
 		rs, ok := p.byName[backends.Pod(pt)].stores.Redis.(*redisstore.Store)
 		if !ok {
