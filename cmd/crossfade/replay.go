@@ -21,9 +21,13 @@ const reachWithin = 3 * time.Second
 // reachable says at once that nobody listens, instead of at the end of the replay's patience.
 func reachable(ctx context.Context, addrs []string) error {
 	for _, addr := range addrs {
-		conn, err := (&net.Dialer{Timeout: reachWithin}).DialContext(ctx, "tcp", addr)
+		t, err := replay.ParseTarget(addr)
 		if err != nil {
-			return &gapError{fmt.Sprintf("no proxy answers at %s (%v); start one with 'crossfade serve', or name another with --against", addr, err)}
+			return &usageError{err}
+		}
+		conn, err := (&net.Dialer{Timeout: reachWithin}).DialContext(ctx, "tcp", t.Addr)
+		if err != nil {
+			return &gapError{fmt.Sprintf("no proxy answers at %s (%v); start one with 'crossfade serve', or name another with --against", t.Addr, err)}
 		}
 		_ = conn.Close() // it has said nothing: only whether it can be had was asked
 	}
@@ -43,7 +47,7 @@ func replayCmd(g *globals) *cobra.Command {
 			"row and the rest is played. Without a file, --generate N plays N orders of the same shape.\n" +
 			"Exit code 3 when an order was left unresolved or an answer made no sense.",
 		Example: "  crossfade replay online-retail.csv.gz --stock 0.5 --clients 64 --hold 50ms --shop shop-one\n" +
-			"  crossfade replay --generate 500 --stock 1 --against 127.0.0.1:6380 --against 127.0.0.1:6381 --shop shop-one",
+			"  crossfade replay --generate 500 --stock 1 --against 127.0.0.1:6380 --against redis://:secret@127.0.0.1:6381 --shop shop-one",
 		RunE: func(cmd *cobra.Command, a []string) error {
 			var err error
 			switch {
@@ -100,7 +104,7 @@ func replayCmd(g *globals) *cobra.Command {
 	f.Float64Var(&o.ReleaseShare, "release", 0, "share of granted carts that are released instead of claimed")
 	f.DurationVar(&o.TTL, "ttl", replay.DefaultTTL, "life asked for each hold")
 	f.DurationVar(&o.Patience, "patience", replay.DefaultPatience, "how long an operation is sent again before it counts as unresolved")
-	f.StringArrayVar(&o.Against, "against", nil, "RESP address of a proxy; may be given several times")
+	f.StringArrayVar(&o.Against, "against", nil, "proxy to play against, as host:port or redis://user:password@host:port; may be given several times (default: that of the configuration)")
 	f.StringVar(&shop, "shop", "", "shop of all orders (default: the first of the configuration)")
 	f.StringVar(&location, "location", "", "location of all lines (default: the pod's own)")
 	f.StringVar(&o.Run, "run", "", "name of the run, part of every hold id (default: random)")

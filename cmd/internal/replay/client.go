@@ -118,7 +118,7 @@ var errNotSent = errors.New("not sent")
 // try sends a command once.
 func (c *client) try(ctx context.Context, at int, args []string, read func(value) answer) (answer, error) {
 	if c.conns[at] == nil {
-		cn, err := dial(ctx, c.o.Against[at], c.o.User, c.o.Password)
+		cn, err := dial(ctx, c.o.targets[at].Addr, c.o.targets[at].User, c.o.targets[at].Password)
 		var ae *authError
 		if errors.As(err, &ae) {
 			return answer{verdict: refused, code: "AUTH", text: err.Error()}, nil

@@ -8,7 +8,9 @@ import (
 	"io"
 	"math"
 	"net"
+	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -59,9 +61,10 @@ type Level struct {
 // Options of a run. Orders and Against are required.
 type Options struct {
 	Orders *orders.Book
-	// Against are the RESP addresses (host:port) over which orders are dealt.
+	// Against are the RESP addresses over which orders are dealt: host:port, or a URL with a user and password
+	// of its own; see [ParseTarget].
 	Against []string
-	// User and Password for AUTH; an empty Password asks for none.
+	// User and Password for AUTH where an address has none; an empty Password asks for none.
 	User, Password string
 	// Shop of all orders; required.
 	Shop backends.Shop
@@ -98,6 +101,46 @@ type Options struct {
 	LogPath string
 	// Progress gets a line now and then; may be nil.
 	Progress io.Writer
+
+	targets []Target // Against, read
+}
+
+// Target is a door.
+type Target struct {
+	Addr           string // host:port
+	User, Password string
+}
+
+// ParseTarget reads host:port, or redis://user:password@host:port as other Redis clients take it; the user may
+// be left out. Its errors never show a password.
+func ParseTarget(s string) (Target, error) {
+	bad := func(value, bound string) (Target, error) {
+		return Target{}, &backends.FieldError{Field: "address", Value: value, Bound: bound, Next: "see 'crossfade replay --help'"}
+	}
+	if !strings.Contains(s, "://") {
+		if strings.Contains(s, "@") {
+			return bad("a password without redis:// before it", "host:port, or redis://user:password@host:port")
+		}
+		if _, _, err := net.SplitHostPort(s); err != nil {
+			return bad(fmt.Sprintf("%.80q", s), "host:port, or redis://user:password@host:port")
+		}
+		return Target{Addr: s}, nil
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return bad("a URL that cannot be read", "redis://user:password@host:port, with %-escapes for what is special in URLs")
+	case u.Scheme != "redis":
+		return bad(fmt.Sprintf("a %.20s:// URL", u.Scheme), "redis://, without TLS")
+	case u.Hostname() == "" || u.Port() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
+		return bad(fmt.Sprintf("%.80q", u.Redacted()), "redis://user:password@host:port and nothing after it")
+	}
+	t := Target{Addr: u.Host, User: u.User.Username()}
+	t.Password, _ = u.User.Password()
+	if t.User != "" && t.Password == "" {
+		return bad(fmt.Sprintf("a user, %.80q, without a password", t.User), "redis://:password@host:port, or with a user before the colon")
+	}
+	return t, nil
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -118,6 +161,20 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Caller == "" {
 		o.Caller = "replay"
 	}
+	if len(o.Against) > MaxAgainst {
+		return o, &backends.FieldError{Field: "addresses", Value: strconv.Itoa(len(o.Against)), Bound: fmt.Sprintf("at most %d", MaxAgainst), Next: "see 'crossfade replay --help'"}
+	}
+	o.targets = make([]Target, len(o.Against))
+	for i, a := range o.Against {
+		t, err := ParseTarget(a)
+		if err != nil {
+			return o, err
+		}
+		if t.Password == "" {
+			t.User, t.Password = o.User, o.Password
+		}
+		o.targets[i] = t
+	}
 	if o.Progress == nil {
 		o.Progress = io.Discard
 	}
@@ -133,14 +190,6 @@ func (o Options) withDefaults() (Options, error) {
 func (o *Options) check() error {
 	bad := func(field, value, bound string) error {
 		return &backends.FieldError{Field: field, Value: value, Bound: bound, Next: "see 'crossfade replay --help'"}
-	}
-	if len(o.Against) > MaxAgainst {
-		return bad("addresses", strconv.Itoa(len(o.Against)), fmt.Sprintf("at most %d", MaxAgainst))
-	}
-	for _, a := range o.Against {
-		if _, _, err := net.SplitHostPort(a); err != nil {
-			return bad("address", fmt.Sprintf("%.80q", a), "host:port")
-		}
 	}
 	if o.Clients < 1 || o.Clients > MaxClients {
 		return bad("clients", strconv.Itoa(o.Clients), fmt.Sprintf("1 to %d", MaxClients))
