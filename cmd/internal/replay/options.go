@@ -111,6 +111,9 @@ type Target struct {
 	User, Password string
 }
 
+// String is the address alone: passwords are not shown.
+func (t Target) String() string { return t.Addr }
+
 // ParseTarget reads host:port, or redis://user:password@host:port as other Redis clients take it; the user may
 // be left out. Its errors never show a password.
 func ParseTarget(s string) (Target, error) {

@@ -39,8 +39,13 @@ func TestPasswordOfAnAddress(t *testing.T) {
 	o := s.options(book(t, 20))
 	o.Stock, o.User, o.Password = 1, "", "of another door"
 	o.Against = []string{"redis://shop:secret@" + s.addr}
+	var progress strings.Builder
+	o.Progress = &progress
 	sum, err := Run(t.Context(), o)
 	if err != nil || !sum.Clean() || sum.Claimed != sum.Carts {
 		t.Errorf("%+v, %v", sum, err)
+	}
+	if p := progress.String(); !strings.Contains(p, s.addr) || strings.Contains(p, "secret") {
+		t.Errorf("progress: %s; want the address without its password", p)
 	}
 }

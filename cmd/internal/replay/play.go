@@ -85,7 +85,7 @@ func (p *player) tellBroken() {
 // progress writes a line now and then until it is stopped.
 func (p *player) progress() (stop func()) {
 	quit, done := make(chan struct{}), make(chan struct{})
-	p.say("%d orders for shop %s against %v, %d clients", len(p.o.Orders.Orders), p.o.Shop, p.o.Against, p.o.Clients)
+	p.say("%d orders for shop %s against %v, %d clients", len(p.o.Orders.Orders), p.o.Shop, p.o.targets, p.o.Clients)
 	go func() {
 		defer close(done)
 		t := time.NewTicker(progressEvery)
