@@ -13,7 +13,8 @@ import (
 func serveCmd(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use: "serve", Short: "Run the proxy", Args: args(cobra.NoArgs),
-		Long: "Runs the proxy that the configuration describes, until it is interrupted. Pods begin to serve as\n" +
+		Long: "Runs the proxy that the configuration describes, until it is interrupted: then it answers what it has and\n" +
+			"ends within ten seconds, or at once when it is interrupted again. Pods begin to serve as\n" +
 			"soon as their Redis answers; MySQL may come later, but for a pod's very first start.",
 		Example: "  crossfade serve -c crossfade.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -32,7 +33,7 @@ func serveCmd(g *globals) *cobra.Command {
 			}
 			log.Info("listening", "resp", p.RESPAddr(), "admin", p.AdminAddr(), "pods", len(cfg.Pods))
 			<-cmd.Context().Done()
-			log.Info("stopping")
+			log.Info("stopping: what is under way is ended first; another interrupt ends the proxy at once")
 			return p.Stop()
 		},
 	}
