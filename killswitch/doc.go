@@ -11,7 +11,8 @@
 //     step is recorded before it is taken, so whoever finds a switch whose driver has died
 //     ([Driver.Resume]) repeats the recorded step and finishes, or takes it back ([UndoSteps]).
 //   - A kill ([Kill]) is one compare-and-set of Redis's fence. It needs no control store, no MySQL and
-//     no acknowledgement; all else is told afterwards, as well as may be.
+//     no acknowledgement; all else is told afterwards, as well as may be. The same kill asked for twice
+//     is made once: it names the stage that it leaves, or a shadow is left only if no kill led there.
 //   - What a kill or a switch leaves to be done when a store comes back is a pure function of the
 //     record and the fences ([WorkFor]).
 //

@@ -29,9 +29,10 @@ const (
 	KillGo
 	KillNothing // Redis decides alone already
 	KillRefused
+	KillAlready // the kill that is asked for was made before
 )
 
-var verdictNames = [...]string{"unknown", "kill", "nothing to do", "refused"}
+var verdictNames = [...]string{"unknown", "kill", "nothing to do", "refused", "already killed"}
 
 func (v Verdict) String() string { return name(verdictNames[:], int(v)) }
 
@@ -82,9 +83,15 @@ type KillRequest struct {
 	Pod backends.Pod
 	Who string
 	Why string
-	// Expect, when known, is the stage that the caller wants to leave. A kill from another one is
-	// not done: so a kill that is sent twice does not go back two stages.
+	// Expect is the stage that the caller wants to leave: live or shadow. A kill from another one is refused,
+	// and one that was made already is not made again, so that a kill that is sent twice does not go back
+	// two stages. When it is unknown, a shadow that a kill has led to is not left.
 	Expect backends.Stage
+	// ExpectEpoch, when above 0, is the epoch that Expect was read under.
+	ExpectEpoch uint64
+	// Own is the last kill of the pod that this process has made; the zero one for none. It is known
+	// also when the record cannot be read.
+	Own    Change
 	DryRun bool
 }
 
@@ -95,7 +102,10 @@ type KillResult struct {
 	From    backends.Fence `json:"from"`
 	To      backends.Fence `json:"to"`
 	DryRun  bool           `json:"dry_run,omitempty"`
-	Steps   []StepDone     `json:"steps"`
+	// Already, when the kill was made before, is the change by which the pod came to where it is; nil
+	// when that is not known.
+	Already *Change    `json:"already,omitempty"`
+	Steps   []StepDone `json:"steps"`
 	// Recorded tells whether the control store knows; when not, NotRecorded says why, and the first
 	// process that can will write down what it finds.
 	Recorded    bool   `json:"recorded"`
@@ -113,6 +123,9 @@ func Kill(ctx context.Context, redis backends.Fencer, control ControlStore, cloc
 	if err := checkWhoWhy(r.Who, r.Why); err != nil {
 		return res, err
 	}
+	if err := r.checkExpect(); err != nil {
+		return res, err
+	}
 	timed := func(name string, start time.Time) {
 		res.Steps = append(res.Steps, StepDone{Name: name, TookMillis: millis(clock.Now().Sub(start))})
 	}
@@ -123,12 +136,7 @@ func Kill(ctx context.Context, redis backends.Fencer, control ControlStore, cloc
 		return res, fmt.Errorf("pod %s was not killed, Redis's fence could not be read: %w", r.Pod, err)
 	}
 	res.From = have
-	res.To, res.Verdict, err = DecideKill(r.Pod, have)
-	if err == nil && r.Expect != backends.StageUnknown && have.Stage != r.Expect {
-		res.To, res.Verdict = have, KillRefused
-		err = &KillRefusedError{Pod: r.Pod, Have: have, Why: "it is not in " + r.Expect.String() + " (any more)", Next: fmt.Sprintf("see 'crossfade status %s'", r.Pod)}
-	}
-	if err != nil || res.Verdict != KillGo || r.DryRun {
+	if err := res.decide(ctx, control, clock.Now(), r); err != nil || res.Verdict != KillGo || r.DryRun {
 		return res, err
 	}
 	start = clock.Now()
@@ -175,10 +183,10 @@ func killFence(ctx context.Context, redis backends.Fencer, from, to backends.Fen
 		case errors.As(err, &fe):
 			return fmt.Errorf("not killed: Redis's fence was moved meanwhile, from %s to %s; look again ('crossfade status'), then kill if it is still wanted: %w", from, fe.Have, err)
 		case ctx.Err() != nil:
-			return fmt.Errorf("the kill from %s to %s may have taken effect; see 'crossfade status' before killing again: %w", from, to, errors.Join(backends.ErrAmbiguous, err))
+			return fmt.Errorf("the kill from %s to %s may have taken effect; give the same kill again, it is made once: %w", from, to, errors.Join(backends.ErrAmbiguous, err))
 		}
 	}
-	return fmt.Errorf("the kill from %s to %s may have taken effect; see 'crossfade status' before killing again: %w", from, to, errors.Join(backends.ErrAmbiguous, err))
+	return fmt.Errorf("the kill from %s to %s may have taken effect; give the same kill again, it is made once: %w", from, to, errors.Join(backends.ErrAmbiguous, err))
 }
 
 // recordKill writes the kill down. The fence is what counts: the record follows it, and a record

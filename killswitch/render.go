@@ -283,6 +283,8 @@ func RenderKill(w io.Writer, r KillResult) error {
 	switch {
 	case r.Verdict == KillNothing:
 		head = fmt.Sprintf("pod %s is in redis-only: nothing to do", r.Pod)
+	case r.Verdict == KillAlready:
+		head = alreadyKilled(r)
 	case r.Verdict != KillGo:
 		head = fmt.Sprintf("pod %s was not killed; Redis's fence is at %s", r.Pod, r.From)
 	case r.DryRun:
@@ -294,6 +296,9 @@ func RenderKill(w io.Writer, r KillResult) error {
 		return err
 	}
 	rows := doneRows(r.Steps)
+	if r.Verdict == KillAlready && r.From.Stage == backends.Shadow {
+		rows = append(rows, []string{"next", "to go on to redis-only", fmt.Sprintf("crossfade kill %s --from shadow --why …", r.Pod)})
+	}
 	if r.Verdict == KillGo && !r.DryRun {
 		if !r.Recorded {
 			rows = append(rows, []string{"note", "not recorded yet", r.NotRecorded})
@@ -301,6 +306,22 @@ func RenderKill(w io.Writer, r KillResult) error {
 		rows = append(rows, []string{"to come", workNames(r.Left), "by the proxies, when MySQL answers"})
 	}
 	return table(w, "  ", rows)
+}
+
+func alreadyKilled(r KillResult) string {
+	head := fmt.Sprintf("pod %s is already killed: in %s", r.Pod, r.From.Stage)
+	c := r.Already
+	if c != nil && !c.killed() {
+		head = fmt.Sprintf("pod %s was taken back already: in %s", r.Pod, r.From.Stage)
+	}
+	if c != nil {
+		head += " since " + c.At.UTC().Format("2006-01-02 15:04:05 UTC")
+	}
+	head += fmt.Sprintf(", epoch %d", r.From.Epoch)
+	if c != nil {
+		head += fmt.Sprintf(" (%s: %s)", c.Who, c.Why)
+	}
+	return oneLine(head + "; nothing was changed")
 }
 
 func stageOf(f backends.Fence) string {

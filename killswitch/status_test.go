@@ -147,6 +147,8 @@ func TestRenderResults(t *testing.T) {
 		{Pod: "p", Verdict: killswitch.KillGo, From: shut(open(5, backends.Shadow)), To: open(6, backends.Shadow), NotRecorded: "permission denied", Left: []killswitch.Work{killswitch.WorkRaiseMySQL}},
 		{Pod: "p", Verdict: killswitch.KillGo, From: open(5, backends.Live), To: open(6, backends.Shadow), DryRun: true},
 		{Pod: "p", Verdict: killswitch.KillNothing, From: open(5, backends.RedisOnly)},
+		{Pod: "p", Verdict: killswitch.KillAlready, From: open(6, backends.Shadow), Already: &killswitch.Change{Kind: killswitch.KindKill, Outcome: killswitch.Done, At: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC), From: backends.Live, To: backends.Shadow, Epoch: 6, Who: "ann", Why: "MySQL is slow"}},
+		{Pod: "p", Verdict: killswitch.KillAlready, From: open(6, backends.Shadow)},
 		{Pod: "p", Verdict: killswitch.KillRefused, From: open(5, backends.MySQLOnly)},
 	} {
 		if err := killswitch.RenderKill(&b, r); err != nil {

@@ -60,6 +60,7 @@ func TestExitCodes(t *testing.T) {
 		{"config", []string{"-c", bad, "config"}, exitUsage, "nonsense"},
 		{"nobody answers", []string{"--admin", "127.0.0.1:1", "--token", "x", "pods"}, exitAway, "no proxy answers"},
 		{"wrong format", []string{"--admin", "127.0.0.1:1", "--token", "x", "report", "p", "--format", "xml"}, exitUsage, "xml"},
+		{"a kill from where there is no way back", []string{"--admin", "127.0.0.1:1", "--token", "x", "kill", "p", "--from", "mysql-only", "--why", "x"}, exitUsage, "live or shadow"},
 		{"replay of nothing", []string{"replay"}, exitUsage, "--generate"},
 		{"simulation of nothing", []string{"sim", "--schedules", "0"}, exitUsage, "at least 1"},
 		{"bench of nothing", []string{"bench", "--only", "poool"}, exitUsage, "--list"},

@@ -109,40 +109,6 @@ func stageCmd(g *globals) *cobra.Command {
 	return cmd
 }
 
-func killCmd(g *globals) *cobra.Command {
-	var why string
-	var dry bool
-	cmd := &cobra.Command{
-		Use: "kill <pod> --why …", Short: "Take a pod back to Redis, now", Args: args(cobra.ExactArgs(1)),
-		Long: "From live to shadow, from shadow to redis-only, by one compare-and-set in Redis. It needs neither MySQL\n" +
-			"nor the control store, and asks no gate. In redis-only there is nothing to do; in mysql-only it is refused,\n" +
-			"with the way back.",
-		Example: "  crossfade kill pod-1 --why 'MySQL is slow'",
-		RunE: func(cmd *cobra.Command, a []string) error {
-			c, err := g.client()
-			if err != nil {
-				return err
-			}
-			start := time.Now()
-			res, err := c.Kill(cmd.Context(), a[0], why, dry)
-			if err != nil {
-				return err
-			}
-			if g.json {
-				return g.printJSON(res)
-			}
-			if err := killswitch.RenderKill(g.out, res); err != nil {
-				return err
-			}
-			g.say("The command took %d ms.\n", time.Since(start).Milliseconds())
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&why, "why", "", "kept in the history (required)")
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "say what would be done, do nothing")
-	return cmd
-}
-
 func reissueCmd(g *globals) *cobra.Command {
 	var why string
 	cmd := &cobra.Command{

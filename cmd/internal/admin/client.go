@@ -22,8 +22,13 @@ const (
 	// dialTimeout bounds how long it takes to reach a proxy.
 	dialTimeout = 5 * time.Second
 	// answerTimeout bounds how long a proxy may take to answer what it answers from a few reads: a status, a
-	// report (which has eight seconds of its own), a kill.
+	// report (which has eight seconds of its own).
 	answerTimeout = 30 * time.Second
+	// killTimeout is longer than a proxy takes for a kill when nothing but Redis answers, and slowly: see the
+	// bounds of killswitch.Kill.
+	killTimeout = 4 * time.Second
+	// killTries is how often a kill is sent whose answer does not come.
+	killTries = 3
 	// workTimeout bounds what takes as long as there is stock: a switch whose gates check every level, an audit,
 	// a backfill, an adoption. Whoever does not want to wait interrupts the command.
 	workTimeout = 12 * time.Hour
@@ -33,6 +38,7 @@ const (
 type Client struct {
 	c    adminv1connect.AdminServiceClient // answers within answerTimeout
 	long adminv1connect.AdminServiceClient // answers within workTimeout
+	kill adminv1connect.AdminServiceClient // answers within killTimeout
 	addr string
 }
 
@@ -45,7 +51,7 @@ func newClient(addr, token string, answer time.Duration) *Client {
 		tr := &http.Transport{DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, ResponseHeaderTimeout: d}
 		return adminv1connect.NewAdminServiceClient(&http.Client{Transport: &tokenTransport{tr, token}, Timeout: workTimeout}, "http://"+addr)
 	}
-	return &Client{c: within(answer), long: within(workTimeout), addr: addr}
+	return &Client{c: within(answer), long: within(workTimeout), kill: within(min(answer, killTimeout)), addr: addr}
 }
 
 // tokenTransport sets the token on every call.
@@ -153,9 +159,36 @@ func (c *Client) ended(err error) error {
 	return c.told(err)
 }
 
-// Kill takes a pod back.
-func (c *Client) Kill(ctx context.Context, pod, why string, dryRun bool) (killswitch.KillResult, error) {
-	r, err := c.c.Kill(ctx, connect.NewRequest(&adminv1.KillRequest{Pod: pod, Why: why, DryRun: dryRun}))
+// Kill takes a pod back from the stage from, or from where it is when that is unknown. It looks at Redis's fence
+// first, through the proxy, and then says what it kills: so a kill whose answer is lost is sent again,
+// and takes the pod back once. doing is told of the stage and epoch before the kill is sent.
+func (c *Client) Kill(ctx context.Context, pod, why string, from backends.Stage, dryRun bool, doing func(backends.Fence)) (killswitch.KillResult, error) {
+	q := &adminv1.KillRequest{Pod: pod, Why: why, DryRun: true}
+	if from != backends.StageUnknown {
+		q.From = from.String()
+	}
+	res, err := c.killOnce(ctx, q)
+	if err != nil || dryRun || res.Verdict != killswitch.KillGo {
+		return res, err
+	}
+	doing(res.From)
+	q = &adminv1.KillRequest{Pod: pod, Why: why, From: res.From.Stage.String(), FromEpoch: res.From.Epoch}
+	for range killTries {
+		var again error
+		res, again = c.killOnce(ctx, q)
+		if err == nil || again == nil {
+			err = again
+		}
+		var answered *RemoteError
+		if again == nil || ctx.Err() != nil || errors.As(again, &answered) && answered.Code != connect.CodeDeadlineExceeded {
+			return res, again
+		}
+	}
+	return res, fmt.Errorf("%w; the kill may have been done all the same: give the same command again, it kills once", err)
+}
+
+func (c *Client) killOnce(ctx context.Context, q *adminv1.KillRequest) (killswitch.KillResult, error) {
+	r, err := c.kill.Kill(ctx, connect.NewRequest(q))
 	if err != nil {
 		return killswitch.KillResult{}, c.told(err)
 	}

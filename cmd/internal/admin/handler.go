@@ -209,7 +209,16 @@ func (s *server) SetStage(ctx context.Context, r *connect.Request[adminv1.SetSta
 }
 
 func (s *server) Kill(ctx context.Context, r *connect.Request[adminv1.KillRequest]) (*connect.Response[adminv1.KillResponse], error) {
-	res, err := s.b.Kill(ctx, killswitch.KillRequest{Pod: backends.Pod(r.Msg.GetPod()), Who: who(ctx), Why: r.Msg.GetWhy(), DryRun: r.Msg.GetDryRun()})
+	q := killswitch.KillRequest{
+		Pod: backends.Pod(r.Msg.GetPod()), Who: who(ctx), Why: r.Msg.GetWhy(), DryRun: r.Msg.GetDryRun(), ExpectEpoch: r.Msg.GetFromEpoch(),
+	}
+	if from := r.Msg.GetFrom(); from != "" {
+		var err error
+		if q.Expect, err = backends.ParseStage(from); err != nil {
+			return nil, problem(err)
+		}
+	}
+	res, err := s.b.Kill(ctx, q)
 	if err != nil {
 		return nil, problem(err)
 	}

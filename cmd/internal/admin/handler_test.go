@@ -76,10 +76,10 @@ func TestWhoIsTheTokensName(t *testing.T) {
 	s := httptest.NewServer(h)
 	defer s.Close()
 	addr := strings.TrimPrefix(s.URL, "http://")
-	if _, err := admin.NewClient(addr, "0123456789abcdef").Kill(t.Context(), "p", "why", false); err != nil || b.killedBy != "ann" {
+	if _, err := admin.NewClient(addr, "0123456789abcdef").Kill(t.Context(), "p", "why", backends.StageUnknown, false, nil); err != nil || b.killedBy != "ann" {
 		t.Fatalf("killed by %q: %v", b.killedBy, err)
 	}
-	if _, err := admin.NewClient(addr, "wrong").Kill(t.Context(), "p", "why", false); err == nil || !strings.Contains(err.Error(), "CROSSFADE_TOKEN") {
+	if _, err := admin.NewClient(addr, "wrong").Kill(t.Context(), "p", "why", backends.StageUnknown, false, nil); err == nil || !strings.Contains(err.Error(), "CROSSFADE_TOKEN") {
 		t.Fatalf("got %v; want the way to a token", err)
 	}
 }

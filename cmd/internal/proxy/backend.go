@@ -58,8 +58,10 @@ func (p *Proxy) Kill(ctx context.Context, q killswitch.KillRequest) (killswitch.
 	if err != nil {
 		return killswitch.KillResult{}, err
 	}
+	q.Own = r.lastKill()
 	res, err := killswitch.Kill(ctx, r.stores.Redis, p.control, killswitch.SystemClock{}, q)
 	if err == nil && !q.DryRun {
+		r.killed(q, res)
 		_ = r.pod.Refresh(ctx)
 	}
 	return res, err

@@ -54,6 +54,26 @@ type podRuntime struct {
 	progress killswitch.Progress
 	troubles map[string]string // task → last error
 	debt     map[backends.Side]int64
+	kill     killswitch.Change // the last that was made through this proxy
+}
+
+// killed remembers a kill, so that the same one is known again while the control store is away.
+func (p *podRuntime) killed(q killswitch.KillRequest, res killswitch.KillResult) {
+	if res.Verdict != killswitch.KillGo {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.kill = killswitch.Change{
+		At: time.Now(), Kind: killswitch.KindKill, Outcome: killswitch.Done, Who: q.Who, Why: q.Why,
+		From: res.From.Stage, FromEpoch: res.From.Epoch, To: res.To.Stage, Epoch: res.To.Epoch,
+	}
+}
+
+func (p *podRuntime) lastKill() killswitch.Change {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.kill
 }
 
 var errSetupPending = errors.New("not checked yet")

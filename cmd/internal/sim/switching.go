@@ -16,7 +16,11 @@ func (w *world) switching() {
 			for range 1 + rng.IntN(2) {
 				w.sleep(rng.IntN(150))
 				p := w.proxies[rng.IntN(len(w.proxies))]
-				res, err := killswitch.Kill(context.Background(), p.stores.Redis, w.control, driverClock{w}, killswitch.KillRequest{Pod: podName, Who: "sim", Why: "sim"})
+				r := killswitch.KillRequest{Pod: podName, Who: "sim", Why: "sim"}
+				if f, _ := w.redis.Fence(context.Background()); f.Stage == backends.Live || f.Stage == backends.Shadow {
+					r.Expect = f.Stage // each kill is meant, also the second
+				}
+				res, err := killswitch.Kill(context.Background(), p.stores.Redis, w.control, driverClock{w}, r)
 				if err == nil && res.Verdict == killswitch.KillGo {
 					w.kills++
 				}

@@ -344,10 +344,15 @@ func (x *SetStageResponse) GetResultJson() string {
 }
 
 type KillRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Pod           string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
-	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
-	DryRun        bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Pod    string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
+	Why    string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	DryRun bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// live or shadow: the stage that the kill is to leave. From another one it is refused, and one that was
+	// made already is not made again. Empty: a shadow that a kill has led to is not left.
+	From string `protobuf:"bytes,4,opt,name=from,proto3" json:"from,omitempty"`
+	// The epoch under which from was read; 0 for any. A call that gives both may be sent again.
+	FromEpoch     uint64 `protobuf:"varint,5,opt,name=from_epoch,json=fromEpoch,proto3" json:"from_epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -401,6 +406,20 @@ func (x *KillRequest) GetDryRun() bool {
 		return x.DryRun
 	}
 	return false
+}
+
+func (x *KillRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *KillRequest) GetFromEpoch() uint64 {
+	if x != nil {
+		return x.FromEpoch
+	}
+	return 0
 }
 
 type KillResponse struct {
@@ -1528,11 +1547,14 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\atook_ms\x18\x02 \x01(\x03R\x06tookMs\x12\x12\n" +
 	"\x04done\x18\x03 \x01(\bR\x04done\x12\x1f\n" +
 	"\vresult_json\x18\x04 \x01(\tR\n" +
-	"resultJson\"J\n" +
+	"resultJson\"}\n" +
 	"\vKillRequest\x12\x10\n" +
 	"\x03pod\x18\x01 \x01(\tR\x03pod\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x12\x17\n" +
-	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"/\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12\x12\n" +
+	"\x04from\x18\x04 \x01(\tR\x04from\x12\x1d\n" +
+	"\n" +
+	"from_epoch\x18\x05 \x01(\x04R\tfromEpoch\"/\n" +
 	"\fKillResponse\x12\x1f\n" +
 	"\vresult_json\x18\x01 \x01(\tR\n" +
 	"resultJson\"4\n" +
