@@ -70,7 +70,7 @@ func TestSecondInterrupt(t *testing.T) {
 	err = cmd.Wait()
 	close(ended)
 	ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
-	if !ok || !ws.Signaled() || ws.Signal() != syscall.SIGINT || time.Since(begun) > patience {
+	if !ok || !ws.Signaled() || ws.Signal() != syscall.SIGINT || time.Since(begun) > patience { //nolint:misspell // as syscall spells it
 		t.Errorf("it ended with %v after %s; want it ended by the second interrupt", err, time.Since(begun))
 	}
 }
