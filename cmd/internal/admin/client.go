@@ -169,6 +169,7 @@ func (c *Client) Kill(ctx context.Context, pod, why string, from backends.Stage,
 	}
 	res, err := c.killOnce(ctx, q)
 	if err != nil || dryRun || res.Verdict != killswitch.KillGo {
+		res.DryRun = dryRun // there was nothing to do, and that is the answer
 		return res, err
 	}
 	doing(res.From)

@@ -88,7 +88,7 @@ func TestKillFrom(t *testing.T) {
 		t.Errorf("from shadow in live: %v", err)
 	}
 	for _, want := range []killswitch.Verdict{killswitch.KillGo, killswitch.KillAlready} {
-		if res, err := kill(backends.Live); err != nil || res.Verdict != want {
+		if res, err := kill(backends.Live); err != nil || res.Verdict != want || res.DryRun {
 			t.Errorf("from live: %+v, %v", res, err)
 		}
 	}
