@@ -19,11 +19,11 @@ type killable struct {
 	admin.Backend
 	redis *memstore.Store
 	lose  atomic.Int64
-	last  killswitch.KillRequest
+	last  atomic.Pointer[killswitch.KillRequest]
 }
 
 func (k *killable) Kill(ctx context.Context, r killswitch.KillRequest) (killswitch.KillResult, error) {
-	k.last = r
+	k.last.Store(&r)
 	return killswitch.Kill(ctx, k.redis, nil, killswitch.SystemClock{}, r)
 }
 
@@ -40,7 +40,7 @@ func newKillable(t *testing.T) (*killable, *admin.Client) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := httptest.NewRecorder()
 		h.ServeHTTP(rec, r)
-		if !k.last.DryRun && k.lose.Add(-1) >= 0 {
+		if !k.last.Load().DryRun && k.lose.Add(-1) >= 0 {
 			panic(http.ErrAbortHandler) // it was done, and nobody is told
 		}
 		for name, v := range rec.Header() {
@@ -69,8 +69,8 @@ func TestKillIsSentAgain(t *testing.T) {
 		if res.Verdict != c.verdict || (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
 			t.Errorf("%d answers lost: %+v, %v", c.lost, res, err)
 		}
-		if from.Stage != backends.Live || from.Epoch != 5 || k.last.Expect != backends.Live || k.last.ExpectEpoch != 5 {
-			t.Errorf("%d answers lost: told %s, sent %+v", c.lost, from, k.last)
+		if from.Stage != backends.Live || from.Epoch != 5 || k.last.Load().Expect != backends.Live || k.last.Load().ExpectEpoch != 5 {
+			t.Errorf("%d answers lost: told %s, sent %+v", c.lost, from, *k.last.Load())
 		}
 		if f, err := k.redis.Fence(t.Context()); err != nil || f.Epoch != 6 || f.Stage != backends.Shadow {
 			t.Errorf("%d answers lost: Redis at %s, %v", c.lost, f, err)
