@@ -24,6 +24,9 @@ var (
 	// where answers wait for Redis, the entries of a key are applied in their order: mirror the
 	// earlier one first.
 	ErrOutOfOrder = errors.New("an earlier take of the same key has to be mirrored first")
+	// ErrVoid: a kill voided the operation before anybody was told of it. Nothing was done under its
+	// id and nothing ever will be; use a new id.
+	ErrVoid = errors.New("the operation was voided by a kill; nothing was done under its id; use a new id")
 	// ErrDamaged: a record or key in the store is not what the store itself writes.
 	ErrDamaged = errors.New("stored data is damaged")
 	// ErrSetup: the server cannot be used as it is configured (see the text for the next step).
@@ -73,5 +76,5 @@ func IsAmbiguous(err error) bool { return errors.Is(err, ErrAmbiguous) }
 func IsRejection(err error) bool {
 	var fe *FieldError
 	var ue *UnknownStockError
-	return errors.As(err, &fe) || errors.As(err, &ue) || errors.Is(err, ErrHoldConflict)
+	return errors.As(err, &fe) || errors.As(err, &ue) || errors.Is(err, ErrHoldConflict) || errors.Is(err, ErrVoid)
 }

@@ -45,6 +45,13 @@ type LevelChange struct {
 	// the same operation may be decided again by the new truth. An empty OpID carries no delta.
 	OpID        OpID  `json:"op_id,omitempty"`
 	OnHandDelta int64 `json:"delta,omitempty"`
+	// Answer is what the truth answered the count OpID: the receiver answers the same if it is sent
+	// again. Zero for a restock, whose answer has no value.
+	Answer int64 `json:"answer,omitempty"`
+	// Void: OpID was decided by nobody, and never will be (see [Refiller.SettleOp]). The receiver takes
+	// back the delta that it has for it, and answers ErrVoid if it is sent again. It is final: no
+	// later entry of OpID changes it. The taken sum travels in the same entry.
+	Void bool `json:"void,omitempty"`
 }
 
 // Applied is what became of one mirrored entry.

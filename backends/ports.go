@@ -43,7 +43,7 @@ type Truth interface {
 	// once more, as OpReemit and in every stage that has an outbox: it is how an operation that
 	// both stores have decided, each in its own way, is brought to one delta after a kill.
 	Restock(ctx context.Context, t Token, r *RestockRequest) (*Decision, error)
-	// Count answers as Redis does.
+	// Count answers as Redis does; sent again, what it answered then, Replayed. A voided id is ErrVoid.
 	Count(ctx context.Context, t Token, r *CountRequest) (*CountResult, error)
 	// Expire ends at most limit holds whose ExpiresAt has passed by the store's clock.
 	Expire(ctx context.Context, t Token, limit int) ([]*Decision, error)
@@ -100,6 +100,12 @@ type Refiller interface {
 	// as a delta under a fresh operation id, setting Owed to zero. A key whose level has nothing
 	// to say is written too: it must exist in the other store.
 	ReemitLevels(ctx context.Context, t Token, keys []Key) (int, error)
+	// SettleOp settles a count that the other store decided and that nobody may have been told of.
+	// If this store knows the id, it was: the entry that is written, as OpReemit, carries its delta
+	// and answer as they are here. Else the id becomes void in this store for good, and the entry tells
+	// the other one (see [LevelChange].Void). Either way it carries the taken sum, as ReemitLevels
+	// writes it. A key without a level is made. It answers whether the id is void.
+	SettleOp(ctx context.Context, t Token, k Key, id OpID) (void bool, err error)
 }
 
 // Inspector reads.

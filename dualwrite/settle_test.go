@@ -184,3 +184,59 @@ func TestBackfillStopsWhenTheEpochMoves(t *testing.T) {
 	}
 	r.agree()
 }
+
+// TestSettleOfCounts: MySQL has decided counts that Redis never accepted, and then come a kill and a
+// way back to live, all while whoever asked is still waiting. What was voided is not answered as done.
+func TestSettleOfCounts(t *testing.T) {
+	r := newRig(t, backends.Live)
+	count := func(id backends.OpID, delta int64) *backends.CountRequest {
+		return &backends.CountRequest{OpID: id, Key: key("mug"), Delta: delta}
+	}
+	sent := func(id backends.OpID, delta, want int64) {
+		t.Helper()
+		res, err := r.Count(r.ctx, count(id, delta))
+		if err != nil || res.Value != want {
+			t.Fatalf("a count of %+d answered %+v, %v; want %d", delta, res, err, want)
+		}
+	}
+	sent("accepted", -3, 7)
+	for _, c := range []*backends.CountRequest{count("take", -2), count("give back and more", 7)} {
+		if _, err := r.mysql.Store.Count(r.ctx, r.tok(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.kill()
+	if err := r.Refresh(r.ctx); err != nil {
+		t.Fatal(err)
+	}
+	// One of them is sent again before MySQL's outbox is settled: Redis decides it, and that holds.
+	if _, err := r.mysql.Store.Count(r.ctx, backends.Token{Epoch: r.epoch - 1}, count("meanwhile", -1)); err != nil {
+		t.Fatal(err)
+	}
+	sent("other", -1, 6)
+	sent("meanwhile", -1, 5)
+	if n, err := r.Settle(r.ctx); n != 4 || err != nil {
+		t.Fatalf("%d entries were settled, %v; want 4", n, err)
+	}
+	if n, err := r.Settle(r.ctx); n != 0 || err != nil {
+		t.Fatalf("settled again: %d, %v", n, err)
+	}
+	r.sweep(0)
+	r.waiting(r.redis, 0)
+	r.agree()
+	r.fences(backends.Live)
+	if err := r.Refresh(r.ctx); err != nil {
+		t.Fatal(err)
+	}
+	sent("accepted", -3, 7)
+	sent("meanwhile", -1, 5)
+	for _, c := range []*backends.CountRequest{count("take", -2), count("give back and more", 7)} {
+		if res, err := r.Count(r.ctx, c); !errors.Is(err, backends.ErrVoid) {
+			t.Errorf("%s, voided by the kill, answered %+v, %v", c.OpID, res, err)
+		}
+	}
+	sent("take anew", -2, 3)
+	r.sweep(0)
+	r.waiting(r.mysql, 0)
+	r.agree()
+}

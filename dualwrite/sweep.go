@@ -164,8 +164,8 @@ func (p *Pod) RaiseShadow(ctx context.Context, f backends.Fence) (bool, error) {
 }
 
 // Settle handles what is left in MySQL's outbox when Redis is the truth again (DESIGN §6): Redis's
-// state of a known hold is copied to MySQL, an unknown hold is voided, a claim follows the claim
-// rule, a restock is carried by its operation id. MySQL's fence must be raised first. It answers how
+// state of a known hold is copied to MySQL, an unknown hold or count is voided, a claim follows the
+// claim rule, a restock is carried by its operation id. MySQL's fence must be raised first. It answers how
 // many entries it settled.
 func (p *Pod) Settle(ctx context.Context) (int, error) {
 	f := p.gate.Serving()
@@ -224,13 +224,19 @@ func (p *Pod) settleOne(ctx context.Context, t backends.Token, e *backends.Entry
 	if l == nil {
 		return nil
 	}
+	if e.Op == backends.OpCount {
+		// A count that nobody was told of is void, whole: if it is sent again, it is decided anew.
+		if _, err := redis.SettleOp(ctx, t, l.Key, l.OpID); err != nil {
+			return fmt.Errorf("settling operation %q: %w", l.OpID, err)
+		}
+		return nil
+	}
 	if l.OpID != "" && l.OnHandDelta != 0 {
 		// Who sent it may send it again under the same id: then this is its answer.
 		if _, err := redis.Restock(ctx, t, &backends.RestockRequest{OpID: l.OpID, Key: l.Key, Amount: l.OnHandDelta}); err != nil {
 			return fmt.Errorf("settling operation %q: %w", l.OpID, err)
 		}
 	}
-	// A take that nobody was told of is void: Redis's sum replaces it.
 	if _, err := redis.ReemitLevels(ctx, t, []backends.Key{l.Key}); err != nil {
 		return fmt.Errorf("settling level %s: %w", l.Key, err)
 	}

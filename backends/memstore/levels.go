@@ -16,9 +16,12 @@ func (s *Store) Restock(ctx context.Context, t backends.Token, r *backends.Resto
 	}
 	defer d.mu.Unlock()
 	if op, known := d.ops[r.OpID]; known {
+		if op.void {
+			return nil, backends.ErrVoid
+		}
 		dec := &backends.Decision{Op: backends.OpRestock, Outcome: backends.OutcomeRestocked, Replayed: true}
 		if d.fence.Stage != backends.MySQLOnly {
-			dec.Entry, dec.Dropped = d.changed(backends.OpReemit, d.level(r.Key), false, r.OpID, op.delta)
+			dec.Entry, dec.Dropped = d.changed(backends.OpReemit, d.level(r.Key), false, backends.LevelChange{OpID: r.OpID, OnHandDelta: op.delta})
 		}
 		return dec, nil
 	}
@@ -39,9 +42,9 @@ func (s *Store) Restock(ctx context.Context, t backends.Token, r *backends.Resto
 	}
 	l := d.level(r.Key)
 	l.restock(delta)
-	d.remember(r.OpID, l.sellable, d.attributed(delta))
+	d.remember(r.OpID, opRecord{delta: d.attributed(delta)})
 	dec := &backends.Decision{Op: backends.OpRestock, Outcome: backends.OutcomeRestocked}
-	dec.Entry, dec.Dropped = d.changed(backends.OpRestock, l, false, r.OpID, delta)
+	dec.Entry, dec.Dropped = d.changed(backends.OpRestock, l, false, backends.LevelChange{OpID: r.OpID, OnHandDelta: delta})
 	return dec, nil
 }
 
@@ -64,6 +67,9 @@ func (s *Store) Count(ctx context.Context, t backends.Token, r *backends.CountRe
 	}
 	defer d.mu.Unlock()
 	if op, known := d.ops[r.OpID]; known {
+		if op.void {
+			return nil, backends.ErrVoid
+		}
 		return &backends.CountResult{Value: op.value, Replayed: true}, nil
 	}
 	var taken, onHand, sellable int64
@@ -82,9 +88,9 @@ func (s *Store) Count(ctx context.Context, t backends.Token, r *backends.CountRe
 	if takes != 0 {
 		l.version = l.version.Next(t.Epoch)
 	}
-	d.remember(r.OpID, l.sellable, d.attributed(rest))
+	d.remember(r.OpID, opRecord{value: l.sellable, delta: d.attributed(rest)})
 	res := &backends.CountResult{Value: l.sellable}
-	res.Entry, _ = d.changed(backends.OpCount, l, takes != 0, r.OpID, rest)
+	res.Entry, _ = d.changed(backends.OpCount, l, takes != 0, backends.LevelChange{OpID: r.OpID, OnHandDelta: rest, Answer: l.sellable})
 	return res, nil
 }
 
@@ -108,17 +114,17 @@ func (d *data) attributed(delta int64) int64 {
 }
 
 // changed tells the other store of a level: by the outbox, or where there is none by Owed. moved
-// tells whether the taken sum moved; else the entry carries its delta only.
-func (d *data) changed(op backends.Op, l *level, moved bool, id backends.OpID, delta int64) (*backends.Entry, bool) {
+// tells whether the taken sum moved; else the entry carries what ch says of the operation only.
+func (d *data) changed(op backends.Op, l *level, moved bool, ch backends.LevelChange) (*backends.Entry, bool) {
 	if d.fence.Stage == backends.MySQLOnly {
-		l.owed += delta
+		l.owed += ch.OnHandDelta
 		return nil, false
 	}
-	ch := &backends.LevelChange{Key: l.key, OpID: id, OnHandDelta: delta}
+	ch.Key = l.key
 	if moved {
 		ch.Taken, ch.Version = l.taken, l.version
 	}
-	e, dropped := d.write(backends.Entry{Op: op, Level: ch})
+	e, dropped := d.write(backends.Entry{Op: op, Level: &ch})
 	if e != nil {
 		c := copyEntry(*e)
 		e = &c

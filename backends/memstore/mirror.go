@@ -85,9 +85,10 @@ func (d *data) applyLevel(ch *backends.LevelChange) (changed bool) {
 		l.version = ch.Version
 		changed = true
 	}
-	if had, known := d.ops[ch.OpID]; ch.OpID != "" && (!known || had.delta != ch.OnHandDelta) {
-		l.restock(ch.OnHandDelta - had.delta)
-		d.remember(ch.OpID, l.sellable, ch.OnHandDelta)
+	next := opRecord{value: ch.Answer, delta: ch.OnHandDelta, void: ch.Void}
+	if had, known := d.ops[ch.OpID]; ch.OpID != "" && !had.void && (!known || !had.same(next)) {
+		l.restock(next.delta - had.delta)
+		d.remember(ch.OpID, next)
 		changed = true
 	}
 	return changed

@@ -81,9 +81,9 @@ func due(stage backends.Stage, e *backends.Entry) bool {
 	}
 }
 
-// mustKeep tells whether the entry moves the ledger: such a one is never dropped.
+// mustKeep tells whether the entry moves the ledger, or voids an operation: such a one is never dropped.
 func mustKeep(e *backends.Entry) bool {
-	return e.Op == backends.OpClaim || e.Level != nil && e.Level.OnHandDelta != 0
+	return e.Op == backends.OpClaim || e.Level != nil && (e.Level.OnHandDelta != 0 || e.Level.Void)
 }
 
 // write adds an entry where the stage wants it; nil when nothing was written, and dropped when it
@@ -229,4 +229,22 @@ func (s *Store) ReemitLevels(ctx context.Context, t backends.Token, keys []backe
 		}
 	}
 	return written, nil
+}
+
+// SettleOp writes what became of an operation here; one that is not known becomes void.
+func (s *Store) SettleOp(ctx context.Context, t backends.Token, k backends.Key, id backends.OpID) (bool, error) {
+	d, err := s.lockTruth(ctx, t)
+	if err != nil {
+		return false, err
+	}
+	defer d.mu.Unlock()
+	op, known := d.ops[id]
+	if !known {
+		op = opRecord{void: true}
+		d.remember(id, op)
+	}
+	l := d.level(k)
+	l.version.Epoch = max(l.version.Epoch, t.Epoch)
+	d.changed(backends.OpReemit, l, true, backends.LevelChange{OpID: id, OnHandDelta: op.delta, Answer: op.value, Void: op.void})
+	return op.void, nil
 }

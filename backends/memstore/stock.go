@@ -127,19 +127,19 @@ func (d *data) put(rec *record, h *backends.Hold) *record {
 	return rec
 }
 
-// remember notes an operation id with the answer of its count and the OnHand delta that it has
-// now; its age stays that of the first time. The caller has looked whether it is known. The empty
-// id is never noted.
-func (d *data) remember(id backends.OpID, value, delta int64) {
+// remember notes an operation id with what became of it; its age stays that of the first time. The
+// empty id is never noted.
+func (d *data) remember(id backends.OpID, r opRecord) {
 	if id == "" {
 		return
 	}
 	had, known := d.ops[id]
+	r.at = had.at
 	if !known {
-		had.at = d.opt.Clock()
+		r.at = d.opt.Clock()
 		d.opList = append(d.opList, id)
 	}
-	d.ops[id] = opRecord{at: had.at, value: value, delta: delta}
+	d.ops[id] = r
 }
 
 // Bypass changes the units for sale at a key behind the store's back, as a writer that does not

@@ -63,6 +63,12 @@ type opRecord struct {
 	at    backends.Instant
 	value int64 // answer of a count: Sellable after the operation
 	delta int64 // what it moved OnHand by
+	void  bool  // nobody decided it, and nobody ever will
+}
+
+// same tells whether two records say the same of an operation.
+func (r opRecord) same(q opRecord) bool {
+	return r.value == q.value && r.delta == q.delta && r.void == q.void
 }
 
 // New makes an empty store with a closed fence.

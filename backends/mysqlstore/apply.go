@@ -215,22 +215,14 @@ func (x *txn) followLevel(ctx context.Context, ch *backends.LevelChange, o *oper
 		l.version = ch.Version
 		changed = true
 	}
-	if o.id != "" && (!o.known || o.delta != ch.OnHandDelta) {
-		c.onHand, c.note, c.delta = ch.OnHandDelta-o.delta, true, ch.OnHandDelta
+	next := result{value: ch.Answer, delta: ch.OnHandDelta, void: ch.Void}
+	if o.id != "" && !o.void && (!o.known || o.result != next) {
+		c.onHand, c.note = next.delta-o.delta, &next
 		changed = true
 	}
 	if !changed {
 		return errNothing
 	}
-	// The value that a count sent again to this store would be answered: as committed, since
-	// nothing of the shadow may wait for checkout's neighbours here.
-	counts := map[backends.Key]int64{}
-	b := x.batch()
-	x.askCount(b, []backends.Key{ch.Key}, counts)
-	if err := x.send(ctx, b); err != nil {
-		return err
-	}
-	c.value = counts[ch.Key] + l.unmaterialised + c.onHand - c.takes
 	if err := x.moveLevel(ctx, o, c); err != nil {
 		return err
 	}

@@ -114,3 +114,21 @@ func (x *txn) reemitLevels(ctx context.Context, keys []backends.Key) (written in
 	x.writeLevels(b)
 	return written, x.finish(ctx, b)
 }
+
+// SettleOp writes what became of an operation here; one that is not known becomes void.
+func (s *Store) SettleOp(ctx context.Context, t backends.Token, k backends.Key, id backends.OpID) (bool, error) {
+	j := job{op: "settle", tok: t, role: asTruth}
+	o, err := s.operate(ctx, j, id, k, func(x *txn, o *operation) error {
+		l := x.levels[k]
+		l.version.Epoch, l.dirty = max(l.version.Epoch, t.Epoch), true
+		b := x.batch()
+		if !o.known {
+			o.void = true
+			x.record(b, o, o.result)
+		}
+		x.tellLevel(backends.OpReemit, l, true, id, o.result)
+		x.writeLevels(b)
+		return x.finish(ctx, b)
+	})
+	return o.void, err
+}

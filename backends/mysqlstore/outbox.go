@@ -48,7 +48,7 @@ func due(stage backends.Stage, e *backends.Entry) bool {
 
 // mustKeep tells whether the entry moves the ledger: such a one is never dropped.
 func mustKeep(e *backends.Entry) bool {
-	return e.Op == backends.OpClaim || e.Level != nil && e.Level.OnHandDelta != 0
+	return e.Op == backends.OpClaim || e.Level != nil && (e.Level.OnHandDelta != 0 || e.Level.Void)
 }
 
 // emit leaves an entry to be written with COMMIT, where the stage wants it and there is room. It answers the

@@ -20,9 +20,15 @@ type operation struct {
 	id     backends.OpID
 	key    backends.Key
 	known  bool
-	value  int64 // the recorded answer
-	delta  int64 // the recorded delta of OnHand
+	result       // as recorded
 	onHand int64 // of the ledger
+}
+
+// result is what is recorded of an operation id.
+type result struct {
+	value int64 // the answer of a count
+	delta int64 // of OnHand
+	void  bool  // nobody decided it, and nobody ever will
 }
 
 // operate runs f in a transaction that has the level locked (made, if it was missing), has looked
@@ -60,20 +66,20 @@ func (x *txn) askOp(b *batch, o *operation) {
 	}
 	b.ask(func(r *sql.Rows) error {
 		o.known = true
-		return r.Scan(&o.value, &o.delta)
+		return r.Scan(&o.value, &o.delta, &o.void)
 	}, textOpRead, x.s.cfg.Pod, o.id)
 }
 
-// record adds the note of an operation id with its answer and delta, over the one that is there.
-func (x *txn) record(b *batch, o *operation, value, delta int64) {
+// record adds the note of an operation id, over the one that is there.
+func (x *txn) record(b *batch, o *operation, r result) {
 	pod := x.s.cfg.Pod
 	switch {
 	case o.id == "":
 		return
 	case o.known:
-		b.must(1, again(errMoved), textOpUpdate, x.stamp, value, delta, pod, o.id, o.delta)
+		b.must(1, again(errMoved), textOpUpdate, x.stamp, r.value, r.delta, r.void, pod, o.id, o.delta)
 	default:
-		b.do(textOpInsert, pod, o.id, x.stamp, value, delta, x.now)
+		b.do(textOpInsert, pod, o.id, x.stamp, r.value, r.delta, r.void, x.now)
 	}
 	if x.proof == nil {
 		x.proof = &proof{query: textOpStamp, args: []any{pod, o.id, x.stamp}, committed: some}
@@ -84,9 +90,8 @@ func (x *txn) record(b *batch, o *operation, value, delta int64) {
 type levelMove struct {
 	onHand int64 // delta of OnHand, and of Sellable with it
 	takes  int64 // delta of Taken, and of Sellable against it
-	// note: the operation id is to be recorded, with this answer and delta.
-	note         bool
-	value, delta int64
+	// note is to be recorded of the operation id.
+	note *result
 	// more adds what belongs to the same step, behind the operation.
 	more func(b *batch)
 }
@@ -121,8 +126,8 @@ func (x *txn) moveLevel(ctx context.Context, o *operation, c levelMove) error {
 	b = x.batch()
 	x.writeUnits(b, ch)
 	x.writeLevels(b)
-	if c.note {
-		x.record(b, o, c.value, x.attributed(c.delta))
+	if c.note != nil {
+		x.record(b, o, *c.note)
 	}
 	if c.more != nil {
 		c.more(b)
@@ -131,9 +136,9 @@ func (x *txn) moveLevel(ctx context.Context, o *operation, c levelMove) error {
 }
 
 // tellLevel adds the outbox entry of an operation. moved tells whether the taken sum moved; else the
-// entry carries the delta only.
-func (x *txn) tellLevel(op backends.Op, l *level, moved bool, id backends.OpID, delta int64) (*backends.Entry, bool) {
-	ch := backends.LevelChange{Key: l.key, OpID: id, OnHandDelta: delta}
+// entry says only what became of the operation.
+func (x *txn) tellLevel(op backends.Op, l *level, moved bool, id backends.OpID, r result) (*backends.Entry, bool) {
+	ch := backends.LevelChange{Key: l.key, OpID: id, OnHandDelta: r.delta, Answer: r.value, Void: r.void}
 	if moved {
 		ch.Taken, ch.Version = l.taken, l.version
 	}
@@ -163,6 +168,9 @@ func (s *Store) Restock(ctx context.Context, t backends.Token, r *backends.Resto
 	_, err := s.operate(ctx, j, r.OpID, r.Key, func(x *txn, o *operation) error {
 		*d = backends.Decision{Op: d.Op, Outcome: d.Outcome, Replayed: o.known}
 		l := x.levels[r.Key]
+		if o.void {
+			return backends.ErrVoid
+		}
 		if o.known {
 			return x.restateOp(ctx, o, d)
 		}
@@ -171,8 +179,8 @@ func (s *Store) Restock(ctx context.Context, t backends.Token, r *backends.Resto
 			return err
 		}
 		x.owes(l, delta)
-		return x.moveLevel(ctx, o, levelMove{onHand: delta, note: true, delta: delta, more: func(*batch) {
-			d.Entry, d.Dropped = x.tellLevel(d.Op, l, false, r.OpID, delta)
+		return x.moveLevel(ctx, o, levelMove{onHand: delta, note: &result{delta: x.attributed(delta)}, more: func(*batch) {
+			d.Entry, d.Dropped = x.tellLevel(d.Op, l, false, r.OpID, result{delta: delta})
 		}})
 	})
 	if err != nil {
@@ -187,7 +195,7 @@ func (x *txn) restateOp(ctx context.Context, o *operation, d *backends.Decision)
 		return errNothing
 	}
 	b := x.batch()
-	d.Entry, d.Dropped = x.tellLevel(backends.OpReemit, x.levels[o.key], false, o.id, o.delta)
+	d.Entry, d.Dropped = x.tellLevel(backends.OpReemit, x.levels[o.key], false, o.id, result{delta: o.delta})
 	x.writeLevels(b) // the key may be new, if the id was used for another
 	return x.finish(ctx, b)
 }
@@ -221,6 +229,9 @@ func (s *Store) Count(ctx context.Context, t backends.Token, r *backends.CountRe
 	j := job{op: backends.OpCount.String(), caller: r.Caller, tok: t, role: asTruth}
 	res := &backends.CountResult{}
 	o, err := s.operate(ctx, j, r.OpID, r.Key, func(x *txn, o *operation) error {
+		if o.void {
+			return backends.ErrVoid
+		}
 		if o.known {
 			return errNothing
 		}
@@ -240,8 +251,9 @@ func (s *Store) Count(ctx context.Context, t backends.Token, r *backends.CountRe
 		}
 		x.owes(l, rest)
 		*res = backends.CountResult{Value: sellable + r.Delta}
-		return x.moveLevel(ctx, o, levelMove{onHand: rest, takes: takes, note: true, value: res.Value, delta: rest, more: func(*batch) {
-			res.Entry, _ = x.tellLevel(backends.OpCount, l, takes != 0, r.OpID, rest)
+		note := &result{value: res.Value, delta: x.attributed(rest)}
+		return x.moveLevel(ctx, o, levelMove{onHand: rest, takes: takes, note: note, more: func(*batch) {
+			res.Entry, _ = x.tellLevel(backends.OpCount, l, takes != 0, r.OpID, result{value: res.Value, delta: rest})
 		}})
 	})
 	if err != nil {

@@ -11,7 +11,8 @@
 //	exp        zset    open holds by the millisecond of their expiry
 //	out        stream  the outbox; an entry is the whole state, so reading it needs nothing else
 //	box        hash    lost and dropped of the outbox
-//	op:<id>    string  "answer delta" of a restock, for retain, or of a take, for TakeRetain
+//	op:<id>    string  "delta answer" of a restock, for retain, or of a take, for TakeRetain;
+//	                   "0 0 void" where nobody decided it and nobody ever will
 //	apologies  stream  bounded
 //
 // What is for sale at a level is the counter that an existing checkout has already, named by

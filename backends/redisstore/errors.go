@@ -47,6 +47,7 @@ const (
 	codeRange    = "XFRANGE"
 	codeStale    = "XFSTALE"
 	codeOrder    = "XFORDER"
+	codeVoid     = "XFVOID"
 	codeNoScript = "NOSCRIPT"
 )
 
@@ -84,6 +85,8 @@ func classify(err error, sent bool, want backends.Token) error {
 		}
 	case code == codeStale:
 		return backends.ErrStaleAttempt
+	case code == codeVoid:
+		return backends.ErrVoid
 	case code == codeOrder:
 		return backends.ErrOutOfOrder
 	case code == "WRONGTYPE":

@@ -88,7 +88,7 @@ func (s *Store) applyCommand(t backends.Token, asOf backends.Instant, e *backend
 		}
 		return s.script(applyScript, t, keys, append(args, "level", field(l.Key), strconv.FormatInt(l.Taken, 10),
 			strconv.FormatUint(l.Version.Epoch, 10), strconv.FormatUint(l.Version.N, 10), string(l.OpID),
-			strconv.FormatInt(l.OnHandDelta, 10), s.takeRetain(), bit(e.Op == backends.OpCount))...), nil
+			resultOf(l), s.takeRetain(), bit(e.Op == backends.OpCount))...), nil
 	case e.Hold != nil:
 		record, err := encodeHold(e.Hold)
 		if err != nil {
@@ -106,6 +106,14 @@ func (s *Store) applyCommand(t backends.Token, asOf backends.Instant, e *backend
 	default:
 		return nil, fmt.Errorf("%w: %w", backends.ErrDamaged, errNothing)
 	}
+}
+
+// resultOf is what became of an entry's operation, as the scripts write it.
+func resultOf(l *backends.LevelChange) string {
+	if l.Void {
+		return "0 0 void"
+	}
+	return strconv.FormatInt(l.OnHandDelta, 10) + " " + strconv.FormatInt(l.Answer, 10)
 }
 
 func appliedOf(a *backends.Applied, p *reply, e *backends.Entry) error {

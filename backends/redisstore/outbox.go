@@ -58,7 +58,7 @@ func (s *Store) Pending(ctx context.Context, after string, minAgeMillis int64, l
 }
 
 // entryOf reads one entry of the stream: fields o (operation) and either i (hold id) and h
-// (record), or k (field of the level), v ("taken epoch n delta") and p (operation id).
+// (record), or k (field of the level), v ("taken epoch n delta answer", and "void" if so) and p (operation id).
 func entryOf(v any) (*backends.Entry, error) {
 	pair, _ := v.([]any)
 	if len(pair) != 2 {
@@ -98,16 +98,18 @@ func entryOf(v any) (*backends.Entry, error) {
 func changeOf(f map[string]string) (*backends.LevelChange, error) {
 	k, ok := parseField(f["k"])
 	c := strings.Split(f["v"], " ")
-	if !ok || len(c) != 4 {
+	void := len(c) == 6 && c[5] == "void"
+	if !ok || len(c) != 5 && !void {
 		return nil, errReply
 	}
 	taken, err1 := strconv.ParseInt(c[0], 10, 64)
 	epoch, err2 := strconv.ParseUint(c[1], 10, 64)
 	n, err3 := strconv.ParseUint(c[2], 10, 64)
 	delta, err4 := strconv.ParseInt(c[3], 10, 64)
+	answer, err5 := strconv.ParseInt(c[4], 10, 64)
 	return &backends.LevelChange{
-		Key: k, Taken: taken, Version: backends.Version{Epoch: epoch, N: n}, OpID: backends.OpID(f["p"]), OnHandDelta: delta,
-	}, errors.Join(err1, err2, err3, err4)
+		Key: k, Taken: taken, Version: backends.Version{Epoch: epoch, N: n}, OpID: backends.OpID(f["p"]), OnHandDelta: delta, Answer: answer, Void: void,
+	}, errors.Join(err1, err2, err3, err4, err5)
 }
 
 // Done removes entries and answers which were still there.
@@ -179,6 +181,20 @@ func (s *Store) ReemitLevels(ctx context.Context, t backends.Token, keys []backe
 		cmds = append(cmds, s.script(reemitScript, t, []string{counter}, "level", field(k)))
 	}
 	return s.reemit(ctx, t, cmds)
+}
+
+// SettleOp writes what became of an operation here; one that is not known becomes void.
+func (s *Store) SettleOp(ctx context.Context, t backends.Token, k backends.Key, id backends.OpID) (bool, error) {
+	counter, err := s.names.stock(k)
+	if err != nil {
+		return false, err
+	}
+	v, err := s.write(ctx, s.bulk, s.script(reemitScript, t, []string{counter, s.names.op(id)}, "op", field(k), string(id), s.takeRetain()))
+	if err != nil {
+		return false, err
+	}
+	p := replyOf(v)
+	return p.num(0) == 1, p.err()
 }
 
 func (s *Store) reemit(ctx context.Context, t backends.Token, cmds []*command) (int, error) {

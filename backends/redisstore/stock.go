@@ -50,6 +50,9 @@ func (s *Store) moveStock(ctx context.Context, t backends.Token, op backends.Op,
 			Key: k, Taken: p.num(4), OpID: id, OnHandDelta: p.num(7),
 			Version: backends.Version{Epoch: uint64(p.num(5)), N: uint64(p.num(6))}, //nolint:gosec // the script writes no negative ones
 		}
+		if op == backends.OpCount {
+			m.entry.Level.Answer = m.value
+		}
 	}
 	return m, p.err()
 }

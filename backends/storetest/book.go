@@ -76,6 +76,12 @@ func takeEntry(k backends.Key, id backends.OpID, taken int64, n uint64) backends
 	return e
 }
 
+// answered is a take's entry with the answer that its truth gave.
+func answered(e backends.Entry, n int64) backends.Entry {
+	e.Level.Answer = n
+	return e
+}
+
 // sortedLevels are levels by key, without what two stores may differ in: where the units for sale
 // are.
 func sortedLevels(ls []backends.Level) []backends.Level {

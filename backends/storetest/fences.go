@@ -89,6 +89,10 @@ var writes = []write{
 		_, err := r.s.ReemitLevels(r.ctx, t, []backends.Key{key(mug, east)})
 		return err
 	}},
+	{"SettleOp", false, func(r *rig, t backends.Token) error {
+		_, err := r.s.SettleOp(r.ctx, t, key(mug, east), "fenced")
+		return err
+	}},
 	{"Apply of a hold", true, func(r *rig, t backends.Token) error {
 		_, err := r.s.Apply(r.ctx, t, r.now(), []backends.Entry{holdEntry(backends.OpReserve, heldHold("mirrored", line(mug, 1)))})
 		return err

@@ -138,18 +138,18 @@ func outboxEntries(t *testing.T, e *env) {
 	}, got.Level)
 	got = r.count(mug, west, -2).Entry
 	newer := r.level(key(mug, west)).TakenVersion
-	r.same("the sum of a take", &backends.LevelChange{Key: key(mug, west), Taken: 5, Version: newer, OpID: got.Level.OpID}, got.Level)
+	r.same("the sum of a take", &backends.LevelChange{Key: key(mug, west), Taken: 5, Version: newer, OpID: got.Level.OpID, Answer: 45}, got.Level)
 	if !newer.After(l.TakenVersion) {
 		t.Fatalf("a take left the version of the sum at %s, from %s", newer, l.TakenVersion)
 	}
 	op = r.op()
 	got = r.countAs(op, mug, west, 9).Entry
 	r.same("the sum and rest of a give-back", &backends.LevelChange{
-		Key: key(mug, west), Version: r.level(key(mug, west)).TakenVersion, OpID: op, OnHandDelta: 4,
+		Key: key(mug, west), Version: r.level(key(mug, west)).TakenVersion, OpID: op, OnHandDelta: 4, Answer: 54,
 	}, got.Level)
 	op = r.op()
 	got = r.countAs(op, mug, west, 2).Entry
-	r.same("the rest alone", &backends.LevelChange{Key: key(mug, west), OpID: op, OnHandDelta: 2}, got.Level)
+	r.same("the rest alone", &backends.LevelChange{Key: key(mug, west), OpID: op, OnHandDelta: 2, Answer: 56}, got.Level)
 	after := r.now()
 	for _, e := range r.pending() {
 		if e.At < before || e.At > after {

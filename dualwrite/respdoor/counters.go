@@ -1,6 +1,7 @@
 package respdoor
 
 import (
+	"errors"
 	"math"
 	"strconv"
 	"time"
@@ -28,14 +29,27 @@ func (c *conn) count(args [][]byte, sign int64) {
 		c.fail(problem)
 		return
 	}
-	res, err := c.srv.svc.Count(c.op(), &backends.CountRequest{
-		OpID: c.srv.ops.next(time.Now()), Key: k, Delta: delta, Caller: c.caller(),
-	})
+	res, err := c.countOnce(&backends.CountRequest{Key: k, Delta: delta, Caller: c.caller()})
 	if err != nil {
 		c.failed(err, byCommand)
 		return
 	}
 	c.integer(res.Value)
+}
+
+// maxVoids bounds how many kills one counter command outlives; each takes about a second.
+const maxVoids = 4
+
+// countOnce has a count decided under an operation id of its own. If a kill voids that, nothing was
+// done under it, and the count is asked for anew.
+func (c *conn) countOnce(r *backends.CountRequest) (res *backends.CountResult, err error) {
+	for range maxVoids {
+		r.OpID = c.srv.ops.next(time.Now())
+		if res, err = c.srv.svc.Count(c.op(), r); !errors.Is(err, backends.ErrVoid) {
+			return res, err
+		}
+	}
+	return nil, errors.Join(backends.ErrUnavailable, err)
 }
 
 // countDelta is the signed amount, or the error reply: Redis's, or ours for an amount that no

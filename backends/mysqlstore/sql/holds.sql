@@ -63,15 +63,16 @@ SELECT shop, body, allocs FROM crossfade_holds WHERE pod = ? AND state = 1;
 
 -- name: op_read
 -- index: PRIMARY const. locks: none.
-SELECT value, delta FROM crossfade_ops WHERE pod = ? AND op_id = ?;
+SELECT value, delta, void FROM crossfade_ops WHERE pod = ? AND op_id = ?;
 
 -- name: op_insert
 -- locks: an implicit one on the new row; waits for another transaction that inserts the same id.
-INSERT INTO crossfade_ops (pod, op_id, stamp, value, delta, created) VALUES (?, ?, ?, ?, ?, ?);
+INSERT INTO crossfade_ops (pod, op_id, stamp, value, delta, void, created) VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- name: op_update
 -- index: PRIMARY const. locks: X,REC_NOT_GAP on one row. Its age stays that of the first time.
-UPDATE crossfade_ops SET stamp = ?, value = ?, delta = ? WHERE pod = ? AND op_id = ? AND delta = ?;
+UPDATE crossfade_ops SET stamp = ?, value = ?, delta = ?, void = ?
+WHERE pod = ? AND op_id = ? AND delta = ? AND void = 0;
 
 -- name: op_stamp
 -- index: PRIMARY const. locks: none.

@@ -2,8 +2,8 @@
 -- ARGV 5 asOf, 6 the greatest age of asOf in ms, 7 'hold' or 'level'.
 -- A hold: KEYS 7 hold; ARGV 8 id, 9 record.
 -- A level: KEYS 7 counter, 8 operation id (none when there is none); ARGV 8 field, 9 taken,
--- 10 epoch, 11 n, 12 operation id or '', 13 delta, 14 for how long a take's id is kept, in ms,
--- 15 '1' for a count.
+-- 10 epoch, 11 n, 12 operation id or '', 13 its result ("delta answer" or VOID), 14 for how long a
+-- take's id is kept, in ms, 15 '1' for a count.
 local function debts(list)
   local rows = {}
   for _, l in ipairs(list) do
@@ -50,7 +50,8 @@ local function apply_hold()
 end
 
 local function apply_level()
-  local field, taken, opid, delta = ARGV[8], tonumber(ARGV[9]), ARGV[12], tonumber(ARGV[13])
+  local field, taken, opid, result = ARGV[8], tonumber(ARGV[9]), ARGV[12], ARGV[13]
+  local delta = tonumber(result:match('^%-?%d+'))
   local version = {e = tonumber(ARGV[10]), n = tonumber(ARGV[11])}
   local opkey = KEYS[8]
   load({field}, {KEYS[7]})
@@ -64,7 +65,7 @@ local function apply_level()
     any = true
   end
   local had = opid ~= '' and read_op(opkey)
-  local news = opid ~= '' and (not had or had.delta ~= delta)
+  local news = opid ~= '' and (not had or not had.void and had.result ~= result)
   if news then
     local more = delta - (had and had.delta or 0)
     l.d, l.onhand = l.d + more, l.onhand + more
@@ -73,7 +74,7 @@ local function apply_level()
   if not any then return {0, '', '', ''} end
   change(l)
   settle()
-  if news then write_op(opkey, l.sell + l.d, delta, ARGV[14]) end
+  if news then write_op(opkey, result, delta, ARGV[14]) end
   flush()
   return {1, '', debts({l}), ''}
 end

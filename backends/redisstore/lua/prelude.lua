@@ -344,23 +344,27 @@ local function emit_hold(verdict, op, id, h)
   return emit(verdict, 'o', op, 'i', id, 'h', encode(h, ''))
 end
 
--- A level's entry has the taken sum only where that has moved.
-local function emit_level(verdict, op, l, moved, opid, delta)
-  local v = '0 0 0 ' .. str(delta)
-  if moved then v = table.concat({str(l.taken), str(l.te), str(l.tn), str(delta)}, ' ') end
+-- A level's entry has the taken sum only where that has moved, and what became of an operation:
+-- "delta answer", or VOID.
+local function emit_level(verdict, op, l, moved, opid, result)
+  local v = '0 0 0 ' .. result
+  if moved then v = table.concat({str(l.taken), str(l.te), str(l.tn), result}, ' ') end
   return emit(verdict, 'o', op, 'k', l.f, 'v', v, 'p', opid)
 end
 
--- An operation id keeps what a count answered, and by how much it moved the units on hand:
--- "value delta".
+-- An operation id keeps by how much it moved the units on hand and what a count answered:
+-- "delta answer", or VOID where nobody decided it and nobody ever will.
+local VOID = '0 0 void'
+
 local function read_op(key)
   local v = call(key, 'GET', key)
   if not v then return nil end
-  local value, delta = v:match('^(%-?%d+) (%-?%d+)$')
+  if v == VOID then return {result = v, void = true, delta = 0} end
+  local delta, value = v:match('^(%-?%d+) (%-?%d+)$')
   if not value then damaged(key, 'is not an operation') end
-  return {value = value, delta = tonumber(delta)}
+  return {result = v, value = value, delta = tonumber(delta)}
 end
 
-local function write_op(key, value, delta, take_retain)
-  redis.call('SET', key, str(value) .. ' ' .. str(delta), 'PX', delta ~= 0 and RETAIN or take_retain)
+local function write_op(key, result, delta, take_retain)
+  redis.call('SET', key, result, 'PX', delta ~= 0 and RETAIN or take_retain)
 end

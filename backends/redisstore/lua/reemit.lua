@@ -1,5 +1,6 @@
 -- reemit: writes one present state to the outbox.
--- ARGV 5 'hold' (KEYS 7 hold; ARGV 6 id) or 'level' (KEYS 7 counter; ARGV 6 field).
+-- ARGV 5 'hold' (KEYS 7 hold; ARGV 6 id), 'level' (KEYS 7 counter; ARGV 6 field), or 'op' (KEYS 7
+-- counter, 8 operation id; ARGV 6 field, 7 operation id, 8 for how long a take's id is kept, in ms).
 admit('truth')
 local epoch = tonumber(EPOCH)
 if ARGV[5] == 'level' then
@@ -10,9 +11,24 @@ if ARGV[5] == 'level' then
   l.te = math.max(l.te, epoch)
   local verdict = outbox(REEMIT, false)
   settle()
-  local seq = emit_level(verdict, REEMIT, l, true, '', 0)
+  local seq = emit_level(verdict, REEMIT, l, true, '', '0 0')
   flush()
   return {seq ~= '' and 1 or 0}
+end
+if ARGV[5] == 'op' then
+  local opid, opkey = ARGV[7], KEYS[8]
+  local known = read_op(opkey)
+  local result = known and known.result or VOID
+  load({ARGV[6]}, {KEYS[7]})
+  local l = change(levels[ARGV[6]])
+  l.te = math.max(l.te, epoch)
+  -- Such an entry is never dropped: a backfill would not bring it.
+  local verdict = outbox(REEMIT, true)
+  settle()
+  emit_level(verdict, REEMIT, l, true, opid, result)
+  if not known then write_op(opkey, VOID, 0, ARGV[8]) end
+  flush()
+  return {result == VOID and 1 or 0}
 end
 local id, key = ARGV[6], KEYS[7]
 local h = read_hold(key, id)

@@ -5,6 +5,7 @@ local opid, field, kind, amount, take_retain = ARGV[5], ARGV[6], ARGV[7], tonumb
 local opkey, key = KEYS[7], KEYS[8]
 admit('truth')
 local known = read_op(opkey)
+if known and known.void then stop('XFVOID a kill voided the operation') end
 if known and kind == 'count' then return {'replayed', known.value} end
 load({field}, {key})
 local l = parsed(levels[field])
@@ -13,7 +14,7 @@ if known then
   if not l.known then change(l) end
   local verdict = outbox(REEMIT, known.delta ~= 0)
   settle()
-  local seq, dropped = emit_level(verdict, REEMIT, l, false, opid, known.delta)
+  local seq, dropped = emit_level(verdict, REEMIT, l, false, opid, str(known.delta) .. ' 0')
   flush()
   return {'replayed', known.value, seq, dropped, '0', '0', '0', str(known.delta)}
 end
@@ -39,8 +40,9 @@ if taken ~= 0 then l.te, l.tn = math.max(l.te, tonumber(EPOCH)), l.tn + 1 end
 local verdict = outbox(op, delta ~= 0)
 settle()
 local moved = taken ~= 0
-local seq, dropped = emit_level(verdict, op, l, moved, opid, delta)
-write_op(opkey, l.sell + l.d, delta, take_retain)
+local result = str(delta) .. ' ' .. (kind == 'count' and str(l.sell + l.d) or '0')
+local seq, dropped = emit_level(verdict, op, l, moved, opid, result)
+write_op(opkey, result, delta, take_retain)
 flush()
 if not moved then return {'done', str(l.sell + l.d), seq, dropped, '0', '0', '0', str(delta)} end
 return {'done', str(l.sell + l.d), seq, dropped, str(l.taken), str(l.te), str(l.tn), str(delta)}

@@ -71,6 +71,7 @@ func (w *world) check() {
 	w.checkOps(ctx, truth)
 	w.checkTotals(ctx, truth, tl)
 	w.checkSoldOuts()
+	w.checkCounts()
 	for id, n := range w.counted {
 		if n > 1 {
 			w.fail("P6: the grant of %s was counted %d times", id, n)
@@ -242,6 +243,20 @@ func (w *world) checkSoldOuts() {
 		}
 		if !ok {
 			w.fail("P3: %s was refused %v between steps %d and %d although it was there all the time", o.hold, o.want, o.start, o.end)
+		}
+	}
+}
+
+// checkCounts: what a count was answered was for sale at some instant of its call, in the store that
+// was the truth then.
+func (w *world) checkCounts() {
+	for _, o := range w.ops {
+		if !o.ended || o.err != nil || o.kind != backends.OpCount {
+			continue
+		}
+		during := w.hist[max(0, o.start):min(o.end+1, len(w.hist))]
+		if !slices.ContainsFunc(during, func(in instant) bool { return in.answers(o.key, o.value) }) {
+			w.fail("P4: a count of %+d at %s answered %d, which was never for sale between steps %d and %d", o.delta, keys[o.key], o.value, o.start, o.end)
 		}
 	}
 }

@@ -2,7 +2,9 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -143,6 +145,9 @@ func (w *world) pick() *op {
 		}
 	case 5, 6, 7:
 		o.kind, o.hold = backends.OpClaim, known()
+		if id, ok := w.givenUp(); ok && rng.IntN(2) == 0 {
+			o.hold = id
+		}
 		if rng.IntN(6) == 0 {
 			o.hold = fresh()
 			o.want = make([]int64, len(keys))
@@ -160,6 +165,16 @@ func (w *world) pick() *op {
 		o.kind, o.delta = backends.OpCount, int64(rng.IntN(4))-2
 	}
 	return o
+}
+
+// givenUp is the latest hold that somebody asked to release: a payment for it may still come.
+func (w *world) givenUp() (backends.HoldID, bool) {
+	for _, q := range slices.Backward(w.ops) {
+		if q.kind == backends.OpRelease {
+			return q.hold, true
+		}
+	}
+	return "", false
 }
 
 func lines(want []int64) []backends.Line {
@@ -189,9 +204,14 @@ func (w *world) do(p *proxy, o *op) {
 	case backends.OpRestock:
 		d, o.err = p.pod.Restock(ctx, &backends.RestockRequest{OpID: o.opID, Key: keys[o.key], Amount: o.delta})
 	case backends.OpCount:
-		var c *backends.CountResult
-		if c, o.err = p.pod.Count(ctx, &backends.CountRequest{OpID: o.opID, Key: keys[o.key], Delta: o.delta}); c != nil {
-			o.outcome = backends.OutcomeRestocked
+		r := &backends.CountRequest{OpID: o.opID, Key: keys[o.key], Delta: o.delta}
+		c, err := p.pod.Count(ctx, r)
+		for errors.Is(err, backends.ErrVoid) { // as the door does
+			r.OpID += "'"
+			c, err = p.pod.Count(ctx, r)
+		}
+		if o.err = err; c != nil {
+			o.outcome, o.value = backends.OutcomeRestocked, c.Value
 		}
 	default:
 	}

@@ -160,6 +160,10 @@ func (l *link) Reemit(ctx context.Context, t backends.Token, ids []backends.Hold
 	return call(l, "reemit", true, func() (int, error) { return l.Store.Reemit(ctx, t, ids) })
 }
 
+func (l *link) SettleOp(ctx context.Context, t backends.Token, k backends.Key, id backends.OpID) (bool, error) {
+	return call(l, "settle operation", true, func() (bool, error) { return l.Store.SettleOp(ctx, t, k, id) })
+}
+
 func (l *link) ReemitLevels(ctx context.Context, t backends.Token, ks []backends.Key) (int, error) {
 	return call(l, "reemit levels", true, func() (int, error) { return l.Store.ReemitLevels(ctx, t, ks) })
 }

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,6 +72,17 @@ type instant struct {
 	step     int
 	truth    backends.Side
 	sellable [len(keys)]int64
+	// stores is what each store had for sale: what counts while the truth is on its way from one to
+	// the other.
+	stores [2][len(keys)]int64
+}
+
+// answers tells whether a count may have been answered n at that instant.
+func (in *instant) answers(key int, n int64) bool {
+	if in.truth != backends.SideUnknown {
+		return in.sellable[key] == n
+	}
+	return in.stores[0][key] == n || in.stores[1][key] == n
 }
 
 // op is one operation of a client.
@@ -81,6 +93,7 @@ type op struct {
 	key        int
 	delta      int64
 	opID       backends.OpID
+	value      int64 // what a count was answered
 	start, end int
 	ended      bool
 	outcome    backends.Outcome
@@ -175,20 +188,23 @@ func (w *world) store(side backends.Side) *memstore.Store {
 func (w *world) mutated() {
 	t := w.truth()
 	in := instant{step: w.s.steps, truth: t}
-	for _, side := range []backends.Side{backends.SideRedis, backends.SideMySQL} {
+	for n, side := range []backends.Side{backends.SideRedis, backends.SideMySQL} {
 		ls, _ := w.store(side).Levels(context.Background(), keys[:])
 		for _, l := range ls {
 			if l.Imbalance() != 0 {
 				w.fail("P2: %s %s is out of balance by %d: %+v", side, l.Key, l.Imbalance(), l)
 			}
-			if side == t {
-				for i := range keys {
-					if keys[i] == l.Key {
-						in.sellable[i] = l.Sellable()
-					}
-				}
+			if i := slices.Index(keys[:], l.Key); i >= 0 {
+				in.stores[n][i] = l.Sellable()
 			}
 		}
+	}
+	switch t {
+	case backends.SideRedis:
+		in.sellable = in.stores[0]
+	case backends.SideMySQL:
+		in.sellable = in.stores[1]
+	default:
 	}
 	w.hist = append(w.hist, in)
 }
