@@ -209,6 +209,12 @@ type CountRequest struct {
 	Key    Key
 	Delta  int64
 	Caller string
+	// Fresh: OpID was made for this request, and no store has ever been sent it. A store need not look for
+	// it then. Whoever sends the request again takes it away.
+	Fresh bool
+	// Tried is a store's own note of an attempt whose outcome is unknown (ErrAmbiguous), made here by the
+	// store. Whoever sends the request again leaves it as it is.
+	Tried string
 }
 
 // CountResult is the answer to a CountRequest.
@@ -216,6 +222,12 @@ type CountResult struct {
 	Value    int64 // Sellable after the operation: what Redis would answer
 	Replayed bool
 	Entry    *Entry // nil when none was written
+}
+
+// CountAnswer is the answer to one of several counts: a result or an error.
+type CountAnswer struct {
+	Result *CountResult
+	Err    error
 }
 
 // Outcome is what a truth decided.

@@ -65,6 +65,13 @@ type Mirror interface {
 	Probe(ctx context.Context, r *ReserveRequest) (*OwnDecision, error)
 }
 
+// BatchCounter is what a store may offer besides Truth: counts of one caller in one step. They are done in
+// their order, each with its own answer, as if by Count one after the other. An answer with neither
+// result nor error was not tried.
+type BatchCounter interface {
+	Counts(ctx context.Context, t Token, rs []*CountRequest) []CountAnswer
+}
+
 // Outbox is the truth's list of states that the other store has not confirmed.
 type Outbox interface {
 	// Pending lists at most limit entries in their order, after the given Seq ("" = from the

@@ -2,7 +2,9 @@ package redisstore
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -48,9 +50,9 @@ type Config struct {
 
 // Bounds and defaults.
 const (
-	// DefaultPoolSize: Redis runs one script at a time; a few connections keep it busy, and fewer
-	// make larger pipelines.
-	DefaultPoolSize = 4
+	// DefaultPoolSize: Redis runs one script at a time. While it does one call the next one is put
+	// together; more connections only make smaller calls.
+	DefaultPoolSize = 2
 	// MaxPoolSize bounds the connections of one proxy to one pod's Redis.
 	MaxPoolSize = 256
 	// bulkWriters carry scans, the outbox and fences, so that these do not wait behind decisions,
@@ -75,6 +77,15 @@ type Store struct {
 	outboxMax    int64
 	retain       time.Duration
 	retainMillis string
+	// takeRetainMillis is TakeRetain, but no longer than anything else is kept.
+	takeRetainMillis string
+
+	callIDs callIDs
+
+	levels struct {
+		sync.RWMutex
+		named map[backends.Key]*levelName // some of the levels that were asked for
+	}
 
 	client *redis.Client // of the lanes
 	pass   *redis.Client // of pass-through
@@ -87,7 +98,10 @@ type Store struct {
 	closeErr  error
 }
 
-var _ backends.Store = (*Store)(nil)
+var (
+	_ backends.Store        = (*Store)(nil)
+	_ backends.BatchCounter = (*Store)(nil)
+)
 
 // Open makes a store. It checks the configuration and connects to nothing yet: a Redis that is away
 // shows in the answers.
@@ -102,8 +116,14 @@ func Open(_ context.Context, c Config) (*Store, error) {
 	}
 	s := &Store{
 		names: n, outboxMax: c.OutboxMax, retain: c.Retain,
-		retainMillis: strconv.FormatInt(c.Retain.Milliseconds(), 10),
+		retainMillis:     strconv.FormatInt(c.Retain.Milliseconds(), 10),
+		takeRetainMillis: strconv.FormatInt(min(c.Retain, TakeRetain).Milliseconds(), 10),
 	}
+	var random [10]byte
+	if _, err := rand.Read(random[:]); err != nil {
+		return nil, err
+	}
+	s.callIDs.proxy = hex.EncodeToString(random[:]) + "-"
 	o, err := c.options()
 	if err != nil {
 		return nil, err
@@ -113,8 +133,8 @@ func Open(_ context.Context, c Config) (*Store, error) {
 	o.OnConnect = s.onConnect
 	pass.PoolSize, pass.MaxActiveConns = passConns, passConns
 	s.client, s.pass = redis.NewClient(o), redis.NewClient(&pass)
-	s.fast = newLane(s.client, c.PoolSize, c.Timeout)
-	s.bulk = newLane(s.client, bulkWriters, c.Timeout)
+	s.fast = newLane(s, c.PoolSize, c.Timeout)
+	s.bulk = newLane(s, bulkWriters, c.Timeout)
 	return s, nil
 }
 
@@ -230,7 +250,7 @@ func (s *Store) Ping(ctx context.Context) error {
 
 // one sends one command and gives its answer.
 func (s *Store) one(ctx context.Context, l *lane, c *command) (any, error) {
-	if err := l.send(ctx, c); err != nil {
+	if err := l.do(ctx, c); err != nil {
 		return nil, err
 	}
 	return c.result()

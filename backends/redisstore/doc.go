@@ -13,6 +13,8 @@
 //	box        hash    lost and dropped of the outbox
 //	op:<id>    string  "delta answer" of a restock, for retain, or of a take, for TakeRetain;
 //	                   "0 0 void" where nobody decided it and nobody ever will
+//	call:<id>  string  operation ids of the takes of one call, and what each was answered, for
+//	                   TakeRetain
 //	apologies  stream  bounded
 //
 // What is for sale at a level is the counter that an existing checkout has already, named by
@@ -34,11 +36,28 @@
 // memory refuse a writing script as a whole. Scripts are called by their SHA-1; a call whose
 // script the server does not know has done nothing, and is sent again after the script's text.
 //
+// # Sharing calls
+//
+// What a call costs the server is mostly the call. So operations that wait at the same time are
+// members of one (fold.lua), under one look at the fence; levels are read once and written once.
+// Members are done one after the other, and each sees what those before it have done. Each has its
+// own verdict: a member plans its changes, checks them, writes its hold or operation id, and
+// commits; if anything is wrong before that, what it had planned is dropped and it is told. Members of
+// different epochs are never in one call. A call does what takes about a millisecond, and leaves the
+// rest to the next one; nobody waits for others to come, and a lone operation is a call of one. Looks
+// at the fence are shared likewise: one that begins after all who wait for it have asked serves them all.
+//
+// Counts under operation ids that have never been sent (backends.CountRequest.Fresh) have a script of
+// their own, counts.lua: nothing is looked up, and one record keeps what the whole call was answered. An
+// attempt without an answer notes the call in the request, and the next attempt looks there. A caller
+// who leaves before his counts were put into a call takes them with him.
+//
 // # Sending
 //
-// Callers hand their commands to a lane. Its few writers each take what waits, up to a bound, send
-// it in one pipeline and answer: under load many requests share a round trip, and without load
-// nobody waits for a timer. Decisions have one lane; scans, the outbox and fences another.
+// Callers hand their jobs to a lane. Its few writers each take what waits, up to a bound, put it into
+// calls, send these in one pipeline and answer: under load many requests share a call and a round
+// trip, and without load nobody waits for a timer. Decisions have one lane; scans, the outbox and
+// fences another.
 //
 // Nothing is ever sent twice, neither by the driver (its retries are off) nor by this package (but
 // for scripts that were unknown). A failure before the command was written is ErrUnavailable; one

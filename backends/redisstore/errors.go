@@ -48,6 +48,7 @@ const (
 	codeStale    = "XFSTALE"
 	codeOrder    = "XFORDER"
 	codeVoid     = "XFVOID"
+	codeLate     = "XFLATE"
 	codeNoScript = "NOSCRIPT"
 )
 
@@ -55,6 +56,7 @@ const (
 var unavailableCodes = map[string]bool{
 	"LOADING": true, "READONLY": true, "MASTERDOWN": true, "OOM": true, "MISCONF": true, "BUSY": true,
 	"NOREPLICAS": true, "NOAUTH": true, "WRONGPASS": true, "NOPERM": true, "CLUSTERDOWN": true, codeNoScript: true,
+	codeLate: true,
 }
 
 // classify is the one place where a driver's error is told from another. sent tells whether the

@@ -59,7 +59,7 @@ func (s *Store) Raise(ctx context.Context, f backends.Fence, ifEpoch uint64) (ba
 	if replicas > 0 {
 		cmds = append(cmds, plain("WAIT", strconv.FormatInt(replicas, 10), strconv.Itoa(replicaPatience)))
 	}
-	if err := s.bulk.send(ctx, cmds...); err != nil {
+	if err := s.bulk.do(ctx, cmds...); err != nil {
 		return backends.Fence{}, err
 	}
 	v, err := raise.result()

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/crossfade-proxy/crossfade/backends"
 )
@@ -17,6 +18,7 @@ import (
 // which makes it right.
 type guard struct {
 	mu       sync.Mutex
+	doubt    atomic.Bool       // there are suspects
 	suspects map[string]string // run id → run id in that server's fence
 	run      string            // at which the fence was last seen to be right
 	fence    backends.Fence    // the highest fence seen at run; writes below its epoch are refused
@@ -42,6 +44,7 @@ func (g *guard) connected(run, fenced string) {
 	if len(g.suspects) < maxSuspects {
 		g.suspects[run] = fenced
 	}
+	g.doubt.Store(true)
 }
 
 // raised notes a fence that was raised by this process: whatever was suspected before, writes below
@@ -50,6 +53,7 @@ func (g *guard) raised(f backends.Fence, run string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	clear(g.suspects)
+	g.doubt.Store(false)
 	g.fence, g.run = f, run
 }
 
@@ -70,6 +74,7 @@ func (g *guard) saw(f backends.Fence, run, fenced string) {
 		g.fence = f
 	}
 	g.run = run
+	g.doubt.Store(len(g.suspects) > 0)
 }
 
 // check answers nil when a write under t may be sent.
@@ -86,8 +91,4 @@ func (g *guard) check(t backends.Token) error {
 }
 
 // suspicious tells whether writes are refused because of a restart.
-func (g *guard) suspicious() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return len(g.suspects) > 0
-}
+func (g *guard) suspicious() bool { return g.doubt.Load() }

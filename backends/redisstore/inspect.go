@@ -55,7 +55,7 @@ func (s *Store) getSome(ctx context.Context, ids []backends.HoldID) ([]*backends
 	for i, id := range ids {
 		cmds[i] = plain("GET", s.names.hold(id))
 	}
-	if err := s.bulk.send(ctx, cmds...); err != nil {
+	if err := s.bulk.do(ctx, cmds...); err != nil {
 		return nil, err
 	}
 	out := make([]*backends.Hold, 0, len(ids))

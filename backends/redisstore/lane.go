@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +25,8 @@ const (
 	batchMax = 128
 	// batchArgs bounds their arguments together: a few of the largest carts, about 2 MB.
 	batchArgs = 40_000
+	// batchWeight bounds what their members have scripts do: about what as many single ones do.
+	batchWeight = 4 * foldWeight
 	// stallPatience is how long a pipeline waits at least: callers leave at their own deadlines, and
 	// a server that stalls shortly, in a fork or a long script, does not cost every connection.
 	stallPatience = time.Second
@@ -40,19 +41,35 @@ type command struct {
 	writes bool
 	args   []any
 	token  *backends.Token // set for a write that the guard has to let through
-	sent   atomic.Bool     // the driver has begun to write it
+	guard  *guard
+	sent   atomic.Bool // the driver has begun to write it
 	// refused is the guard's error; the command was sent with an epoch that no fence admits.
 	refused error
 	cmd     *redis.Cmd
 }
 
-// job is what one caller sends at once: its commands are done in order on one connection, with
-// those of other jobs before and after them, not between.
+// job is what one caller sends at once: commands, members of a call, or a look at the fence. Commands
+// are done in order on one connection, with those of other jobs before and after them, not between.
+// Members are done in order, with those of other jobs in the same call.
 type job struct {
 	cmds     []*command
+	members  []member
+	script   *script                // of members
+	call     atomic.Pointer[string] // the call of counts.lua in which they are, or leftJob
+	look     bool                   // whether the fence admits token in role
+	token    backends.Token
+	role     string
 	deadline time.Time
 	state    atomic.Uint32
-	done     chan struct{}
+	done     chan struct{} // gets one token when the job is answered
+
+	verdicts []string // of members, as far as they have any
+	next     int      // first member without a verdict
+	err      error    // of members without a verdict, or of a look
+	one      [1]string
+	answered []string // verdicts, for the caller alone
+	left     bool     // the caller has gone without an answer; for him alone
+	tried    *string  // the call that was given up, or failed; for the caller alone
 }
 
 // Life of a job: whoever moves it out of queued decides whether it is sent.
@@ -61,6 +78,36 @@ const (
 	jobTaken
 	jobAbandoned
 )
+
+// jobs are kept for use again, with their channels.
+var jobs sync.Pool
+
+func newJob(ctx context.Context) *job {
+	j, ok := jobs.Get().(*job)
+	if !ok {
+		j = &job{done: make(chan struct{}, 1)}
+	}
+	j.deadline, _ = ctx.Deadline()
+	return j
+}
+
+// free gives a job back that was answered: of one that was left a writer may still have something to say.
+func (j *job) free() {
+	if j.left {
+		return
+	}
+	*j = job{done: j.done, members: j.members[:0]}
+	clear(j.members[:cap(j.members)])
+	jobs.Put(j)
+}
+
+// writes tells whether the job may have had an effect.
+func (j *job) writes() bool {
+	return len(j.members) > 0 || slices.ContainsFunc(j.cmds, func(c *command) bool { return c.writes })
+}
+
+// finished tells whether members and look have been answered.
+func (j *job) finished() bool { return j.next == len(j.members) && !j.look }
 
 // sentMark is an argument that is noted at the moment at which the driver writes it: until then
 // nothing has been sent, and a failure is not ambiguous. The driver has a connection by then,
@@ -86,192 +133,128 @@ func (m sentMark) MarshalBinary() ([]byte, error) {
 const noEpoch = "0"
 
 // lane sends jobs in pipelines: each of its writers takes what waits when it is free, so that
-// requests share round trips under load and wait for nobody without.
+// requests share round trips and calls under load and wait for nobody without.
 type lane struct {
-	client *redis.Client
+	store  *Store
 	limit  time.Duration // of one pipeline, when its callers have no deadline
 	queue  chan *job
 	stop   chan struct{} // closed: take no more
+	closed atomic.Bool   // set before stop is closed
 	ended  chan struct{} // closed: no writer is left
 	wg     sync.WaitGroup
 }
 
-func newLane(client *redis.Client, writers int, limit time.Duration) *lane {
-	l := &lane{client: client, limit: limit, queue: make(chan *job, queueMax), stop: make(chan struct{}), ended: make(chan struct{})}
+func newLane(s *Store, writers int, limit time.Duration) *lane {
+	l := &lane{store: s, limit: limit, queue: make(chan *job, queueMax), stop: make(chan struct{}), ended: make(chan struct{})}
 	for range writers {
-		l.wg.Go(l.write)
+		l.wg.Go((&writer{lane: l}).run)
 	}
 	return l
 }
 
 // close ends the writers when they have answered what they had taken.
 func (l *lane) close() {
+	l.closed.Store(true)
 	close(l.stop)
 	l.wg.Wait()
-	close(l.ended)
+	for {
+		select {
+		case j := <-l.queue: // nobody takes it any more
+			if j.state.CompareAndSwap(jobQueued, jobTaken) {
+				j.fail(unavailable(errClosed))
+			}
+		default:
+			close(l.ended)
+			return
+		}
+	}
+}
+
+// fail answers a job that was not sent.
+func (j *job) fail(err error) {
+	j.err = err
+	for _, c := range j.cmds {
+		c.refused = err
+		c.cmd = redis.NewCmd(context.Background())
+		c.cmd.SetErr(err)
+	}
+	j.done <- struct{}{}
 }
 
 var errClosed = errors.New("the store is closed")
 
-// send does the commands and returns when they have been answered, each with its own error, or
+// do sends commands: send.
+func (l *lane) do(ctx context.Context, cmds ...*command) error {
+	j := newJob(ctx)
+	j.cmds = cmds
+	return l.send(ctx, j)
+}
+
+// send has a job done and returns when it has been answered, its parts each with their own error, or
 // when ctx is over.
-func (l *lane) send(ctx context.Context, cmds ...*command) error {
+func (l *lane) send(ctx context.Context, j *job) error {
 	if err := ctx.Err(); err != nil {
 		return unavailable(err)
 	}
-	j := &job{cmds: cmds, done: make(chan struct{})}
-	j.deadline, _ = ctx.Deadline()
 	select {
 	case l.queue <- j:
-	case <-ctx.Done():
-		return unavailable(fmt.Errorf("waiting for a free writer: %w", ctx.Err()))
-	case <-l.stop:
-		return unavailable(errClosed)
+	default:
+		if err := l.wait(ctx, j); err != nil {
+			return err
+		}
 	}
+	if l.closed.Load() {
+		select {
+		case <-j.done:
+			return nil
+		case <-ctx.Done():
+			return l.leave(j, ctx.Err())
+		case <-l.ended: // a writer that had taken it has answered it
+			return l.leave(j, errClosed)
+		}
+	}
+	// What was queued before the lane was closed is answered by close.
 	select {
 	case <-j.done:
 		return nil
 	case <-ctx.Done():
 		return l.leave(j, ctx.Err())
-	case <-l.ended: // a writer that had taken it has answered it
-		return l.leave(j, errClosed)
+	}
+}
+
+// wait is for a place in the queue.
+func (l *lane) wait(ctx context.Context, j *job) error {
+	select {
+	case l.queue <- j:
+		return nil
+	case <-ctx.Done():
+		return unavailable(fmt.Errorf("waiting for a free writer: %w", ctx.Err()))
+	case <-l.stop:
+		return unavailable(errClosed)
 	}
 }
 
 // leave gives a job up. One that no writer has taken was not sent; of one that was taken nothing
 // is known. A job of reads has no effect to be unknown.
 func (l *lane) leave(j *job, err error) error {
+	j.left = true
 	if j.state.CompareAndSwap(jobQueued, jobAbandoned) {
 		return unavailable(err)
+	}
+	if j.script == countsScript {
+		if j.tried = j.call.Swap(&leftJob); j.tried == nil {
+			return unavailable(err) // a writer has taken it, and will not send it
+		}
 	}
 	select {
 	case <-j.done:
 		return nil
 	default:
 	}
-	if !slices.ContainsFunc(j.cmds, func(c *command) bool { return c.writes }) {
+	if !j.writes() {
 		return unavailable(err)
 	}
 	return fmt.Errorf("%w: %w", backends.ErrAmbiguous, err)
-}
-
-func (l *lane) write() {
-	for {
-		select {
-		case <-l.stop:
-			return
-		case j := <-l.queue:
-			l.do(l.gather(j))
-		}
-	}
-}
-
-// gather takes the jobs that wait, as far as they fit into one pipeline.
-func (l *lane) gather(first *job) []*job {
-	jobs, n, args := []*job(nil), 0, 0
-	add := func(j *job) {
-		if !j.state.CompareAndSwap(jobQueued, jobTaken) {
-			return
-		}
-		jobs = append(jobs, j)
-		n += len(j.cmds)
-		for _, c := range j.cmds {
-			args += len(c.args)
-		}
-	}
-	add(first)
-	for n < batchMax && args < batchArgs {
-		select {
-		case j := <-l.queue:
-			add(j)
-		default:
-			return jobs
-		}
-	}
-	return jobs
-}
-
-// do sends jobs in one pipeline and answers them. Calls of scripts that the server does not know
-// have done nothing: they are sent again after the text of their script. So the commands of one
-// job keep their order as long as they are calls of one script.
-func (l *lane) do(jobs []*job) {
-	if len(jobs) == 0 {
-		return
-	}
-	ctx, cancel := l.deadline(jobs)
-	defer cancel()
-	var cmds []*command
-	for _, j := range jobs {
-		cmds = append(cmds, j.cmds...)
-	}
-	missing := map[*script]bool{}
-	for range scriptRounds {
-		l.pipeline(ctx, cmds, missing)
-		clear(missing)
-		again := cmds[:0:0]
-		for _, c := range cmds {
-			if c.script != nil && isNoScript(c.cmd.Err()) {
-				missing[c.script] = true
-				again = append(again, c)
-			}
-		}
-		if cmds = again; len(cmds) == 0 {
-			break
-		}
-	}
-	for _, j := range jobs {
-		close(j.done)
-	}
-}
-
-// deadline is the latest of the jobs' own, since each caller leaves at his, and no later than the
-// lane's limit.
-func (l *lane) deadline(jobs []*job) (context.Context, context.CancelFunc) {
-	now := time.Now()
-	most, latest := now.Add(l.limit), now.Add(stallPatience)
-	for _, j := range jobs {
-		if j.deadline.IsZero() {
-			latest = most
-			break
-		}
-		if j.deadline.After(latest) {
-			latest = j.deadline
-		}
-	}
-	if latest.After(most) {
-		latest = most
-	}
-	return context.WithDeadline(context.Background(), latest)
-}
-
-// pipeline sends commands once, after loading the scripts that are missing.
-func (l *lane) pipeline(ctx context.Context, cmds []*command, missing map[*script]bool) {
-	p := l.client.Pipeline()
-	for s := range missing {
-		p.ScriptLoad(ctx, s.text)
-	}
-	for _, c := range cmds {
-		c.sent.Store(false)
-		c.refused = nil
-		c.cmd = redis.NewCmd(ctx, c.args...)
-		_ = p.Process(ctx, c.cmd) // only queues
-	}
-	_, err := p.Exec(ctx)
-	for _, c := range cmds {
-		// Each command has its own error; but where a connection could not be set up since the
-		// server said no (LOADING, NOAUTH), the driver leaves commands with neither error nor
-		// answer. An answer that is nothing has the error redis.Nil.
-		if c.cmd.Err() == nil && c.cmd.Val() == nil {
-			c.cmd.SetErr(fmt.Errorf("%w: %w", errNoAnswer, err))
-		}
-	}
-}
-
-// errNoAnswer: the command was not done, and the driver does not say so.
-var errNoAnswer = errors.New("no connection")
-
-func isNoScript(err error) bool {
-	return err != nil && (errors.Is(err, redis.ErrNoScript) || strings.HasPrefix(err.Error(), codeNoScript))
 }
 
 // plain is a command that is no script, and reads.
@@ -301,7 +284,8 @@ func (s *Store) script(sc *script, t backends.Token, keys []string, args ...stri
 	}
 	mark := sentMark{c: c, value: strconv.FormatUint(t.Epoch, 10)}
 	if t != (backends.Token{}) {
-		c.token, mark.guard = &t, &s.guard
+		c.token, c.guard = &t, &s.guard
+		mark.guard = c.guard
 	}
 	c.args = append(c.args, mark, s.names.marked, s.outboxMax, s.retainMillis)
 	for _, a := range args {

@@ -23,34 +23,30 @@ type script struct {
 
 // The scripts that write.
 var (
-	reserveScript = newScript("reserve", true)
-	claimScript   = newScript("claim", true)
-	endScript     = newScript("end", true)
-	extendScript  = newScript("extend", true)
-	stockScript   = newScript("stock", true)
-	applyScript   = newScript("apply", true)
-	reemitScript  = newScript("reemit", true)
-	beginScript   = newScript("begin", true)
-	adoptScript   = newScript("adopt", true)
-	raiseScript   = newScript("raise", true)
-	trimScript    = newScript("trim", true)
+	countsScript = newScript("counts", true, "outbox")
+	foldScript   = newScript("fold", true, "outbox", "carts", "members", "reserve", "stock", "claim", "end", "extend", "apply")
+	reemitScript = newScript("reemit", true, "outbox", "carts")
+	beginScript  = newScript("begin", true, "outbox", "carts")
+	adoptScript  = newScript("adopt", true, "outbox", "carts")
+	raiseScript  = newScript("raise", true, "outbox", "carts")
+	trimScript   = newScript("trim", true, "outbox", "carts")
 )
 
 // The scripts that read.
 var (
-	fenceScript    = newScript("fence", false)
-	admittedScript = newScript("admitted", false)
-	levelsScript   = newScript("levels", false)
-	dueScript      = newScript("due", false)
-	openScript     = newScript("open", false)
-	pendingScript  = newScript("pending", false)
-	statsScript    = newScript("stats", false)
-	sumHeldScript  = newScript("sumheld", false)
+	fenceScript    = newScript("fence", false, "outbox", "carts")
+	admittedScript = newScript("admitted", false, "outbox", "carts")
+	levelsScript   = newScript("levels", false, "outbox", "carts")
+	dueScript      = newScript("due", false, "outbox", "carts")
+	openScript     = newScript("open", false, "outbox", "carts")
+	pendingScript  = newScript("pending", false, "outbox", "carts")
+	statsScript    = newScript("stats", false, "outbox", "carts")
+	sumHeldScript  = newScript("sumheld", false, "outbox", "carts")
 )
 
-// newScript puts a script together. The files are part of the program: one that is missing is a
+// newScript puts a script together; parts come between the prelude and what it does. The files are part of the program: one that is missing is a
 // programming error.
-func newScript(name string, writes bool) *script {
+func newScript(name string, writes bool, parts ...string) *script {
 	file := func(name string) string {
 		b, err := luaFiles.ReadFile("lua/" + name + ".lua")
 		if err != nil {
@@ -65,6 +61,9 @@ func newScript(name string, writes bool) *script {
 	}
 	fmt.Fprintf(&b, "\nlocal MAX_ON_HAND = %d\n", int64(backends.MaxOnHand))
 	b.WriteString(stripComments(file("prelude")))
+	for _, p := range parts {
+		b.WriteString(stripComments(file(p)))
+	}
 	b.WriteString("local function main()\n")
 	b.WriteString(stripComments(file(name)))
 	b.WriteString("end\n")

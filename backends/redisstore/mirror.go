@@ -34,27 +34,26 @@ func (s *Store) Apply(ctx context.Context, t backends.Token, asOf backends.Insta
 
 func (s *Store) applySome(ctx context.Context, t backends.Token, asOf backends.Instant, entries []backends.Entry) ([]backends.Applied, error) {
 	out := make([]backends.Applied, len(entries))
-	cmds := make([]*command, len(entries))
-	var send []*command
+	at := attempt{asOf: int64(asOf), age: (s.retain / 2).Milliseconds()}
+	members, whose := make([]member, 0, len(entries)), make([]int, 0, len(entries))
 	for i := range entries {
 		out[i].Seq = entries[i].Seq
-		if cmds[i], out[i].Err = s.applyCommand(t, asOf, &entries[i]); out[i].Err == nil {
-			send = append(send, cmds[i])
+		var m member
+		if m, out[i].Err = s.follow(at, &entries[i]); out[i].Err == nil {
+			members, whose = append(members, m), append(whose, i)
 		}
 	}
-	if len(send) == 0 {
+	if len(members) == 0 {
 		return out, s.Admitted(ctx, t, true)
 	}
-	if err := s.fast.send(ctx, send...); err != nil {
+	vs, err := s.fold(ctx, s.fast, t, asMirrorRole, members...)
+	if err != nil {
 		return nil, err
 	}
-	for i, c := range cmds {
-		if c == nil {
-			continue
-		}
-		v, err := c.result()
+	for n, i := range whose {
+		v, err := verdictOf(vs[n], t)
 		if err == nil {
-			err = appliedOf(&out[i], replyOf(v), &entries[i])
+			err = appliedOf(&out[i], &v, &entries[i])
 		}
 		if err == nil {
 			continue
@@ -72,37 +71,78 @@ func ofEntry(err error) bool {
 	return errors.Is(err, backends.ErrDamaged) || errors.Is(err, backends.ErrOutOfOrder) || backends.IsRejection(err)
 }
 
-// applyCommand makes the call for one entry, or tells why there is none.
-func (s *Store) applyCommand(t backends.Token, asOf backends.Instant, e *backends.Entry) (*command, error) {
-	args := []string{strconv.FormatInt(int64(asOf), 10), strconv.FormatInt((s.retain / 2).Milliseconds(), 10)}
+// attempt is what each member of a mirror attempt says of it: the time beforehand, and the greatest age.
+type attempt struct{ asOf, age int64 }
+
+func (a *attempt) write(c *call) {
+	c.int(&a.asOf)
+	c.int(&a.age)
+}
+
+type levelFollower struct {
+	attempt
+	level  *levelName
+	change backends.LevelChange
+	result string
+	count  bool
+}
+
+var kindFollowLevel, kindFollowHold = "follow_level", "follow_hold"
+
+func (m *levelFollower) write(c *call) {
+	l := &m.change
+	c.head(&kindFollowLevel, 9)
+	m.attempt.write(c)
+	c.at(m.level)
+	c.int(&l.Taken)
+	c.body = append(c.body, &l.Version.Epoch, &l.Version.N)
+	c.text((*string)(&l.OpID))
+	c.text(&m.result)
+	c.text(bits[m.count])
+}
+
+func (m *levelFollower) weight() int { return 1 }
+
+type holdFollower struct {
+	attempt
+	id     string
+	record string
+	lines  int
+}
+
+// weight: its levels are looked at to decide, and again to move stock.
+func (m *holdFollower) weight() int { return 1 + 2*m.lines }
+
+func (m *holdFollower) write(c *call) {
+	c.head(&kindFollowHold, 4)
+	m.attempt.write(c)
+	c.text(&m.id)
+	c.text(&m.record)
+}
+
+// follow makes the member for one entry, or tells why there is none.
+func (s *Store) follow(at attempt, e *backends.Entry) (member, error) {
 	switch {
 	case e.Level != nil:
-		l := e.Level
-		counter, err := s.names.stock(l.Key)
+		n, err := s.level(e.Level.Key)
 		if err != nil {
 			return nil, err
 		}
-		keys := []string{counter}
-		if l.OpID != "" {
-			keys = append(keys, s.names.op(l.OpID))
-		}
-		return s.script(applyScript, t, keys, append(args, "level", field(l.Key), strconv.FormatInt(l.Taken, 10),
-			strconv.FormatUint(l.Version.Epoch, 10), strconv.FormatUint(l.Version.N, 10), string(l.OpID),
-			resultOf(l), s.takeRetain(), bit(e.Op == backends.OpCount))...), nil
+		return &levelFollower{attempt: at, level: n, change: *e.Level, result: resultOf(e.Level), count: e.Op == backends.OpCount}, nil
 	case e.Hold != nil:
 		record, err := encodeHold(e.Hold)
 		if err != nil {
 			return nil, err
 		}
-		if _, err := s.renderAll(e.Hold.Shop, e.Hold.Lines); err != nil {
+		if err := s.nameable(e.Hold.Shop, e.Hold.Lines); err != nil {
 			return nil, err
 		}
 		for _, u := range e.Hold.Takes() {
-			if _, err := s.names.stock(u.Key); err != nil {
+			if _, err := s.level(u.Key); err != nil {
 				return nil, err
 			}
 		}
-		return s.script(applyScript, t, []string{s.names.hold(e.Hold.ID)}, append(args, "hold", string(e.Hold.ID), record)...), nil
+		return &holdFollower{attempt: at, id: string(e.Hold.ID), record: record, lines: len(e.Hold.Lines)}, nil
 	default:
 		return nil, fmt.Errorf("%w: %w", backends.ErrDamaged, errNothing)
 	}
@@ -116,7 +156,7 @@ func resultOf(l *backends.LevelChange) string {
 	return strconv.FormatInt(l.OnHandDelta, 10) + " " + strconv.FormatInt(l.Answer, 10)
 }
 
-func appliedOf(a *backends.Applied, p *reply, e *backends.Entry) error {
+func appliedOf(a *backends.Applied, p *verdict, e *backends.Entry) error {
 	a.Changed = p.num(0) == 1
 	var err error
 	if e.Hold != nil {
@@ -133,7 +173,7 @@ func appliedOf(a *backends.Applied, p *reply, e *backends.Entry) error {
 // Probe decides a reserve by a read, and takes nothing.
 func (s *Store) Probe(ctx context.Context, r *backends.ReserveRequest) (*backends.OwnDecision, error) {
 	keys := backends.Keys(r.Shop, r.Lines)
-	if _, err := s.renderAll(r.Shop, r.Lines); err != nil {
+	if err := s.nameable(r.Shop, r.Lines); err != nil {
 		return nil, err
 	}
 	ls, err := s.readLevels(ctx, s.fast, keys)

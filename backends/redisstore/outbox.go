@@ -127,7 +127,7 @@ func (s *Store) Done(ctx context.Context, seqs []string) ([]string, error) {
 		if len(cmds) == 0 {
 			continue
 		}
-		if err := s.bulk.send(ctx, cmds...); err != nil {
+		if err := s.bulk.do(ctx, cmds...); err != nil {
 			return removed, err
 		}
 		for i, c := range cmds {
@@ -189,7 +189,7 @@ func (s *Store) SettleOp(ctx context.Context, t backends.Token, k backends.Key, 
 	if err != nil {
 		return false, err
 	}
-	v, err := s.write(ctx, s.bulk, s.script(reemitScript, t, []string{counter, s.names.op(id)}, "op", field(k), string(id), s.takeRetain()))
+	v, err := s.write(ctx, s.bulk, s.script(reemitScript, t, []string{counter, s.names.op(id)}, "op", field(k), string(id), s.takeRetainMillis))
 	if err != nil {
 		return false, err
 	}
@@ -205,7 +205,7 @@ func (s *Store) reemit(ctx context.Context, t backends.Token, cmds []*command) (
 	written := 0
 	for from := 0; from < len(cmds); from += applyChunk {
 		part := cmds[from:min(from+applyChunk, len(cmds))]
-		if err := s.bulk.send(ctx, part...); err != nil {
+		if err := s.bulk.do(ctx, part...); err != nil {
 			return written, err
 		}
 		for _, c := range part {

@@ -3,8 +3,6 @@ package redisstore
 import (
 	"errors"
 	"strconv"
-
-	"github.com/crossfade-proxy/crossfade/backends"
 )
 
 // errReply: a script answered something that this version does not know.
@@ -54,13 +52,4 @@ func (r *reply) err() error {
 		return malformed("answer of a script", errReply)
 	}
 	return nil
-}
-
-// hold reads the record that comes after the first word.
-func (r *reply) hold(id backends.HoldID) (*backends.Hold, error) {
-	h, _, err := decodeHold(id, r.text(1))
-	if err != nil {
-		return nil, malformed("hold "+string(id), err)
-	}
-	return h, nil
 }

@@ -3,25 +3,23 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/crossfade-proxy/crossfade/backends"
 )
 
-// renderAll gives the counters of all lines and locations, in their order.
-func (s *Store) renderAll(shop backends.Shop, lines []backends.Line) ([]string, error) {
-	keys := make([]string, 0, len(lines))
+// nameable gives a *FieldError for the first level that the template cannot name.
+func (s *Store) nameable(shop backends.Shop, lines []backends.Line) error {
 	for _, l := range lines {
 		for _, loc := range l.Locations {
-			k, err := s.names.stock(backends.Key{Shop: shop, Item: l.Item, Location: loc})
-			if err != nil {
-				return nil, err
+			if _, err := s.level(backends.Key{Shop: shop, Item: l.Item, Location: loc}); err != nil {
+				return err
 			}
-			keys = append(keys, k)
 		}
 	}
-	return keys, nil
+	return nil
 }
 
 // entryAt makes an entry of its place in the outbox; nil when there is none. A place begins with
@@ -51,22 +49,73 @@ func decided(op backends.Op, o backends.Outcome, h *backends.Hold, seq string, d
 	return d, nil
 }
 
+// reserveMember is a reserve; levels are those of all lines and locations in order.
+type reserveMember struct {
+	id     string
+	caller string
+	lines  []backends.Line // a copy, of which what is behind a line is not looked at
+	digest string
+	ttl    int64
+	body   string
+	levels []*levelName
+}
+
+var (
+	kindReserve, kindClaim, kindEnd, kindExtend = "reserve", "claim", "end", "extend"
+	bits                                        = map[bool]*string{false: new("0"), true: new("1")}
+)
+
+func (m *reserveMember) write(c *call) {
+	c.head(&kindReserve, 5+3*len(m.lines)+len(m.levels))
+	c.text(&m.id)
+	c.text(&m.digest)
+	c.int(&m.ttl)
+	c.text(&m.caller)
+	c.text(&m.body)
+	n := 0
+	for i := range m.lines {
+		l := &m.lines[i]
+		c.int(&l.Quantity)
+		c.text(bits[l.Split])
+		c.number(len(l.Locations))
+		for range l.Locations {
+			c.at(m.levels[n])
+			n++
+		}
+	}
+}
+
+func (m *reserveMember) weight() int { return 1 + len(m.levels) }
+
 // Reserve grants the whole cart or refuses it.
 func (s *Store) Reserve(ctx context.Context, t backends.Token, r *backends.ReserveRequest) (*backends.Decision, error) {
-	counters, err := s.renderAll(r.Shop, r.Lines)
+	m := &reserveMember{id: string(r.ID), caller: r.Caller, lines: slices.Clone(r.Lines), levels: make([]*levelName, 0, len(r.Lines))}
+	for _, l := range r.Lines {
+		for _, loc := range l.Locations {
+			n, err := s.level(backends.Key{Shop: r.Shop, Item: l.Item, Location: loc})
+			if err != nil {
+				return nil, err
+			}
+			m.levels = append(m.levels, n)
+		}
+	}
+	m.digest, m.ttl, m.body = backends.Digest(r.Shop, r.Lines), r.TTL.Milliseconds(), encodeBody(r.Shop, r.Lines)
+	vs, err := s.fold(ctx, s.fast, t, asTruth, m)
 	if err != nil {
 		return nil, err
 	}
-	keys := append([]string{s.names.hold(r.ID)}, counters...)
-	v, err := s.write(ctx, s.fast, s.script(reserveScript, t, keys, string(r.ID), backends.Digest(r.Shop, r.Lines),
-		strconv.FormatInt(r.TTL.Milliseconds(), 10), r.Caller, encodeBody(r.Shop, r.Lines)))
+	v, err := verdictOf(vs[0], t)
 	if err != nil {
 		return nil, err
 	}
-	p := replyOf(v)
-	switch word := p.text(0); word {
+	return reservedOf(&v, t, r)
+}
+
+// reservedOf reads the verdict of reserve.lua.
+func reservedOf(v *verdict, t backends.Token, r *backends.ReserveRequest) (*backends.Decision, error) {
+	switch word := v.text(0); word {
 	case "replayed", "ended":
-		h, err := p.hold(r.ID)
+		h, err := v.hold(r.ID)
 		if err != nil {
 			return nil, err
 		}
@@ -76,83 +125,106 @@ func (s *Store) Reserve(ctx context.Context, t backends.Token, r *backends.Reser
 		}
 		return d, nil
 	case "unknown":
-		i := int(p.num(1))
-		if i >= len(r.Lines) || p.err() != nil {
+		i := int(v.num(1))
+		if i < 0 || i >= len(r.Lines) || v.err() != nil {
 			return nil, malformed("answer of a reserve", errReply)
 		}
 		l := r.Lines[i]
 		return nil, &backends.UnknownStockError{Key: backends.Key{Shop: r.Shop, Item: l.Item, Location: l.Locations[0]}, Line: i}
 	case "short":
-		return shortOf(p, r)
+		return shortOf(v, r)
 	case "granted":
-		return grantedOf(p, r)
+		return grantedOf(v, t, r)
 	default:
 		return nil, malformed("answer of a reserve", errReply)
 	}
 }
 
-func shortOf(p *reply, r *backends.ReserveRequest) (*backends.Decision, error) {
-	short, err := decodeShort(p.text(1), r.Lines)
+func shortOf(v *verdict, r *backends.ReserveRequest) (*backends.Decision, error) {
+	short, err := decodeShort(v.text(1), r.Lines)
 	if err != nil {
 		return nil, malformed("answer of a reserve", err)
 	}
-	seen, err := decodeSeen(p.text(2), r.Shop, r.Lines)
+	seen, err := decodeSeen(v.text(2), r.Shop, r.Lines)
 	if err != nil {
 		return nil, malformed("answer of a reserve", err)
 	}
-	return &backends.Decision{Op: backends.OpReserve, Outcome: backends.OutcomeSoldOut, Short: short, Seen: seen}, p.err()
+	return &backends.Decision{Op: backends.OpReserve, Outcome: backends.OutcomeSoldOut, Short: short, Seen: seen}, v.err()
 }
 
-func grantedOf(p *reply, r *backends.ReserveRequest) (*backends.Decision, error) {
-	h, err := p.hold(r.ID)
-	if err != nil {
-		return nil, err
+// grantedOf makes the hold of what the script decided; the rest is the caller's.
+func grantedOf(v *verdict, t backends.Token, r *backends.ReserveRequest) (*backends.Decision, error) {
+	h := &backends.Hold{
+		ID: r.ID, Shop: r.Shop, Caller: r.Caller, State: backends.Held, Version: backends.Version{Epoch: t.Epoch, N: 1},
+		CreatedAt: backends.Instant(v.num(1)), ExpiresAt: backends.Instant(v.num(2)),
+		Lines: (&backends.Hold{Lines: r.Lines}).Clone().Lines,
 	}
-	h.Shop = r.Shop
-	h.Lines = (&backends.Hold{Lines: r.Lines}).Clone().Lines
-	seen, err := decodeSeen(p.text(2), r.Shop, r.Lines)
+	var err error
+	if h.Allocs, err = decodeAllocs(v.text(3)); err != nil {
+		return nil, malformed("answer of a reserve", err)
+	}
+	seen, err := decodeSeen(v.text(4), r.Shop, r.Lines)
 	if err != nil {
 		return nil, malformed("answer of a reserve", err)
 	}
-	d, err := decided(backends.OpReserve, backends.OutcomeGranted, h, p.text(3), p.text(4) == "1")
+	d, err := decided(backends.OpReserve, backends.OutcomeGranted, h, v.text(5), v.text(6) == "1")
 	if err != nil {
 		return nil, err
 	}
 	d.Seen = seen
-	return d, p.err()
+	return d, v.err()
 }
+
+type claimMember struct {
+	id, caller   string
+	lines        int
+	digest, body string
+}
+
+func (m *claimMember) write(c *call) {
+	c.head(&kindClaim, 4)
+	c.text(&m.id)
+	c.text(&m.digest)
+	c.text(&m.caller)
+	c.text(&m.body)
+}
+
+func (m *claimMember) weight() int { return 1 + m.lines }
 
 // Claim makes the hold claimed, whatever it was, unless nothing is known of it.
 func (s *Store) Claim(ctx context.Context, t backends.Token, r *backends.ClaimRequest) (*backends.Decision, error) {
-	body, digest := "", ""
+	m := &claimMember{id: string(r.ID), caller: r.Caller, lines: len(r.Lines)}
 	if len(r.Lines) > 0 {
-		if _, err := s.renderAll(r.Shop, r.Lines); err != nil {
+		if err := s.nameable(r.Shop, r.Lines); err != nil {
 			return nil, err
 		}
-		body, digest = encodeBody(r.Shop, r.Lines), backends.Digest(r.Shop, r.Lines)
+		m.body, m.digest = encodeBody(r.Shop, r.Lines), backends.Digest(r.Shop, r.Lines)
 	}
-	v, err := s.write(ctx, s.fast, s.script(claimScript, t, []string{s.names.hold(r.ID)}, string(r.ID), digest, r.Caller, body))
+	vs, err := s.fold(ctx, s.fast, t, asTruth, m)
 	if err != nil {
 		return nil, err
 	}
-	p := replyOf(v)
-	switch p.text(0) {
+	v, err := verdictOf(vs[0], t)
+	if err != nil {
+		return nil, err
+	}
+	switch v.text(0) {
 	case "notfound":
 		return &backends.Decision{Op: backends.OpClaim, Outcome: backends.OutcomeNotFound}, nil
 	case "replayed":
-		h, err := p.hold(r.ID)
+		h, err := v.hold(r.ID)
 		if err != nil {
 			return nil, err
 		}
 		return &backends.Decision{Op: backends.OpClaim, Outcome: backends.OutcomeClaimed, Hold: h, Replayed: true, LedgerPending: true}, nil
 	case "claimed":
-		return claimedOf(p, r.ID)
+		return claimedOf(&v, r.ID)
 	default:
 		return nil, malformed("answer of a claim", errReply)
 	}
 }
 
-func claimedOf(p *reply, id backends.HoldID) (*backends.Decision, error) {
+func claimedOf(p *verdict, id backends.HoldID) (*backends.Decision, error) {
 	h, err := p.hold(id)
 	if err != nil {
 		return nil, err
@@ -172,21 +244,36 @@ func claimedOf(p *reply, id backends.HoldID) (*backends.Decision, error) {
 	return d, p.err()
 }
 
+type endMember struct {
+	id backends.HoldID
+	op int64
+}
+
+func (m *endMember) write(c *call) {
+	c.head(&kindEnd, 2)
+	c.text((*string)(&m.id))
+	c.int(&m.op)
+}
+
+// weight: how many lines the hold has is known to the script alone.
+func (m *endMember) weight() int { return 1 }
+
 // Release gives the units back.
 func (s *Store) Release(ctx context.Context, t backends.Token, r *backends.ReleaseRequest) (*backends.Decision, error) {
-	v, err := s.write(ctx, s.fast, s.endCommand(t, r.ID, backends.OpRelease))
+	vs, err := s.fold(ctx, s.fast, t, asTruth, &endMember{r.ID, int64(backends.OpRelease)})
 	if err != nil {
 		return nil, err
 	}
-	return endedOf(replyOf(v), r.ID, backends.OpRelease, backends.OutcomeReleased)
-}
-
-func (s *Store) endCommand(t backends.Token, id backends.HoldID, op backends.Op) *command {
-	return s.script(endScript, t, []string{s.names.hold(id)}, string(id), strconv.Itoa(int(op)))
+	return endedOf(vs[0], t, r.ID, backends.OpRelease, backends.OutcomeReleased)
 }
 
 // endedOf reads the answer of end.lua or extend.lua; nil for an expiry that was not due.
-func endedOf(p *reply, id backends.HoldID, op backends.Op, o backends.Outcome) (*backends.Decision, error) {
+func endedOf(text string, t backends.Token, id backends.HoldID, op backends.Op, o backends.Outcome) (*backends.Decision, error) {
+	v, err := verdictOf(text, t)
+	if err != nil {
+		return nil, err
+	}
+	p := &v
 	word := p.text(0)
 	switch word {
 	case "none":
@@ -214,13 +301,26 @@ func endedOf(p *reply, id backends.HoldID, op backends.Op, o backends.Outcome) (
 	return d, p.err()
 }
 
+type extendMember struct {
+	id  backends.HoldID
+	ttl int64
+}
+
+func (m *extendMember) write(c *call) {
+	c.head(&kindExtend, 2)
+	c.text((*string)(&m.id))
+	c.int(&m.ttl)
+}
+
+func (m *extendMember) weight() int { return 1 }
+
 // Extend moves the expiry of an open hold.
 func (s *Store) Extend(ctx context.Context, t backends.Token, r *backends.ExtendRequest) (*backends.Decision, error) {
-	v, err := s.write(ctx, s.fast, s.script(extendScript, t, []string{s.names.hold(r.ID)}, string(r.ID), strconv.FormatInt(r.TTL.Milliseconds(), 10)))
+	vs, err := s.fold(ctx, s.fast, t, asTruth, &extendMember{r.ID, r.TTL.Milliseconds()})
 	if err != nil {
 		return nil, err
 	}
-	return endedOf(replyOf(v), r.ID, backends.OpExtend, backends.OutcomeExtended)
+	return endedOf(vs[0], t, r.ID, backends.OpExtend, backends.OutcomeExtended)
 }
 
 // Expire ends holds whose time has passed, in the order in which it passed. Each is one atomic
@@ -267,24 +367,21 @@ const (
 )
 
 func (s *Store) expireSome(ctx context.Context, t backends.Token, ids []string) (done []*backends.Decision, damage []error, err error) {
-	cmds := make([]*command, len(ids))
+	members := make([]member, len(ids))
 	for i, id := range ids {
-		cmds[i] = s.endCommand(t, backends.HoldID(id), backends.OpExpire)
+		members[i] = &endMember{backends.HoldID(id), int64(backends.OpExpire)}
 	}
-	if err := s.bulk.send(ctx, cmds...); err != nil {
-		return nil, nil, err
-	}
-	for i, c := range cmds {
-		var d *backends.Decision
-		v, cerr := c.result()
-		if cerr == nil {
-			d, cerr = endedOf(replyOf(v), backends.HoldID(ids[i]), backends.OpExpire, backends.OutcomeExpired)
+	vs, err := s.fold(ctx, s.bulk, t, asTruth, members...)
+	for i, text := range vs {
+		if text == "" {
+			continue // the call failed before it
 		}
+		d, verr := endedOf(text, t, backends.HoldID(ids[i]), backends.OpExpire, backends.OutcomeExpired)
 		switch {
-		case errors.Is(cerr, backends.ErrDamaged):
-			damage = append(damage, cerr)
-		case cerr != nil:
-			err = cerr // the others may have been done: go on
+		case errors.Is(verr, backends.ErrDamaged):
+			damage = append(damage, verr)
+		case verr != nil:
+			err = verr // the others may have been done: go on
 		case d != nil:
 			done = append(done, d)
 		}
@@ -294,12 +391,17 @@ func (s *Store) expireSome(ctx context.Context, t backends.Token, ids []string) 
 
 // Admitted answers whether the fence admits t in the role asked about.
 func (s *Store) Admitted(ctx context.Context, t backends.Token, asMirror bool) error {
-	role := "truth"
+	s.reconsider(ctx)
+	j := newJob(ctx)
+	defer j.free()
+	j.look, j.token, j.role = true, t, asTruth
 	if asMirror {
-		role = "mirror"
+		j.role = asMirrorRole
 	}
-	_, err := s.write(ctx, s.fast, s.script(admittedScript, t, nil, role))
-	return err
+	if err := s.fast.send(ctx, j); err != nil {
+		return err
+	}
+	return j.err
 }
 
 // texts reads an array of texts.

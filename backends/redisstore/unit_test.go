@@ -49,6 +49,7 @@ func TestClassify(t *testing.T) {
 		{"conflict", replyError("XFCONFLICT the hold id is in use"), true, backends.ErrHoldConflict},
 		{"stale", replyError("XFSTALE the attempt is too old"), true, backends.ErrStaleAttempt},
 		{"order", replyError("XFORDER an earlier take comes first"), true, backends.ErrOutOfOrder},
+		{"a call that was given up", replyError("XFLATE the call was given up"), true, backends.ErrUnavailable},
 		{"void", replyError("XFVOID a kill voided the operation"), true, backends.ErrVoid},
 		{"restarted is unavailable", &RestartedError{Was: "a", Now: "b"}, false, backends.ErrUnavailable},
 		{"a fence that cannot be read", replyError("XFFENCED x live 1 1"), true, backends.ErrDamaged},

@@ -1,13 +1,12 @@
--- apply: follows one entry of the other store.
--- ARGV 5 asOf, 6 the greatest age of asOf in ms, 7 'hold' or 'level'.
--- A hold: KEYS 7 hold; ARGV 8 id, 9 record.
--- A level: KEYS 7 counter, 8 operation id (none when there is none); ARGV 8 field, 9 taken,
--- 10 epoch, 11 n, 12 operation id or '', 13 its result ("delta answer" or VOID), 14 for how long a
--- take's id is kept, in ms, 15 '1' for a count.
-local function debts(list)
+-- What follows an entry of the other store begins with 1 asOf, 2 the greatest age of asOf in ms.
+local function fresh(a)
+  if now() - tonumber(ARGV[a]) > tonumber(ARGV[a + 1]) then stop('XFSTALE the attempt is too old') end
+end
+
+local function debts(ls)
   local rows = {}
-  for _, l in ipairs(list) do
-    if l.sell + l.d < 0 then rows[#rows + 1] = l.f .. '\t' .. str(-(l.sell + l.d)) end
+  for _, l in ipairs(ls) do
+    if l.sell < 0 then rows[#rows + 1] = l.f .. '\t' .. str(-l.sell) end
   end
   return table.concat(rows, '\n')
 end
@@ -21,15 +20,18 @@ local function decide(h, key)
   return 'g\v' .. rows .. '\v' .. seen
 end
 
-local function apply_hold()
-  local id, key = ARGV[8], KEYS[7]
-  local new = decode(ARGV[9], key)
-  local old = read_hold(key, id)
+-- follow_hold: 3 id, 4 record.
+function MEMBERS.follow_hold(a)
+  fresh(a)
+  local id = ARGV[a + 2]
+  local key = PREFIX .. 'h:' .. id
+  local new = decode(ARGV[a + 3], key)
+  local old = read_hold(key)
   local own = old and new.s == HELD and old.own or ''
   if old and (not after(new, old) or old.s == CLAIMED and new.s ~= CLAIMED) then
-    return {0, own, '', old.allocs}
+    return says(0, own, '', old.allocs)
   end
-  local h, listed = new, {}
+  local h, touched = new, {}
   if not old or bare(old) then
     h.own = new.s == HELD and decide(new, key) or ''
     own = h.own
@@ -41,45 +43,39 @@ local function apply_hold()
     end
     move(old, takes_of(old, key), -1)
   end
-  for i, t in ipairs(takes_of(new, key)) do listed[i] = t.l end
+  for i, t in ipairs(takes_of(new, key)) do touched[i] = t.l end
   move(h, takes_of(h, key), 1)
   settle()
   write_hold(key, id, h)
-  flush()
-  return {1, own, debts(listed), h.allocs}
+  commit()
+  return says(1, own, debts(touched), h.allocs)
 end
 
-local function apply_level()
-  local field, taken, opid, result = ARGV[8], tonumber(ARGV[9]), ARGV[12], ARGV[13]
+-- follow_level: 3 level, 4 taken, 5 epoch, 6 n, 7 operation id or '', 8 its result ("delta answer" or
+-- VOID), 9 '1' for a count.
+function MEMBERS.follow_level(a)
+  fresh(a)
+  local taken, opid, result = tonumber(ARGV[a + 3]), ARGV[a + 6], ARGV[a + 7]
   local delta = tonumber(result:match('^%-?%d+'))
-  local version = {e = tonumber(ARGV[10]), n = tonumber(ARGV[11])}
-  local opkey = KEYS[8]
-  load({field}, {KEYS[7]})
-  local l = parsed(levels[field])
-  local any = not l.known
-  if after(version, {e = l.te, n = l.tn}) then
-    -- Where answers wait for Redis, a take must not bring the effect of an earlier one without its
-    -- operation id.
-    if ARGV[15] == '1' and FILLED and version.n ~= l.tn + 1 then stop('XFORDER an earlier take comes first') end
-    l.d, l.taken, l.te, l.tn = l.taken - taken, taken, version.e, version.n
-    any = true
-  end
-  local had = opid ~= '' and read_op(opkey)
+  local version = {e = tonumber(ARGV[a + 4]), n = tonumber(ARGV[a + 5])}
+  local key = PREFIX .. 'op:' .. opid
+  local l = parsed(place(ARGV[a + 2]))
+  local newer = after(version, {e = l.te, n = l.tn})
+  -- Where answers wait for Redis, a take must not bring the effect of an earlier one without its
+  -- operation id.
+  if newer and ARGV[a + 8] == '1' and FILLED and version.n ~= l.tn + 1 then stop('XFORDER an earlier take comes first') end
+  local had = opid ~= '' and read_op(key)
   local news = opid ~= '' and (not had or not had.void and had.result ~= result)
+  if not (newer or news or not l.known) then return says(0, '', '', '') end
+  if newer then plan(l, l.taken - taken, 0, 0, taken - l.taken) end
   if news then
     local more = delta - (had and had.delta or 0)
-    l.d, l.onhand = l.d + more, l.onhand + more
-    any = true
+    plan(l, more, more, 0, 0)
   end
-  if not any then return {0, '', '', ''} end
-  change(l)
+  plan(l, 0, 0, 0, 0)
   settle()
-  if news then write_op(opkey, result, delta, ARGV[14]) end
-  flush()
-  return {1, '', debts({l}), ''}
+  if newer then l.te, l.tn = version.e, version.n end
+  commit()
+  if news then redis.call('SET', key, result, 'PX', delta ~= 0 and RETAIN or TAKE_RETAIN) end
+  return says(1, '', debts({l}), '')
 end
-
-admit('mirror')
-if now() - tonumber(ARGV[5]) > tonumber(ARGV[6]) then stop('XFSTALE the attempt is too old') end
-if ARGV[7] == 'hold' then return apply_hold() end
-return apply_level()

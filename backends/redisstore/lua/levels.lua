@@ -4,7 +4,7 @@ local fields, keys, out = {}, {}, {}
 for i = 7, #KEYS do fields[i - 6], keys[i - 6] = ARGV[i - 2], KEYS[i] end
 load(fields, keys)
 for i, f in ipairs(fields) do
-  local l = levels[f]
+  local l = level(f)
   out[i] = ''
   if l.known then
     parsed(l)

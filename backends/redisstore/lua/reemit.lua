@@ -5,12 +5,13 @@ admit('truth')
 local epoch = tonumber(EPOCH)
 if ARGV[5] == 'level' then
   load({ARGV[6]}, {KEYS[7]})
-  local l = levels[ARGV[6]]
+  local l = level(ARGV[6])
   if not l.known then return {0} end
-  change(l)
-  l.te = math.max(l.te, epoch)
+  plan(l, 0, 0, 0, 0)
   local verdict = outbox(REEMIT, false)
   settle()
+  l.te = math.max(l.te, epoch)
+  commit()
   local seq = emit_level(verdict, REEMIT, l, true, '', '0 0')
   flush()
   return {seq ~= '' and 1 or 0}
@@ -20,18 +21,20 @@ if ARGV[5] == 'op' then
   local known = read_op(opkey)
   local result = known and known.result or VOID
   load({ARGV[6]}, {KEYS[7]})
-  local l = change(levels[ARGV[6]])
-  l.te = math.max(l.te, epoch)
+  local l = level(ARGV[6])
+  plan(l, 0, 0, 0, 0)
   -- Such an entry is never dropped: a backfill would not bring it.
   local verdict = outbox(REEMIT, true)
   settle()
+  l.te = math.max(l.te, epoch)
+  commit()
   emit_level(verdict, REEMIT, l, true, opid, result)
-  if not known then write_op(opkey, VOID, 0, ARGV[8]) end
+  if not known then redis.call('SET', opkey, VOID, 'PX', ARGV[8]) end
   flush()
   return {result == VOID and 1 or 0}
 end
 local id, key = ARGV[6], KEYS[7]
-local h = read_hold(key, id)
+local h = read_hold(key)
 local verdict = outbox(REEMIT, false)
 local seq
 if h then

@@ -22,7 +22,7 @@ for _, id in ipairs(call(EXP, 'ZRANGE', EXP, 0, -1)) do
   end
 end
 for i, f in ipairs(fields) do
-  local l = levels[f]
+  local l = level(f)
   out[2 * i - 1], out[2 * i] = str(sums[f]), ''
   if l.known then
     parsed(l)

@@ -82,12 +82,17 @@ func reserveCall(ctx context.Context, addr string, s *redisstore.Store, item bac
 	})
 }
 
-// countCall is the call of the script by which a store takes one unit from a counter. The operation id
-// has a mark, to be numbered.
+// countCall is the call of the script by which a store takes one unit from a counter for the door, whose
+// operation ids are fresh. Operation id and call id have a mark, to be numbered.
 func countCall(ctx context.Context, addr string, s *redisstore.Store, item backends.Item) ([]string, error) {
-	return capture(ctx, addr, func() error {
+	const callID = 3 // from the end: place of the level, amount
+	args, err := capture(ctx, addr, func() error {
 		k := backends.Key{Shop: benchShop, Item: item, Location: benchPlace}
-		_, err := s.Count(ctx, benchToken, &backends.CountRequest{OpID: "op-" + mark, Key: k, Delta: -1, Caller: "checkout"})
+		_, err := s.Count(ctx, benchToken, &backends.CountRequest{OpID: "op-" + mark, Key: k, Delta: -1, Caller: "checkout", Fresh: true})
 		return err
 	})
+	if err == nil {
+		args[len(args)-callID] = "call-" + mark
+	}
+	return args, err
 }

@@ -78,29 +78,34 @@ func raw(t *testing.T, addr string) *redis.Client {
 
 func TestConformance(t *testing.T) {
 	onEach(t, func(t *testing.T, srv *lab.Server) {
-		prefixes := map[backends.Store]string{}
-		storetest.Run(t, storetest.Harness{
-			Sides: []backends.Side{backends.SideRedis},
-			Open: func(t *testing.T, _ backends.Side, o storetest.Options) backends.Store {
-				prefix, again := prefixes[o.Same]
-				if !again {
-					prefix = srv.NewPrefix(t)
-				}
-				s := open(t, srv.Addr(), prefix, func(c *redisstore.Config) {
-					c.OutboxMax, c.Retain = int64(o.OutboxMax), o.Retain
-				})
-				prefixes[s] = prefix
-				return s
-			},
-			Corrupt: func(t *testing.T, s backends.Store, k backends.Key, delta int64) {
-				counter, err := template(t, prefixes[s]).Render(k)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := raw(t, srv.Addr()).IncrBy(testContext(t), counter, delta).Err(); err != nil {
-					t.Fatal(err)
-				}
-			},
-		})
+		conform(t, srv, func(s *redisstore.Store) backends.Store { return s })
+	})
+}
+
+// conform runs the suite for all stores; as is how a test sees a store.
+func conform(t *testing.T, srv *lab.Server, as func(*redisstore.Store) backends.Store) {
+	prefixes := map[backends.Store]string{}
+	storetest.Run(t, storetest.Harness{
+		Sides: []backends.Side{backends.SideRedis},
+		Open: func(t *testing.T, _ backends.Side, o storetest.Options) backends.Store {
+			prefix, again := prefixes[o.Same]
+			if !again {
+				prefix = srv.NewPrefix(t)
+			}
+			s := as(open(t, srv.Addr(), prefix, func(c *redisstore.Config) {
+				c.OutboxMax, c.Retain = int64(o.OutboxMax), o.Retain
+			}))
+			prefixes[s] = prefix
+			return s
+		},
+		Corrupt: func(t *testing.T, s backends.Store, k backends.Key, delta int64) {
+			counter, err := template(t, prefixes[s]).Render(k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := raw(t, srv.Addr()).IncrBy(testContext(t), counter, delta).Err(); err != nil {
+				t.Fatal(err)
+			}
+		},
 	})
 }

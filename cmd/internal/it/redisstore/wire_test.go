@@ -7,18 +7,21 @@ import (
 	"testing"
 )
 
-// wire is a TCP proxy before a server that can lose the reply to a request: the server does what
-// was asked, and the client never hears of it.
+// wire is a TCP proxy before a server that can lose the reply to a request, so that the server does what
+// was asked and the client never hears of it, and can keep requests waiting.
 type wire struct {
 	t      *testing.T
 	server string
 	l      net.Listener
 	wg     sync.WaitGroup
 
+	stop sync.RWMutex // held for writing: requests wait on the wire
+
 	mu    sync.Mutex
 	conns []net.Conn
 	lose  []byte // the reply to the next request that contains this is lost
 	lost  int
+	twice bool // that request arrives twice
 }
 
 func newWire(t *testing.T, server string) *wire {
@@ -48,6 +51,13 @@ func (w *wire) loseReply(text string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lose = []byte(text)
+}
+
+// loseReplyAndRepeat does the same to a request that arrives twice, as if a driver had sent it again.
+func (w *wire) loseReplyAndRepeat(text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lose, w.twice = []byte(text), true
 }
 
 func (w *wire) losses() int {
@@ -84,13 +94,21 @@ func (w *wire) requests(client, server net.Conn, doomed chan struct{}) {
 		if err != nil {
 			return
 		}
+		what := buf[:n]
 		w.mu.Lock()
-		if w.lose != nil && bytes.Contains(buf[:n], w.lose) {
+		if w.lose != nil && bytes.Contains(what, w.lose) {
 			w.lose = nil
 			close(doomed)
+			if w.twice {
+				w.twice = false
+				what = bytes.Repeat(what, 2)
+			}
 		}
 		w.mu.Unlock()
-		if _, err := server.Write(buf[:n]); err != nil {
+		w.stop.RLock()
+		_, err = server.Write(what)
+		w.stop.RUnlock()
+		if err != nil {
 			return
 		}
 	}
