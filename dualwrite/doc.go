@@ -22,7 +22,8 @@
 //   - An entry is removed from the outbox only after the shadow has confirmed it (P4).
 //   - Outside live no answer waits for the shadow: offering to a lane never blocks, and
 //     neither a failing shadow nor a panicking comparer reaches the caller (P5).
-//   - A retry inside the proxy uses the id of the first attempt, so it takes nothing twice.
+//   - A retry inside the proxy uses the id of the first attempt, so it takes nothing twice; and it says
+//     that it is one (backends.CountRequest.Fresh).
 //   - Of all proxies exactly one counts an entry's comparison: the one that removed it (P6).
 //
 // # How it runs

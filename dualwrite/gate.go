@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -44,8 +45,16 @@ type Gate struct {
 	serving backends.Fence // the last open one; zero before the first
 	hold    uint64         // hold new operations of epochs up to this one (an announced switch)
 	changed chan struct{}  // closed and replaced at every change
+	// view is the last state, for every operation to read without the lock.
+	view atomic.Pointer[gateView]
 	// bound are the calls that end when a higher epoch serves; see Bind.
 	bound map[*boundCall]struct{}
+}
+
+type gateView struct {
+	serving backends.Fence
+	held    bool
+	changed <-chan struct{}
 }
 
 type boundCall struct {
@@ -54,7 +63,16 @@ type boundCall struct {
 }
 
 // NewGate gives a gate that knows nothing and is therefore held.
-func NewGate() *Gate { return &Gate{changed: make(chan struct{})} }
+func NewGate() *Gate {
+	g := &Gate{changed: make(chan struct{})}
+	g.show()
+	return g
+}
+
+// show lets everybody see the present state. The lock is held, but for a gate that is new.
+func (g *Gate) show() {
+	g.view.Store(&gateView{serving: g.serving, held: !g.seen.Open || g.seen.Epoch <= g.hold, changed: g.changed})
+}
 
 // Adopt takes over a fence that was seen. It reports whether that was news.
 func (g *Gate) Adopt(f backends.Fence) bool {
@@ -120,24 +138,20 @@ func (g *Gate) Withdraw() {
 }
 
 func (g *Gate) wake() {
-	close(g.changed)
+	old := g.changed
 	g.changed = make(chan struct{})
+	g.show() // before anybody wakes
+	close(old)
 }
 
 // Serving is the last open fence seen: what background work runs under. Zero before the first.
-func (g *Gate) Serving() backends.Fence {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.serving
-}
+func (g *Gate) Serving() backends.Fence { return g.view.Load().serving }
 
 // State tells the last open fence, whether new operations are held, and a channel that is closed
 // at the next change.
 func (g *Gate) State() (serving backends.Fence, held bool, changed <-chan struct{}) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	held = !g.seen.Open || g.seen.Epoch <= g.hold
-	return g.serving, held, g.changed
+	v := g.view.Load()
+	return v.serving, v.held, v.changed
 }
 
 // HeldError: the gate did not open in time. The operation was not sent anywhere.

@@ -80,23 +80,6 @@ func (p *Pod) Restock(ctx context.Context, r *backends.RestockRequest) (*backend
 	}, &ask{key: r.Key, caller: r.Caller})
 }
 
-// Count is an anonymous take or give-back, answered as Redis would.
-func (p *Pod) Count(ctx context.Context, r *backends.CountRequest) (*backends.CountResult, error) {
-	var res *backends.CountResult
-	_, err := p.decide(ctx, backends.OpCount, func(ctx context.Context, s backends.Store, t backends.Token) (*backends.Decision, error) {
-		c, err := s.Count(ctx, t, r)
-		if err != nil {
-			return nil, err
-		}
-		res = c
-		return &backends.Decision{Op: backends.OpCount, Outcome: backends.OutcomeRestocked, Replayed: c.Replayed, Entry: c.Entry}, nil
-	}, &ask{key: r.Key, caller: r.Caller})
-	if err != nil {
-		return nil, err
-	}
-	return res, nil
-}
-
 // Get reads a hold from the truth; nil when it is not known.
 func (p *Pod) Get(ctx context.Context, id backends.HoldID) (*backends.Hold, error) {
 	var h *backends.Hold
@@ -156,14 +139,7 @@ func (p *Pod) decide(ctx context.Context, op backends.Op, c call, a *ask) (d *ba
 		if err == nil || backends.IsRejection(err) {
 			return d, err
 		}
-		var fe *backends.FencedError
-		fenced := errors.As(err, &fe)
-		if fenced {
-			p.met(fe)
-			if fe.Have.Epoch > f.Epoch && fe.Have.Open {
-				p.o.Observer.Resubmitted(p.name, op)
-			}
-		}
+		fenced := p.refused(err, f, op)
 		moved := p.gate.Serving().Epoch > f.Epoch
 		if p.o.Clock.Now().Sub(start) >= p.o.OpTimeout || ctx.Err() != nil || !fenced && !moved && attempt >= 3 {
 			return nil, unknown(err, fenced)

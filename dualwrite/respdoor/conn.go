@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
 )
 
 const (
@@ -28,6 +30,10 @@ type conn struct {
 	nc    net.Conn // sink, or TLS over it
 	p     parser
 	out   []byte // replies that are not written yet
+	// counts have been read and are neither done nor answered.
+	counts []*backends.CountRequest
+	// before is where the replies to the present command begin in out.
+	before int
 
 	proto   int // 2 or 3
 	authed  bool
@@ -38,6 +44,9 @@ type conn struct {
 	opCancel context.CancelFunc
 	opMade   time.Time
 
+	readAt     time.Time // of the last bytes
+	waitAt     time.Time // when the connection began to wait for more; kept where IdleTimeout wants it
+	armed      time.Time // the read deadline as it is set
 	frameBegan time.Time // when the first bytes of a partial frame were seen; zero without one
 	frameStart int64     // where that frame begins in all that was received
 	ran        int64     // commands since the last count
@@ -71,6 +80,7 @@ func (c *conn) run() {
 		c.nc.Close()
 		c.sink.Close()
 	}()
+	c.readAt = c.began
 	c.last.Store(c.began.UnixMilli())
 	if !c.handshake() {
 		return
@@ -122,6 +132,7 @@ func (c *conn) batch() *protocolError {
 	for {
 		args, err := c.p.next()
 		if err != nil || args == nil {
+			c.settle()
 			return err
 		}
 		c.ran++
@@ -140,26 +151,35 @@ func (c *conn) batch() *protocolError {
 // execute runs one command. A panic is answered and ends the connection, not the proxy: its
 // outcome is unknown like that of any other call that broke.
 func (c *conn) execute(args [][]byte) {
-	before := len(c.out)
+	c.before = len(c.out)
 	if c.mute == muteNext {
 		c.mute = muteThis
 	}
 	defer func() {
-		if r := recover(); r != nil {
-			c.srv.count.panics.Add(1)
-			c.srv.cfg.Log.Error("resp door: panic in a command", "panic", r, "stack", string(debug.Stack()))
-			c.out = c.out[:before]
-			c.fail(CodeUnknown + " internal error; retry under the same id")
-			c.closing = true
-		}
 		if c.mute == muteAlways || c.mute == muteThis {
-			c.out = c.out[:before]
+			c.out = c.out[:c.before]
 		}
 		if c.mute == muteThis {
 			c.mute = muteNever
 		}
 	}()
+	defer c.recovered(1)
 	c.dispatch(args)
+}
+
+// recovered ends a connection whose command has panicked, after an answer to it. It is deferred.
+func (c *conn) recovered(commands int) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	c.srv.count.panics.Add(1)
+	c.srv.cfg.Log.Error("resp door: panic in a command", "panic", r, "stack", string(debug.Stack()))
+	c.out = c.out[:c.before]
+	for range commands {
+		c.fail(CodeUnknown + " internal error; retry under the same id")
+	}
+	c.closing = true
 }
 
 // read waits for more bytes; false when there will be none.
@@ -183,18 +203,14 @@ func (c *conn) read() bool {
 		}
 		c.p.grow(more)
 	}
-	if err := c.nc.SetReadDeadline(c.deadline()); err != nil {
-		return false
-	}
-	if c.stop.Load() { // asked before the deadline was set: it may have been overwritten
-		_ = c.sink.settle() // the connection is closed either way
-		return false
-	}
-	n, err := c.nc.Read(c.p.buf[len(c.p.buf):cap(c.p.buf)])
+	n, err := c.readSome()
 	c.p.buf = c.p.buf[:len(c.p.buf)+n]
 	if n > 0 {
-		c.last.Store(time.Now().UnixMilli())
 		return true // an error comes again
+	}
+	if errors.Is(err, errStopping) {
+		_ = c.sink.settle() // the connection is closed either way
+		return false
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) && !c.stop.Load() && !c.frameBegan.IsZero() {
 		c.srv.count.malformed.Add(1)
@@ -210,6 +226,39 @@ func (c *conn) read() bool {
 	return false
 }
 
+// errStopping: the server stops, and nothing was read.
+var errStopping = errors.New("stopping")
+
+// readSome reads once. An idle time that was set for earlier bytes is not set anew for later ones; when it
+// comes, it is seen whether it has really passed.
+func (c *conn) readSome() (int, error) {
+	if c.srv.cfg.IdleTimeout > 0 {
+		c.waitAt = time.Now()
+	}
+	for {
+		if due := c.deadline(); !c.armed.Equal(due) && (due.IsZero() || c.armed.IsZero() || !c.frameBegan.IsZero() || due.Before(c.armed)) {
+			if err := c.nc.SetReadDeadline(due); err != nil {
+				return 0, err
+			}
+			c.armed = due
+		}
+		if c.stop.Load() { // asked after the deadline was set: it may have been overwritten
+			return 0, errStopping
+		}
+		n, err := c.nc.Read(c.p.buf[len(c.p.buf):cap(c.p.buf)])
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || c.stop.Load() {
+			c.readAt = time.Now()
+			c.last.Store(c.readAt.UnixMilli())
+			return n, err
+		}
+		if due := c.deadline(); due.IsZero() || time.Now().Before(due) {
+			c.armed = time.Time{}
+			continue
+		}
+		return 0, err
+	}
+}
+
 // deadline is when the next bytes must have come. Half a frame has a time as a whole, so that
 // one byte now and then does not keep it.
 func (c *conn) deadline() time.Time {
@@ -217,7 +266,7 @@ func (c *conn) deadline() time.Time {
 	case !c.frameBegan.IsZero():
 		return c.frameBegan.Add(c.srv.cfg.FrameTimeout)
 	case c.srv.cfg.IdleTimeout > 0:
-		return time.Now().Add(c.srv.cfg.IdleTimeout)
+		return c.waitAt.Add(c.srv.cfg.IdleTimeout)
 	default:
 		return time.Time{}
 	}
@@ -256,7 +305,10 @@ func (c *conn) linger() {
 // follow each other closely share one, which has at least seven eighths of the time left.
 func (c *conn) op() context.Context {
 	const share = 8
-	now := time.Now()
+	now := c.readAt
+	if c.ran > 1 {
+		now = time.Now() // those before it took their time
+	}
 	timeout := c.srv.cfg.RequestTimeout
 	if c.opCtx == nil || now.Sub(c.opMade) > timeout/share {
 		c.endOp()

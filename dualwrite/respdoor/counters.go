@@ -4,7 +4,6 @@ import (
 	"errors"
 	"math"
 	"strconv"
-	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
 )
@@ -17,19 +16,65 @@ var counterCommands = map[string]runner{
 	"incrby": func(c *conn, _ *command, args [][]byte) { c.count(args, 1) },
 }
 
-// count takes from or gives to a stock key; sign is that of the command.
+// countsAtOnce bounds the counts of one connection that are done together.
+const countsAtOnce = 64
+
+// count takes from or gives to a stock key; sign is that of the command. Counts that a client has sent
+// one behind the other are done together: see settle.
 func (c *conn) count(args [][]byte, sign int64) {
 	_, k, ok := c.srv.router.ParseKey(string(args[1]))
 	if !ok {
-		c.pass(args, args[1])
+		if c.settle() {
+			c.pass(args, args[1])
+		}
 		return
 	}
 	delta, problem := countDelta(args, sign)
 	if problem != "" {
-		c.fail(problem)
+		if c.settle() {
+			c.fail(problem)
+		}
 		return
 	}
-	res, err := c.countOnce(&backends.CountRequest{Key: k, Delta: delta, Caller: c.caller()})
+	r := backends.CountRequest{Key: k, Delta: delta, Caller: c.caller()}
+	if c.srv.batches == nil || c.mute != muteNever || len(c.counts) == 0 && c.p.pos == len(c.p.buf) {
+		if !c.settle() {
+			return
+		}
+		res, err := c.countOnce(r)
+		c.counted(res, err)
+		return
+	}
+	c.counts = append(c.counts, c.fresh(r))
+	if len(c.counts) == countsAtOnce {
+		c.settle()
+	}
+}
+
+// maxVoids bounds how many kills one counter command outlives; each takes about a second.
+const maxVoids = 4
+
+// fresh is a count under an operation id of its own. What was handed to the service is not used again.
+func (c *conn) fresh(r backends.CountRequest) *backends.CountRequest {
+	r.OpID, r.Fresh, r.Tried = c.srv.ops.next(c.readAt), true, ""
+	return &r
+}
+
+// countOnce has a count decided under an operation id of its own. If a kill voids that, nothing was
+// done under it, and the count is asked for anew.
+func (c *conn) countOnce(r backends.CountRequest) (res *backends.CountResult, err error) {
+	for range maxVoids {
+		if res, err = c.srv.svc.Count(c.op(), c.fresh(r)); !errors.Is(err, backends.ErrVoid) {
+			return res, err
+		}
+	}
+	return nil, errors.Join(backends.ErrUnavailable, err)
+}
+
+func (c *conn) counted(res *backends.CountResult, err error) {
+	if err == nil && res == nil {
+		err = backends.ErrAmbiguous
+	}
 	if err != nil {
 		c.failed(err, byCommand)
 		return
@@ -37,19 +82,27 @@ func (c *conn) count(args [][]byte, sign int64) {
 	c.integer(res.Value)
 }
 
-// maxVoids bounds how many kills one counter command outlives; each takes about a second.
-const maxVoids = 4
-
-// countOnce has a count decided under an operation id of its own. If a kill voids that, nothing was
-// done under it, and the count is asked for anew.
-func (c *conn) countOnce(r *backends.CountRequest) (res *backends.CountResult, err error) {
-	for range maxVoids {
-		r.OpID = c.srv.ops.next(time.Now())
-		if res, err = c.srv.svc.Count(c.op(), r); !errors.Is(err, backends.ErrVoid) {
-			return res, err
-		}
+// settle does the counts that wait, and answers them. It is false when the connection is over.
+func (c *conn) settle() bool {
+	if len(c.counts) == 0 {
+		return true
 	}
-	return nil, errors.Join(backends.ErrUnavailable, err)
+	rs := c.counts
+	c.counts, c.before = nil, len(c.out)
+	defer c.recovered(len(rs))
+	answers := c.srv.batches.Counts(c.op(), rs)
+	for i := range rs {
+		var a backends.CountAnswer
+		if i < len(answers) {
+			a = answers[i]
+		}
+		if errors.Is(a.Err, backends.ErrVoid) {
+			a.Result, a.Err = c.countOnce(*rs[i])
+		}
+		c.counted(a.Result, a.Err)
+	}
+	c.before = len(c.out) // these stay, whatever becomes of the command behind them
+	return !c.closing
 }
 
 // countDelta is the signed amount, or the error reply: Redis's, or ours for an amount that no

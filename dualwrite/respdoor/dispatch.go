@@ -8,6 +8,9 @@ import (
 // dispatch finds the command, and checks in Redis's order: known, arity, authenticated.
 func (c *conn) dispatch(args [][]byte) {
 	cmd := c.srv.table.lookup(args[0])
+	if len(c.counts) > 0 && (cmd == nil || !cmd.counts || !cmd.arityFits(len(args))) && !c.settle() {
+		return
+	}
 	if cmd == nil {
 		c.unknown(args)
 		return

@@ -8,7 +8,8 @@
 //     at one location. Every other key is passed through to Redis, if that is configured.
 //   - A frame is one command as it travels: an array of bulk strings, or an inline line.
 //   - A batch is what was complete in the input buffer when the connection looked: its commands run
-//     in order, one after the other, and their replies leave in one write.
+//     in order, and their replies leave in one write. Counts that stand one behind the other are
+//     handed over together ([BatchService]), and are done in their order.
 //   - The caller tag of an operation is the CALLER that the command gives, else the connection's
 //     CLIENT SETNAME name where that is a legal tag, else the configured default.
 //
@@ -48,8 +49,9 @@
 //
 // # Invariants
 //
-//   - Replies come in the order of the commands, and a command runs only after the one before it
-//     on the same connection has been answered.
+//   - Replies come in the order of the commands, and a command takes effect only after the one before
+//     it on the same connection. So what stands behind a command to a pod that does not answer waits
+//     with it; other connections do not.
 //   - What was handed to the service runs to its end on a bounded context of its own: a client
 //     that disconnects cancels nothing.
 //   - Memory follows what a client has sent, never what it has announced: lengths over a bound are

@@ -27,13 +27,15 @@ var ErrStopped = errors.New("resp door is stopped")
 
 // Server is the door. Its methods may be called by many goroutines.
 type Server struct {
-	cfg    Config
-	svc    Service
-	router Router
-	guard  guard
-	ops    *opIDs
-	budget budget
-	began  time.Time
+	cfg Config
+	svc Service
+	// batches is svc, if it is one that takes counts together.
+	batches BatchService
+	router  Router
+	guard   guard
+	ops     *opIDs
+	budget  budget
+	began   time.Time
 
 	table  *table
 	base   context.Context // of operations; ends when Stop runs out of patience
@@ -83,6 +85,7 @@ func New(cfg Config, svc Service, router Router) (*Server, error) {
 		cfg: cfg, svc: svc, router: router, guard: newGuard(cfg.User, cfg.Password), ops: ops, table: commandTable(), began: time.Now(),
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, stopped: make(chan struct{}),
 	}
+	s.batches, _ = svc.(BatchService)
 	s.budget.free.Store(cfg.MaxBuffers)
 	s.base, s.cancel = context.WithCancel(context.Background())
 	return s, nil

@@ -28,6 +28,12 @@ type Service interface {
 	Levels(ctx context.Context, keys []backends.Key) ([]backends.Level, error)
 }
 
+// BatchService is what a Service may offer besides: the counts that a connection has sent together, in
+// their order, with one answer for each.
+type BatchService interface {
+	Counts(ctx context.Context, rs []*backends.CountRequest) []backends.CountAnswer
+}
+
 // Router tells stock keys from others. Its methods do no I/O.
 type Router interface {
 	// ParseKey tells whether key is a stock key, of which pod, and what it names.

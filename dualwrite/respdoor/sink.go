@@ -30,7 +30,7 @@ func (b *budget) take(n int) bool {
 func (b *budget) give(n int) { b.free.Add(int64(n)) }
 
 const (
-	// promptly is how long a write may take before the rest is left to a goroutine of its own: a
+	// promptly is how long a write has at least before the rest is left to a goroutine of its own: a
 	// client that reads has taken it by then.
 	promptly = 20 * time.Millisecond
 	// drainPiece is what a client has to take within the write timeout.
@@ -54,6 +54,7 @@ type sink struct {
 	backlog  []byte // not yet given to the network, but for the first bytes
 	head     int    // that many of them
 	draining bool
+	armed    time.Time // the write deadline, where Write has set it
 	err      error
 	wg       sync.WaitGroup
 }
@@ -76,7 +77,7 @@ func (s *sink) Write(p []byte) (int, error) {
 		return s.add(p, 0)
 	}
 	s.mu.Unlock()
-	err := s.SetWriteDeadline(time.Now().Add(promptly))
+	err := s.arm()
 	n := 0
 	if err == nil {
 		n, err = s.Conn.Write(p)
@@ -86,6 +87,17 @@ func (s *sink) Write(p []byte) (int, error) {
 		return n, err
 	}
 	return s.add(p[n:], n)
+}
+
+// arm sees to it that a write ends within promptly, or twice that: setting a deadline costs as much as a
+// small write, so one serves for a while.
+func (s *sink) arm() error {
+	now := time.Now()
+	if s.armed.Sub(now) >= promptly {
+		return nil
+	}
+	s.armed = now.Add(2 * promptly)
+	return s.SetWriteDeadline(s.armed)
 }
 
 // add puts p behind the backlog, in pieces as there is room. The lock is held.
@@ -120,6 +132,7 @@ func (s *sink) drain() {
 	defer s.wg.Done()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.armed = time.Time{}
 	piece := make([]byte, 0, drainPiece)
 	for s.waiting() > 0 && s.err == nil {
 		piece = append(piece[:0], s.backlog[s.head:s.head+min(s.waiting(), drainPiece)]...)

@@ -24,6 +24,7 @@ type command struct {
 	since, summary    string
 
 	noAuth  bool // runs before AUTH
+	counts  bool // may be done together with those before it
 	movable bool // first, last and step do not find every key
 	// run does it. For a command on keys it is runOnKeys.
 	run runner
@@ -87,6 +88,9 @@ var commandTable = sync.OnceValue(func() *table {
 		for name, f := range runs {
 			t.byName[name].run = f
 		}
+	}
+	for name := range counterCommands {
+		t.byName[name].counts = true
 	}
 	for name, subs := range subcommands() {
 		t.byName[name].subs = subs

@@ -157,6 +157,32 @@ func (r *router) Count(ctx context.Context, q *backends.CountRequest) (*backends
 	return p.Count(ctx, q)
 }
 
+// Counts implements respdoor.BatchService: runs of one pod are one step there, one run after the other.
+func (r *router) Counts(ctx context.Context, qs []*backends.CountRequest) []backends.CountAnswer {
+	var out []backends.CountAnswer
+	for len(qs) > 0 {
+		first := r.find(qs[0].Key.Shop)
+		n := 1
+		for n < len(qs) && r.find(qs[n].Key.Shop) == first {
+			n++
+		}
+		var part []backends.CountAnswer
+		if first != nil {
+			part = first.pod.Counts(ctx, qs[:n])
+		} else {
+			part = make([]backends.CountAnswer, n)
+			for i := range part {
+				_, part[i].Err = r.pod(qs[i].Key.Shop)
+			}
+		}
+		if n == len(qs) && out == nil {
+			return part
+		}
+		out, qs = append(out, part...), qs[n:]
+	}
+	return out
+}
+
 // Levels asks the pods of the keys at the same time: a slow pod holds up only its own part, and
 // the answer is as late as the slowest.
 func (r *router) Levels(ctx context.Context, keys []backends.Key) ([]backends.Level, error) {
