@@ -40,6 +40,8 @@ func laneOf(it *item) uint64 {
 		return laneHash(string(it.entry.Hold.ID))
 	case it.entry.Level != nil:
 		return laneHash(string(it.entry.Level.Key.Item))
+	case it.probe && len(it.ask.reserve.Lines) > 0: // refusals of an item share looks
+		return laneHash(string(it.ask.reserve.Lines[0].Item))
 	case it.ask != nil:
 		return laneHash(string(it.ask.hold))
 	default:
@@ -128,7 +130,7 @@ func (p *Pod) LaneStep(ctx context.Context, lane int) int {
 func (p *Pod) LaneDepth() int { return p.lanes.depth() }
 
 // handle mirrors, finishes and probes what a lane gave, in its order: entries that stand together
-// are one mirror step.
+// are one mirror step, and refusals of equal carts one look.
 func (p *Pod) handle(ctx context.Context, its []item) {
 	seqs := make([]string, len(its))
 	for i := range its {
@@ -138,10 +140,10 @@ func (p *Pod) handle(ctx context.Context, its []item) {
 	for len(its) > 0 {
 		kind := kindOf(&its[0])
 		n := 1
+		for n < len(its) && kindOf(&its[n]) == kind && its[n].fence.Stage.Truth() == its[0].fence.Stage.Truth() {
+			n++
+		}
 		if kind != kindProbe {
-			for n < len(its) && kindOf(&its[n]) == kind && its[n].fence.Stage.Truth() == its[0].fence.Stage.Truth() {
-				n++
-			}
 			n = batchOf(its[:n])
 		}
 		batch := its[:n]
@@ -153,7 +155,7 @@ func (p *Pod) handle(ctx context.Context, its []item) {
 		}
 		switch kind {
 		case kindProbe:
-			p.Probe(ctx, f, batch[0])
+			p.Probes(ctx, f, batch)
 		case kindApplied:
 			p.finish(ctx, f, batch, false)
 		default:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -189,22 +190,46 @@ func (p *Pod) finish(ctx context.Context, f backends.Fence, items []item, swept 
 	return confirmed
 }
 
-// Probe compares one refusal of the truth with what the shadow would have said.
-func (p *Pod) Probe(ctx context.Context, f backends.Fence, it item) {
-	start := p.o.Clock.Now()
-	var own *backends.OwnDecision
-	err := p.o.Guard.Do(func() (err error) {
+// Probes asks the shadow what it would have said to carts that the truth refused, and has each refusal
+// compared. Refusals of equal carts share one look, which begins after all of them: in a flash sale
+// that is nearly all.
+func (p *Pod) Probes(ctx context.Context, f backends.Fence, its []item) {
+	for len(its) > 0 {
+		first, rest := its[0].ask.reserve, its[:0:0]
+		start := p.o.Clock.Now()
+		own, err := p.probe(ctx, f, first)
+		took := p.o.Clock.Now().Sub(start)
+		for i := range its {
+			if it := &its[i]; i == 0 || sameCart(first, it.ask.reserve) {
+				o := comparator.FromRefusal(p.name, f.Stage, it.fence.Epoch, it.ask.reserve, it.decision, own)
+				o.TruthLatency, o.ShadowLatency = it.took, took
+				if err != nil {
+					o.Detail = err.Error()
+				}
+				p.o.Comparer.Observe(o)
+			} else {
+				rest = append(rest, *it)
+			}
+		}
+		its = rest
+	}
+}
+
+func (p *Pod) probe(ctx context.Context, f backends.Fence, r *backends.ReserveRequest) (own *backends.OwnDecision, err error) {
+	err = p.o.Guard.Do(func() (err error) {
 		ctx, cancel := context.WithTimeout(ctx, p.o.MirrorTimeout)
 		defer cancel()
-		own, err = p.stores.Of(shadowOf(f)).Probe(ctx, it.ask.reserve)
+		own, err = p.stores.Of(shadowOf(f)).Probe(ctx, r)
 		return err
 	})
-	o := comparator.FromRefusal(p.name, f.Stage, it.fence.Epoch, it.ask.reserve, it.decision, own)
-	o.TruthLatency, o.ShadowLatency = it.took, p.o.Clock.Now().Sub(start)
-	if err != nil {
-		o.Detail = err.Error()
-	}
-	p.o.Comparer.Observe(o)
+	return own, err
+}
+
+// sameCart tells whether a store decides both alike.
+func sameCart(a, b *backends.ReserveRequest) bool {
+	return a.Shop == b.Shop && slices.EqualFunc(a.Lines, b.Lines, func(l, m backends.Line) bool {
+		return l.Item == m.Item && l.Quantity == m.Quantity && l.Split == m.Split && slices.Equal(l.Locations, m.Locations)
+	})
 }
 
 // Comparer takes what was decided and what the shadow made of it. *comparator.Comparator is one. Its

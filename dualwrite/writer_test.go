@@ -226,6 +226,29 @@ func TestRefusalsAreCounted(t *testing.T) {
 			r.counted(c.want)
 		})
 	}
+	t.Run("equal carts share a look", func(t *testing.T) {
+		r := newRig(t, backends.Shadow)
+		looks := 0
+		r.mysql.before = func(call string) error {
+			if call == "probe" {
+				looks++
+			}
+			return nil
+		}
+		for _, n := range []int64{20, 21, 20, 20} {
+			r.reserve("no", "mug", n)
+		}
+		r.lane()
+		r.counted("begun 4, observed 4, sampled out 0, lost 0")
+		if looks != 2 {
+			t.Errorf("%d looks for carts of 20 and 21 mugs", looks)
+		}
+		for _, o := range r.book.seen {
+			if o.Shadow == nil || o.Shadow.Outcome != backends.OutcomeSoldOut || len(o.Shadow.Short) != 1 || o.Lines[0].Quantity < 20 {
+				t.Errorf("observed %+v", o)
+			}
+		}
+	})
 	t.Run("sampled out", func(t *testing.T) {
 		r := newRig(t, backends.Shadow, share(0))
 		refuse(r)
