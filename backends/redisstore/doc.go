@@ -49,8 +49,9 @@
 //
 // Counts under operation ids that have never been sent (backends.CountRequest.Fresh) have a script of
 // their own, counts.lua: nothing is looked up, and one record keeps what the whole call was answered. An
-// attempt without an answer notes the call in the request, and the next attempt looks there. A caller
-// who leaves before his counts were put into a call takes them with him.
+// attempt without an answer notes the call in the request, and the next attempt looks there; a call that has
+// not come by then is given up, and does nothing when it comes. A caller who leaves before his counts
+// were put into a call takes them with him.
 //
 // # Sending
 //
