@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"time"
 )
 
 // lanes are bounded queues; what belongs to one hold (or one key) always takes the same lane, so
@@ -114,6 +115,17 @@ func (l *lanes) more(lane int, buf []item) []item {
 		default:
 			return buf
 		}
+	}
+	return buf
+}
+
+// linger waits a little for the batch to fill. What it has it keeps when the context ends.
+func (l *lanes) linger(ctx context.Context, c Clock, lane int, buf []item) []item {
+	for waited := time.Duration(0); waited < laneLinger && len(buf) < MirrorBatch; waited += lanePeek {
+		if c.Wait(ctx, nil, lanePeek) != nil {
+			break
+		}
+		buf = l.more(lane, buf)
 	}
 	return buf
 }

@@ -21,7 +21,7 @@ const (
 	// acceptTimeout bounds the same step on the request path: in live, where the answer waits.
 	acceptTimeout = 2 * time.Second
 	// DefaultLanes and DefaultLaneDepth bound what waits in memory for the shadow.
-	DefaultLanes     = 4
+	DefaultLanes     = 2
 	DefaultLaneDepth = 1024
 	// MirrorBatch is how many entries one mirror step carries.
 	MirrorBatch = 64

@@ -17,6 +17,11 @@ const (
 	// new fence from the stores themselves.
 	refreshEvery     = 500 * time.Millisecond
 	refreshEveryHeld = 10 * time.Millisecond
+	// laneLinger is how long a lane waits for more, so that a batch shares one transaction of the shadow:
+	// nobody waits for it, and what the shadow does costs checkout its part of the machine. It
+	// looks each lanePeek whether the batch is full.
+	laneLinger = 50 * time.Millisecond
+	lanePeek   = 10 * time.Millisecond
 	// stepTimeout bounds one background step.
 	stepTimeout = 10 * time.Second
 )
@@ -58,6 +63,7 @@ func (s *Service) Start(ctx context.Context) {
 				if buf = p.lanes.take(ctx, lane, buf); buf == nil {
 					return
 				}
+				buf = p.lanes.linger(ctx, p.o.Clock, lane, buf)
 				p.handle(ctx, buf)
 			}
 		}()
