@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// maxPoints bounds the rows that one statement names: with the ballast of the units table, looking them up is
-	// always cheaper than a scan; and far from range_optimizer_max_mem_size.
-	maxPoints = 64
+	// maxPoints bounds the rows that one statement names: about 15 kB of text, and few enough statements that what
+	// each costs by itself is small beside its rows.
+	maxPoints = 256
 	// maxInsert bounds the rows of one INSERT: about 100 kB of text.
 	maxInsert = 1000
 	// everything asks reach for all rows of a pool; there is no use in skipping some of them then.
@@ -327,28 +327,20 @@ func (x *txn) deleteUnits(b *batch, gone map[backends.Key][]uint64) {
 	}, statementUnitsDelete)
 }
 
-// eachPoints makes statements about single rows, with no more of them each than is always cheaper to
-// look up than to scan for.
+// eachPoints makes statements about single rows.
 func (s *Store) eachPoints(rows map[backends.Key][]uint64, add func(text string, args []any, n int64), st statement) {
-	var counts []int
 	var args []any
 	total := 0
 	flush := func() {
 		if total > 0 {
-			add(st.lists(counts), args, int64(total))
+			add(st.times(total), append(args, s.cfg.Pod), int64(total))
 		}
-		counts, args, total = nil, nil, 0
+		args, total = nil, 0
 	}
 	for _, k := range sortedKeys(rows) {
-		for ids := rows[k]; len(ids) > 0; {
-			n := min(len(ids), maxPoints-total)
-			counts = append(counts, n)
-			args = append(args, s.keyArgs(k)...)
-			for _, id := range ids[:n] {
-				args = append(args, id)
-			}
-			ids, total = ids[n:], total+n
-			if total == maxPoints {
+		for _, id := range rows[k] {
+			args = append(args, k.Shop, k.Item, k.Location, id)
+			if total++; total == maxPoints {
 				flush()
 			}
 		}

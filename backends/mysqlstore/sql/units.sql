@@ -6,10 +6,12 @@
 
 -- name: units_points
 -- Rows that are likely to be free, by their whole keys: a tenth of the cost of a scan for each key.
--- index: PRIMARY range of at most 64 single points. locks: X,REC_NOT_GAP on the rows answered. It
--- passes over what others have locked, and over what is gone.
-SELECT id FROM crossfade_units FORCE INDEX (PRIMARY)
-  WHERE [[(pod = ? AND shop = ? AND item = ? AND location = ? AND id IN (?*))| OR ]] FOR UPDATE SKIP LOCKED;
+-- index: PRIMARY eq_ref for each row of the list. locks: X,REC_NOT_GAP on the rows answered. It passes
+-- over what others have locked, and over what is gone. The list is a table and not a condition, since an
+-- optimizer may look for many points by reading all of the table; its first row only names the columns.
+SELECT u.id FROM (SELECT NULL AS shop, NULL AS item, NULL AS location, 0 AS id[[ UNION ALL SELECT ?, ?, ?, ?|]]) v
+  STRAIGHT_JOIN crossfade_units u FORCE INDEX (PRIMARY) ON u.pod = ? AND u.shop = v.shop AND u.item = v.item AND u.location = v.location AND u.id = v.id
+  FOR UPDATE SKIP LOCKED;
 
 -- name: units_wait
 -- index: PRIMARY ref (pod, shop, item, location). locks: X,REC_NOT_GAP on the rows answered; it waits
@@ -31,10 +33,9 @@ SELECT id FROM crossfade_units FORCE INDEX (PRIMARY)
   FROM crossfade_levels WHERE pod = ? AND shop = ? AND item = ? AND location = ?)| UNION ALL ]];
 
 -- name: units_delete
--- index: PRIMARY range of at most 64 single points. locks: none new, the rows are locked. No row
--- constructors: MariaDB answers a single one in IN with a full scan. No more points: see the
--- ballast in migration 1.
-DELETE FROM crossfade_units WHERE [[(pod = ? AND shop = ? AND item = ? AND location = ? AND id IN (?*))| OR ]];
+-- index: PRIMARY eq_ref for each row of the list. locks: none new, the rows are locked.
+DELETE u FROM (SELECT NULL AS shop, NULL AS item, NULL AS location, 0 AS id[[ UNION ALL SELECT ?, ?, ?, ?|]]) v
+  STRAIGHT_JOIN crossfade_units u FORCE INDEX (PRIMARY) ON u.pod = ? AND u.shop = v.shop AND u.item = v.item AND u.location = v.location AND u.id = v.id;
 
 -- name: units_insert
 -- locks: implicit ones on the new rows.
