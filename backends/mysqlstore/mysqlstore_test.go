@@ -270,8 +270,14 @@ func TestRoom(t *testing.T) {
 	want("one place", false, false)
 	r.wrote(1)
 	want("taken, and counted a moment ago", false, true)
-	r.forget()
-	want("places came free", true, true)
+	r.freed(1)
+	want("a place came free in what was full", true, false)
+	r.counted(4, time.Millisecond)
+	r.wrote(1)
+	r.freed(2)
+	r.wrote(1)
+	r.wrote(1)
+	want("places came free where there were some: no reason to count", false, false)
 }
 
 func TestHints(t *testing.T) {

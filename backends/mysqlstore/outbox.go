@@ -3,6 +3,7 @@ package mysqlstore
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -17,8 +18,10 @@ const (
 	lostSlots = 64
 	// countShare: counting a large outbox may take no more than one part in so many of the time.
 	countShare = 20
-	// doneBatch bounds the entries that one transaction removes.
-	doneBatch = maxBranches
+	// doneBatch bounds the entries that one call removes in one transaction, doneRoom those that several calls
+	// do together: about 5 kB of text.
+	doneBatch = 128
+	doneRoom  = 2 * doneBatch
 )
 
 var (
@@ -27,7 +30,7 @@ var (
 	textOutboxFound       = named("outbox_found").one()
 	textOutboxPage        = named("outbox_page").one()
 	statementOutboxTake   = named("outbox_take")
-	textOutboxDelete      = named("outbox_delete").one()
+	statementOutboxDelete = named("outbox_delete")
 	statementOutboxLeft   = named("outbox_left")
 	textOutboxCount       = named("outbox_count").one()
 	textOutboxOldest      = named("outbox_oldest").one()
@@ -134,11 +137,14 @@ func (r *room) wrote(n int) {
 	r.written += int64(n)
 }
 
-// forget makes the next write count: places came free.
-func (r *room) forget() {
+// freed notes that n places came free. A full outbox is counted again: others fill it and free it as well.
+func (r *room) freed(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.known = false
+	if r.count+r.written >= r.max {
+		r.known = false
+	}
+	r.count = max(0, r.count-int64(n))
 }
 
 // measure counts the outbox if what is believed of it is stale.
@@ -230,52 +236,92 @@ func (s *Store) Done(ctx context.Context, seqs []string) (removed []string, err 
 	}
 	slices.Sort(numbers)
 	for part := range slices.Chunk(slices.Compact(numbers), doneBatch) {
-		err := s.again(ctx, func() error {
-			got, err := s.remove(ctx, part)
-			if err == nil {
-				removed = append(removed, got...)
-			}
-			return err
-		})
-		if err != nil {
+		r := &removal{numbers: part}
+		if err := s.removers.do(ctx, r); err != nil {
 			return removed, err
 		}
-	}
-	if len(removed) > 0 {
-		s.room.forget()
+		if r.err != nil {
+			return removed, r.err
+		}
+		removed = append(removed, r.removed...)
 	}
 	return removed, nil
 }
 
-func (s *Store) remove(ctx context.Context, numbers []uint64) (removed []string, err error) {
-	var args []any
-	for _, n := range numbers {
-		args = append(args, s.cfg.Pod, n)
+// removal is entries that leave the outbox. The lanes of a mirror each have some at about the same time: they go
+// together, since each would wait for a COMMIT of its own, and take the disk from checkout's.
+type removal struct {
+	numbers []uint64 // growing
+	removed []string
+	err     error
+}
+
+func (r *removal) fail(err error) { r.removed, r.err = nil, err }
+
+func (s *Store) newRemovers() *combiner[*removal] {
+	return (&combiner[*removal]{
+		lanes: 1, most: s.cfg.Combine, room: doneRoom,
+		alike:  func(*removal, *removal) bool { return true },
+		name:   func(r *removal) backends.HoldID { return backends.HoldID(strconv.FormatUint(r.numbers[0], 10)) },
+		weight: func(r *removal) int { return len(r.numbers) },
+		run:    func(ctx context.Context, rs []*removal) { together(ctx, s, rs, s.remove) },
+		left:   leftWriting,
+	}).init()
+}
+
+// remove removes the entries of rs in one transaction. Of two that name the same one the first is told.
+func (s *Store) remove(ctx context.Context, rs []*removal) error {
+	owner := map[uint64]*removal{}
+	var numbers []uint64
+	for _, r := range rs {
+		r.removed, r.err = nil, nil
+		for _, n := range r.numbers {
+			if owner[n] == nil {
+				owner[n] = r
+				numbers = append(numbers, n)
+			}
+		}
 	}
-	err = s.write(ctx, job{op: "done", role: unfenced}, func(x *txn) error {
-		var found []uint64
-		removed = nil
-		b := x.batch()
-		b.ask(func(r *sql.Rows) error {
+	slices.Sort(numbers)
+	var found []uint64
+	j := job{op: "done", role: unfenced, first: func(_ *txn, b *batch) {
+		found = nil
+		args := make([]any, 0, len(numbers)+1)
+		for _, n := range numbers {
+			args = append(args, n)
+		}
+		b.ask(func(rows *sql.Rows) error {
 			var n uint64
-			err := r.Scan(&n)
+			err := rows.Scan(&n)
 			found = append(found, n)
-			removed = append(removed, strconv.FormatUint(n, 10))
 			return err
-		}, statementOutboxTake.times(len(numbers)), args...)
-		if err := x.send(ctx, b); err != nil || len(found) == 0 {
-			return err
+		}, statementOutboxTake.times(len(numbers)), append(args, s.cfg.Pod)...)
+	}}
+	err := s.write(ctx, j, func(x *txn) error {
+		if len(found) == 0 {
+			return errNothing
 		}
-		left := []any{s.cfg.Pod}
-		b = x.batch()
+		args := make([]any, 0, len(found)+1)
 		for _, n := range found {
-			left = append(left, n)
-			b.must(1, again(errVanished), textOutboxDelete, s.cfg.Pod, n)
+			args = append(args, n)
 		}
+		b := x.batch()
+		b.must(int64(len(found)), again(errVanished), statementOutboxDelete.times(len(found)), append(args, s.cfg.Pod)...)
+		left := append([]any{s.cfg.Pod}, args...)
 		x.proof = &proof{query: statementOutboxLeft.times(len(found)), args: left, committed: none}
+		x.after = append(x.after, func() { s.room.freed(len(found)) })
 		return x.finish(ctx, b)
 	})
-	return removed, err
+	switch {
+	case errors.Is(err, errNothing):
+		return nil
+	case err != nil:
+		return err
+	}
+	for _, n := range found {
+		owner[n].removed = append(owner[n].removed, strconv.FormatUint(n, 10))
+	}
+	return nil
 }
 
 // OutboxStats counts. That there is nothing is said only after a look from the head.

@@ -27,9 +27,10 @@ type Store struct {
 	count       counters
 	closed      atomic.Bool
 
-	takers  *combiner[*taking]
-	enders  *combiner[*ending]
-	viewers *combiner[*viewing]
+	takers   *combiner[*taking]
+	enders   *combiner[*ending]
+	viewers  *combiner[*viewing]
+	removers *combiner[*removal]
 }
 
 var _ backends.Store = (*Store)(nil)
@@ -85,7 +86,7 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 	for _, st := range []backends.State{backends.Held, backends.Claimed, backends.Released, backends.Expired} {
 		s.dueFloors[st] = &floor[int64]{now: cfg.Now}
 	}
-	s.takers, s.enders, s.viewers = s.newTakers(), s.newEnders(), s.newViewers()
+	s.takers, s.enders, s.viewers, s.removers = s.newTakers(), s.newEnders(), s.newViewers(), s.newRemovers()
 	return s, nil
 }
 
@@ -115,6 +116,7 @@ func (s *Store) Close() error {
 	s.takers.close()
 	s.enders.close()
 	s.viewers.close()
+	s.removers.close()
 	s.fill.close()
 	return errors.Join(s.db.Close(), s.admin.Close())
 }

@@ -17,13 +17,15 @@ SELECT seq, created, body FROM crossfade_outbox WHERE pod = ? AND seq > ?
   AND created <= TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000 - ? ORDER BY seq LIMIT ?;
 
 -- name: outbox_take
--- index: PRIMARY const in each branch, in seq order. locks: X,REC_NOT_GAP on each row found; it
+-- index: PRIMARY eq_ref for each row of the list, in seq order. locks: X,REC_NOT_GAP on each row found; it
 -- waits for another who takes the same ones, so that exactly one is told.
-[[(SELECT seq FROM crossfade_outbox WHERE pod = ? AND seq = ? FOR UPDATE)| UNION ALL ]];
+SELECT o.seq FROM (SELECT 0 AS seq[[ UNION ALL SELECT ?|]]) v
+  STRAIGHT_JOIN crossfade_outbox o FORCE INDEX (PRIMARY) ON o.pod = ? AND o.seq = v.seq FOR UPDATE;
 
 -- name: outbox_delete
--- index: PRIMARY, one point. locks: none new, the row is locked.
-DELETE FROM crossfade_outbox WHERE pod = ? AND seq = ?;
+-- index: PRIMARY eq_ref for each row of the list. locks: none new, the rows are locked.
+DELETE o FROM (SELECT 0 AS seq[[ UNION ALL SELECT ?|]]) v
+  STRAIGHT_JOIN crossfade_outbox o FORCE INDEX (PRIMARY) ON o.pod = ? AND o.seq = v.seq;
 
 -- name: outbox_left
 -- index: PRIMARY range of single points. locks: none.
