@@ -64,9 +64,9 @@ func TestClassify(t *testing.T) {
 }
 
 func TestStatement(t *testing.T) {
-	s := parseStatement("DELETE WHERE [[(a = ? AND id IN (?*))| OR ]] LIMIT 1")
-	if got, want := s.lists([]int{1, 3}), "DELETE WHERE (a = ? AND id IN (?)) OR (a = ? AND id IN (?, ?, ?)) LIMIT 1"; got != want {
-		t.Errorf("lists: %s", got)
+	s := parseStatement("SELECT id FROM (SELECT NULL AS a[[ UNION ALL SELECT ?|]]) v WHERE b = ?")
+	if got, want := s.times(2), "SELECT id FROM (SELECT NULL AS a UNION ALL SELECT ? UNION ALL SELECT ?) v WHERE b = ?"; got != want {
+		t.Errorf("a list: %s", got)
 	}
 	s = parseStatement("[[(SELECT ?)| UNION ALL ]]")
 	if got, want := s.times(3), "(SELECT ?) UNION ALL (SELECT ?) UNION ALL (SELECT ?)"; got != want {

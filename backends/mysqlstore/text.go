@@ -13,8 +13,7 @@ var sqlFiles embed.FS
 // statements are the texts of sql/*.sql by their names.
 var statements = mustParse(sqlFiles)
 
-// statement is a text with at most one part that repeats, written [[part|separator]]. Within that
-// part, ?* is a list of marks.
+// statement is a text with at most one part that repeats, written [[part|separator]].
 type statement struct{ head, part, sep, tail string }
 
 // named gives a statement of sql/*.sql. It is for package variables: an unknown name stops the
@@ -46,20 +45,6 @@ func (s statement) times(n int) string {
 		return s.head
 	}
 	return s.head + strings.Repeat(s.part+s.sep, n-1) + s.part + s.tail
-}
-
-// lists is the text with its part once for each count, and that many marks in the part's list.
-func (s statement) lists(counts []int) string {
-	var b strings.Builder
-	b.WriteString(s.head)
-	for i, n := range counts {
-		if i > 0 {
-			b.WriteString(s.sep)
-		}
-		b.WriteString(strings.Replace(s.part, "?*", strings.Repeat("?, ", n-1)+"?", 1))
-	}
-	b.WriteString(s.tail)
-	return b.String()
 }
 
 // mustParse reads "-- name: x" blocks. Other comment lines are for the reader and are not sent.

@@ -66,8 +66,7 @@ func pattern(s string) *regexp.Regexp {
 	s = strings.NewReplacer("{ledger}", q(l.Table), "{on_hand}", q(l.OnHand),
 		"{key}", fmt.Sprintf("%s = ? AND %s = ? AND %s = ? AND %s = ?", q(l.Pod), q(l.Shop), q(l.Item), q(l.Location))).Replace(s)
 	values := func(s string) string {
-		s = strings.ReplaceAll(regexp.QuoteMeta(s), `\?\*`, literal+"(?:, "+literal+")*")
-		return strings.ReplaceAll(s, `\?`, literal)
+		return strings.ReplaceAll(regexp.QuoteMeta(s), `\?`, literal)
 	}
 	head, rest, repeats := strings.Cut(s, "[[")
 	if !repeats {
