@@ -20,9 +20,11 @@ const (
 	DefaultMirrorTimeout = 10 * time.Second
 	// acceptTimeout bounds the same step on the request path: in live, where the answer waits.
 	acceptTimeout = 2 * time.Second
-	// DefaultLanes and DefaultLaneDepth bound what waits in memory for the shadow.
+	// DefaultLanes and DefaultLaneDepth bound what waits in memory for the shadow. Loading a shop's stock
+	// puts an entry for each item into them at once: a refusal that finds its lane full is not
+	// compared, while entries are found in the outbox again.
 	DefaultLanes     = 2
-	DefaultLaneDepth = 1024
+	DefaultLaneDepth = 4096
 	// MirrorBatch is how many entries one mirror step carries.
 	MirrorBatch = 64
 	// mirrorLines bounds the lines of its carts together: the largest real cart has 675, the mean 21.
