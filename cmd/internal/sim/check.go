@@ -40,6 +40,10 @@ func (w *world) quiesce() {
 			w.fail("at the end: settle: %v", err)
 		}
 	}
+	// What the old truth had ended for its time, and sold again, the new one ends as well.
+	if _, err := w.store(to.Stage.Truth()).Expire(ctx, backends.Token{Epoch: to.Epoch}, len(w.holds)+1); err != nil {
+		w.fail("at the end: expire: %v", err)
+	}
 	if err := pod.Backfill(ctx, nil); err != nil {
 		w.fail("at the end: backfill: %v", err)
 	}

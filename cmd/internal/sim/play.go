@@ -36,6 +36,9 @@ func (w *world) setUp() {
 		}
 	}
 	first := backends.Fence{Epoch: 3, Stage: backends.Stage(1 + rng.IntN(4)), Open: true}
+	if w.roundTrip = rng.IntN(16) == 0; w.roundTrip {
+		first.Stage = backends.Live
+	}
 	first.Filled = first.Stage == backends.Live
 	_, _ = w.redis.Raise(ctx, first, 0)
 	_, _ = w.mysql.Raise(ctx, first, 0)
@@ -88,6 +91,9 @@ func (w *world) client(c, n int) {
 	rng := w.s.rng
 	w.s.spawn(nil, fmt.Sprintf("client %d", c), func() {
 		for range n {
+			if w.roundTrip {
+				w.sleep(rng.IntN(100)) // something is asked for on each leg
+			}
 			o := w.pick()
 			p := w.proxies[rng.IntN(len(w.proxies))]
 			if p.g.dead {
@@ -125,6 +131,11 @@ func (w *world) pick() *op {
 			return fresh()
 		}
 		return w.holds[rng.IntN(len(w.holds))]
+	}
+	// What is paid under a single truth has to reach the other store before that decides again.
+	if id, ok := w.givenUp(); ok && w.control.state.Stage == backends.MySQLOnly && rng.IntN(3) == 0 {
+		o.kind, o.hold = backends.OpClaim, id
+		return o
 	}
 	switch rng.IntN(12) {
 	case 0, 1, 2, 3, 4:

@@ -11,19 +11,15 @@ import (
 // switching spawns kills, and the process that asks for moves.
 func (w *world) switching() {
 	rng := w.s.rng
+	if w.roundTrip {
+		w.thereAndBack()
+		return
+	}
 	if rng.IntN(2) == 0 {
 		w.s.spawn(nil, "kill", func() {
 			for range 1 + rng.IntN(2) {
 				w.sleep(rng.IntN(150))
-				p := w.proxies[rng.IntN(len(w.proxies))]
-				r := killswitch.KillRequest{Pod: podName, Who: "sim", Why: "sim"}
-				if f, _ := w.redis.Fence(context.Background()); f.Stage == backends.Live || f.Stage == backends.Shadow {
-					r.Expect = f.Stage // each kill is meant, also the second
-				}
-				res, err := killswitch.Kill(context.Background(), p.stores.Redis, w.control, driverClock{w}, r)
-				if err == nil && res.Verdict == killswitch.KillGo {
-					w.kills++
-				}
+				w.kill()
 			}
 		})
 	}
@@ -31,30 +27,66 @@ func (w *world) switching() {
 		w.s.spawn(nil, "release manager", func() {
 			for range 1 + rng.IntN(3) {
 				w.sleep(rng.IntN(60))
-				p := w.proxies[rng.IntN(len(w.proxies))]
-				if p.g.dead {
-					continue
-				}
-				done := false
-				proc := w.s.spawn(p.g, "switch", func() {
-					w.move(p)
-					done = true
+				w.move(func() backends.Stage {
+					st := w.control.state
+					if st.Stage == backends.MySQLOnly || st.Stage != backends.RedisOnly && rng.IntN(3) == 0 {
+						return backends.Stage(int(st.Stage) - 1)
+					}
+					return backends.Stage(int(st.Stage) + 1)
 				})
-				for !done && !proc.dead {
-					w.sleep(5)
-				}
 			}
 		})
 	}
 }
 
-// move asks for a stage next to the present one.
-func (w *world) move(p *proxy) {
-	st := w.control.state
-	to := backends.Stage(int(st.Stage) + 1)
-	if st.Stage == backends.MySQLOnly || st.Stage != backends.RedisOnly && w.s.rng.IntN(3) == 0 {
-		to = backends.Stage(int(st.Stage) - 1)
+// thereAndBack plays a round trip.
+func (w *world) thereAndBack() {
+	rng := w.s.rng
+	w.s.spawn(nil, "round trip", func() {
+		for _, to := range []backends.Stage{backends.MySQLOnly, backends.Live} {
+			w.sleep(20 + rng.IntN(150))
+			for range 3 { // a proxy may die with it
+				if w.control.state.Stage != to {
+					w.move(func() backends.Stage { return to })
+				}
+			}
+		}
+		w.sleep(rng.IntN(60))
+		w.kill()
+	})
+}
+
+// kill is one kill, by whichever proxy.
+func (w *world) kill() {
+	p := w.proxies[w.s.rng.IntN(len(w.proxies))]
+	r := killswitch.KillRequest{Pod: podName, Who: "sim", Why: "sim"}
+	if f, _ := w.redis.Fence(context.Background()); f.Stage == backends.Live || f.Stage == backends.Shadow {
+		r.Expect = f.Stage // each kill is meant, also the second
 	}
+	res, err := killswitch.Kill(context.Background(), p.stores.Redis, w.control, driverClock{w}, r)
+	if err == nil && res.Verdict == killswitch.KillGo {
+		w.kills++
+	}
+}
+
+// move has a proxy, if it lives, carry the pod to a stage next to the present one.
+func (w *world) move(next func() backends.Stage) {
+	p := w.proxies[w.s.rng.IntN(len(w.proxies))]
+	if p.g.dead {
+		return
+	}
+	done := false
+	proc := w.s.spawn(p.g, "switch", func() {
+		w.carry(p, next())
+		done = true
+	})
+	for !done && !proc.dead {
+		w.sleep(5)
+	}
+}
+
+// carry asks for a stage.
+func (w *world) carry(p *proxy, to backends.Stage) {
 	_, err := p.drv.Switch(context.Background(), killswitch.SwitchRequest{
 		Pod: podName, To: to, Who: "sim", Why: "sim", Evidence: passing,
 	})
