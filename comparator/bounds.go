@@ -78,6 +78,12 @@ const (
 	MaxFindingUnits = 100
 	// MaxText bounds each text of a finding (diff, proof, reason), in bytes.
 	MaxText = 4096
+	// MaxWhy bounds the reason of a change by hand, in bytes; MaxHistory how many changes a finding keeps.
+	// Together they are some 50 kB, beside the 60 kB that a finding has at most otherwise.
+	MaxWhy     = 1000
+	MaxHistory = 50
+	// MaxLifeChanges bounds the findings that one call moves: all of their rows are locked meanwhile.
+	MaxLifeChanges = 100
 	// MaxList bounds what one call of ListFindings answers.
 	MaxList = 10_000
 )

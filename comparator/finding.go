@@ -9,73 +9,6 @@ import (
 	"github.com/crossfade-proxy/crossfade/backends"
 )
 
-// Life is where a finding is in its life. The zero value is unknown.
-type Life uint8
-
-// The lives. Open, repaired and acknowledged ones are confirmed divergences; explained and
-// undetermined ones are kept apart, as the record of a decision that was looked into.
-const (
-	LifeUnknown Life = iota
-	LifeOpen
-	LifeExplained
-	LifeRepaired
-	LifeAcknowledged
-	LifeUndetermined
-)
-
-var lifeNames = [...]string{"unknown", "open", "explained", "repaired", "acknowledged", "undetermined"}
-
-// String gives the word used in reports.
-func (l Life) String() string {
-	if int(l) < len(lifeNames) {
-		return lifeNames[l]
-	}
-	return "unknown"
-}
-
-// ParseLife reads a life by its name.
-func ParseLife(name string) (Life, error) {
-	for i := 1; i < len(lifeNames); i++ {
-		if lifeNames[i] == name {
-			return Life(i), nil
-		}
-	}
-	return LifeUnknown, fmt.Errorf("comparator: no finding's life is called %q; want one of open, explained, repaired, acknowledged, undetermined", clip(name, 80))
-}
-
-// MarshalText carries a life by its name.
-func (l Life) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
-
-// UnmarshalText reads what MarshalText writes.
-func (l *Life) UnmarshalText(b []byte) error {
-	if string(b) == lifeNames[LifeUnknown] {
-		*l = LifeUnknown
-		return nil
-	}
-	p, err := ParseLife(string(b))
-	if err == nil {
-		*l = p
-	}
-	return err
-}
-
-// Confirmed tells whether the finding counts against the stores.
-func (l Life) Confirmed() bool {
-	return l == LifeOpen || l == LifeRepaired || l == LifeAcknowledged
-}
-
-// MayBecome tells whether a finding may be moved by hand (or by a repair) from l to n.
-func (l Life) MayBecome(n Life) bool {
-	switch n {
-	case LifeExplained, LifeRepaired, LifeAcknowledged:
-		return l == LifeOpen || l == LifeUndetermined
-	case LifeOpen:
-		return l == LifeExplained || l == LifeRepaired || l == LifeAcknowledged
-	default:
-		return false
-	}
-}
-
 // Finding is a recorded divergence. Times are local, in UTC, to the microsecond.
 type Finding struct {
 	ID     string           `json:"id"` // see FindingID
@@ -105,8 +38,12 @@ type Finding struct {
 	// is not counted.
 	Count int64  `json:"count"`
 	Life  Life   `json:"life"`
-	By    string `json:"by,omitempty"`  // who changed the life last
+	By    string `json:"by,omitempty"`  // who changed the life last; empty when a sight did
 	Why   string `json:"why,omitempty"` // and why
+	// History is every change of the life, oldest first, at most MaxHistory of them.
+	History []LifeEvent `json:"history,omitempty"`
+	// HistoryDropped counts changes that are left out of History, after its first.
+	HistoryDropped int64 `json:"history_dropped,omitempty"`
 }
 
 // FindingID is the same for the same thing wherever it is found: pod, class and hold; or the key
@@ -202,39 +139,4 @@ func orEmpty(l *backends.Level, k backends.Key) *backends.Level {
 		return &backends.Level{Key: k}
 	}
 	return l
-}
-
-// Merge joins two sights of one finding as a store does: the account that every Store keeps. old is
-// what is kept, f the one that comes in; the result is what is kept from then on.
-//
-//   - first seen is the earlier, last seen the later; a sight that is not later than what is kept is
-//     known already and counts nothing, so saving twice is once;
-//   - an open one reopens what was explained or undetermined; what somebody explained by hand, or
-//     repaired, only by a later sight; an acknowledged one stays so;
-//   - facts are those of the later sight, but an explained or undetermined one never covers a
-//     confirmed one.
-func Merge(old, f Finding) Finding {
-	out := old
-	later := f.LastSeen.After(old.LastSeen)
-	byHand := old.By != "" || old.Life == LifeRepaired
-	closed := old.Life != LifeOpen && old.Life != LifeAcknowledged
-	reopens := f.Life == LifeOpen && closed && (later || !byHand)
-	if later && !(old.Life.Confirmed() && !f.Life.Confirmed()) || reopens {
-		out = f
-		out.Life, out.By, out.Why, out.Count = old.Life, old.By, old.Why, old.Count
-	}
-	if reopens {
-		out.Life, out.By, out.Why = LifeOpen, "", ""
-	}
-	if f.FirstSeen.Before(old.FirstSeen) {
-		out.FirstSeen = f.FirstSeen
-	} else {
-		out.FirstSeen = old.FirstSeen
-	}
-	out.LastSeen = old.LastSeen
-	if later {
-		out.LastSeen = f.LastSeen
-		out.Count = old.Count + f.Count
-	}
-	return out
 }

@@ -13,7 +13,7 @@ type keeper struct {
 	mu       sync.Mutex
 	findings map[string]Finding
 	minute   int64
-	kept     [LifeUndetermined + 1]int // examples of this minute
+	kept     [lives]int // examples of this minute
 }
 
 func newKeeper() *keeper { return &keeper{findings: map[string]Finding{}} }

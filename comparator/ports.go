@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -12,22 +15,12 @@ import (
 // Sentinels of the ports.
 var (
 	// ErrNoFinding: no finding has that id.
-	ErrNoFinding = errors.New("no finding has that id; 'crossfade report' lists them")
+	ErrNoFinding = errors.New("no finding of this pod has that id; 'crossfade findings <pod> --state all' lists them")
 	// ErrSpoolFull: the spool has reached its bound; nothing was written.
 	ErrSpoolFull = errors.New("the spool is full; make the findings' store reachable, or enlarge the spool")
 	// ErrSpoolClosed: the spool was closed.
 	ErrSpoolClosed = errors.New("the spool is closed")
 )
-
-// LifeError: a finding cannot be moved to that life from where it is.
-type LifeError struct {
-	ID       string
-	From, To Life
-}
-
-func (e *LifeError) Error() string {
-	return fmt.Sprintf("finding %s is %s and cannot become %s", e.ID, e.From, e.To)
-}
 
 // Store keeps findings and coverage of pods. Adapters fill it; [Merge] is the account that it keeps.
 type Store interface {
@@ -37,7 +30,9 @@ type Store interface {
 	// SaveCoverage keeps rows. Of two with the same pod, proxy, run, epoch and minute the one with
 	// the higher Rev stays.
 	SaveCoverage(ctx context.Context, rows []CoverageRow) error
-	// ListFindings answers at most q.Limit (or MaxList) findings, last seen first.
+	// ListFindings answers at most q.Limit (or MaxList) findings, last seen first, and of those last seen
+	// at the same time the highest id first. A finding that is seen again between two pages moves to the
+	// front.
 	ListFindings(ctx context.Context, q FindingQuery) ([]Finding, error)
 	// Finding answers one, or ErrNoFinding.
 	Finding(ctx context.Context, pod backends.Pod, id string) (*Finding, error)
@@ -45,8 +40,10 @@ type Store interface {
 	Summary(ctx context.Context, pod backends.Pod, since time.Time) ([]ClassSummary, error)
 	// Coverage answers one row per proxy, run and epoch, summed over the minutes that end after since.
 	Coverage(ctx context.Context, pod backends.Pod, since time.Time) ([]CoverageRow, error)
-	// SetLife moves a finding by hand, or answers ErrNoFinding or a *LifeError.
-	SetLife(ctx context.Context, pod backends.Pod, id string, c LifeChange) (*Finding, error)
+	// SetLife moves findings by hand, by LifeChange.Apply: all of them or none. It answers them in the
+	// order of ids, each once. Errors: ErrNoFinding, a *LifeError, a *backends.FieldError (CheckFindingIDs);
+	// any other leaves open whether all or none was moved, and the same again moves them once.
+	SetLife(ctx context.Context, pod backends.Pod, ids []string, c LifeChange) ([]Moved, error)
 	// Prune removes at most limit coverage rows, and at most limit findings that are not open,
 	// older than before. It answers how many it removed; 0 means that there is nothing left to do.
 	Prune(ctx context.Context, pod backends.Pod, before time.Time, limit int) (int, error)
@@ -57,8 +54,57 @@ type FindingQuery struct {
 	Pod     backends.Pod
 	Classes []Class
 	Lives   []Life
-	Since   time.Time // last seen at or after
-	Limit   int       // 0 or more than MaxList means MaxList
+	// Shop and Item: at least one key that the finding lists (MaxFindingUnits at most) is of both.
+	Shop  backends.Shop
+	Item  backends.Item
+	Since time.Time // last seen at or after
+	After *FindingCursor
+	Limit int // 0 or more than MaxList means MaxList
+}
+
+// Matches tells whether f is among what q asks for, whatever its limit.
+func (q *FindingQuery) Matches(f *Finding) bool {
+	if f.Pod != q.Pod || f.LastSeen.Before(q.Since) || q.After != nil && !q.After.before(f) ||
+		len(q.Classes) > 0 && !slices.Contains(q.Classes, f.Class) || len(q.Lives) > 0 && !slices.Contains(q.Lives, f.Life) {
+		return false
+	}
+	if q.Item == "" {
+		return q.Shop == "" || f.Shop == q.Shop || slices.ContainsFunc(f.Units, func(u backends.Units) bool { return u.Key.Shop == q.Shop })
+	}
+	return slices.ContainsFunc(f.Units, func(u backends.Units) bool { return u.Key.Item == q.Item && (q.Shop == "" || u.Key.Shop == q.Shop) })
+}
+
+// FindingCursor is the last finding of a page: the next one begins behind it.
+type FindingCursor struct {
+	LastSeen time.Time
+	ID       string
+}
+
+// CursorOf is the cursor of a page that ends with f.
+func CursorOf(f *Finding) *FindingCursor { return &FindingCursor{LastSeen: f.LastSeen, ID: f.ID} }
+
+// before tells whether f comes behind the cursor in a list.
+func (c *FindingCursor) before(f *Finding) bool {
+	if d := f.LastSeen.Compare(c.LastSeen); d != 0 {
+		return d < 0
+	}
+	return f.ID < c.ID
+}
+
+// String is the form that ParseFindingCursor reads.
+func (c *FindingCursor) String() string { return fmt.Sprintf("%d-%s", c.LastSeen.UnixMicro(), c.ID) }
+
+// ParseFindingCursor reads a cursor; "" is none.
+func ParseFindingCursor(s string) (*FindingCursor, error) {
+	if s == "" {
+		return nil, nil
+	}
+	at, id, _ := strings.Cut(s, "-")
+	us, err := strconv.ParseInt(at, 10, 64)
+	if err != nil || CheckFindingID(id) != nil {
+		return nil, &backends.FieldError{Field: "after", Value: fmt.Sprintf("%.80q", s), Bound: "the next of the page before", Next: "leave it out for the first page"}
+	}
+	return &FindingCursor{LastSeen: time.UnixMicro(us).UTC(), ID: id}, nil
 }
 
 // ClassSummary sums up the findings of one class in one life.
@@ -69,26 +115,6 @@ type ClassSummary struct {
 	Units    int64     `json:"units"`
 	Sights   int64     `json:"sights"`
 	LastSeen time.Time `json:"last_seen"`
-}
-
-// LifeChange is a change of a finding's life by hand or by a repair.
-type LifeChange struct {
-	To  Life
-	By  string // who; required
-	Why string // required
-	At  time.Time
-}
-
-// Apply moves f, or answers a *LifeError, or a *backends.FieldError when By or Why is missing.
-func (c LifeChange) Apply(f Finding) (Finding, error) {
-	if c.By == "" || c.Why == "" {
-		return f, &backends.FieldError{Field: "by and why", Value: "empty", Bound: "who changes a finding, and why", Next: "give both"}
-	}
-	if !f.Life.MayBecome(c.To) {
-		return f, &LifeError{ID: f.ID, From: f.Life, To: c.To}
-	}
-	f.Life, f.By, f.Why = c.To, clip(c.By, backends.MaxIDLen), clip(c.Why, MaxText)
-	return f, nil
 }
 
 // Batch is what is saved together.

@@ -33,7 +33,12 @@ func Exercise(t *testing.T, open func(testing.TB) comparator.Store) {
 		{"lists are filtered, ordered and bounded", lists},
 		{"identifiers are compared byte for byte, pods apart", apart},
 		{"summary", summary},
+		{"lists by shop and item", subjects},
+		{"pages", pages},
 		{"lives", lives},
+		{"all of a change or none", together},
+		{"an acknowledged finding that is seen again is open", seenAgain},
+		{"two reviewers at once", reviewers},
 		{"coverage adds up", coverage},
 		{"a later revision stays", revisions},
 		{"many proxies at once", crowd},
@@ -199,29 +204,6 @@ func summary(t *testing.T, s *suite) {
 	}, got)
 	if got, err = s.Summary(s.ctx, "one", time.Time{}); err != nil || len(got) != 3 {
 		t.Errorf("since ever: %v %v", got, err)
-	}
-}
-
-func lives(t *testing.T, s *suite) {
-	f := finding("one", comparator.OversellRisk, "h1", 1, 3)
-	s.save(f)
-	ack := comparator.LifeChange{To: comparator.LifeAcknowledged, By: "ann", Why: "a known fault"}
-	got, err := s.SetLife(s.ctx, "one", f.ID, ack)
-	s.must(err)
-	want := f
-	want.Life, want.By, want.Why = ack.To, ack.By, ack.Why
-	s.same(want, *got)
-	s.same(want, s.get(f))
-	var le *comparator.LifeError
-	if _, err := s.SetLife(s.ctx, "one", f.ID, comparator.LifeChange{To: comparator.LifeRepaired, By: "ann", Why: "so"}); !errors.As(err, &le) || le.From != comparator.LifeAcknowledged {
-		t.Errorf("acknowledged → repaired: %v", err)
-	}
-	if _, err := s.SetLife(s.ctx, "one", "nonesuch", ack); !errors.Is(err, comparator.ErrNoFinding) {
-		t.Errorf("an id that is not there: %v", err)
-	}
-	s.save(finding("one", comparator.OversellRisk, "h1", 2, 3))
-	if got := s.get(f); got.Life != comparator.LifeAcknowledged || got.Count != 2 {
-		t.Errorf("seen again: %+v", got)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -103,15 +104,14 @@ func (s *Store) ListFindings(ctx context.Context, q comparator.FindingQuery) ([]
 	}
 	defer s.mu.Unlock()
 	out := []comparator.Finding{}
-	for k, f := range s.findings {
-		if k.pod == q.Pod && !f.LastSeen.Before(q.Since) &&
-			(len(q.Classes) == 0 || slices.Contains(q.Classes, f.Class)) && (len(q.Lives) == 0 || slices.Contains(q.Lives, f.Life)) {
+	for _, f := range s.findings {
+		if q.Matches(&f) {
 			f.Units = slices.Clone(f.Units)
 			out = append(out, f)
 		}
 	}
 	slices.SortFunc(out, func(a, b comparator.Finding) int {
-		return cmp.Or(b.LastSeen.Compare(a.LastSeen), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(b.LastSeen.Compare(a.LastSeen), cmp.Compare(b.ID, a.ID))
 	})
 	limit := q.Limit
 	if limit <= 0 || limit > comparator.MaxList {
@@ -197,21 +197,30 @@ func (s *Store) Coverage(ctx context.Context, pod backends.Pod, since time.Time)
 }
 
 // SetLife implements [comparator.Store].
-func (s *Store) SetLife(ctx context.Context, pod backends.Pod, id string, c comparator.LifeChange) (*comparator.Finding, error) {
+func (s *Store) SetLife(ctx context.Context, pod backends.Pod, ids []string, c comparator.LifeChange) ([]comparator.Moved, error) {
+	ids, err := comparator.CheckFindingIDs(ids)
+	if err != nil {
+		return nil, err
+	}
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	old, ok := s.findings[findingKey{pod, id}]
-	if !ok {
-		return nil, comparator.ErrNoFinding
+	out := make([]comparator.Moved, len(ids))
+	for i, id := range ids {
+		old, ok := s.findings[findingKey{pod, id}]
+		if !ok {
+			return nil, fmt.Errorf("finding %s: %w", id, comparator.ErrNoFinding)
+		}
+		if out[i], err = c.Apply(old); err != nil {
+			return nil, err
+		}
 	}
-	f, err := c.Apply(old)
-	if err != nil {
-		return nil, err
+	for i, id := range ids {
+		s.findings[findingKey{pod, id}] = out[i].Finding
+		out[i].Finding.Units = slices.Clone(out[i].Finding.Units)
 	}
-	s.findings[findingKey{pod, id}] = f
-	return &f, nil
+	return out, nil
 }
 
 // Prune implements [comparator.Store].

@@ -24,7 +24,7 @@ const (
 	MaxPrune = 5000
 )
 
-// Store keeps findings and coverage in a database that has the tables of migration 0002.
+// Store keeps findings and coverage in a database that has the tables of migrations 0002 and 0004.
 type Store struct{ db *sql.DB }
 
 var _ comparator.Store = (*Store)(nil)
@@ -90,14 +90,13 @@ func samePod(fs []comparator.Finding) func(func([]comparator.Finding) bool) {
 
 // savePart inserts what is new, then joins the rest with what is kept, under the rows' locks.
 func savePart(ctx context.Context, tx *sql.Tx, fs []comparator.Finding) error {
-	args := make([]any, 0, 9*len(fs))
+	args := make([]any, 0, 10*len(fs))
 	for i := range fs {
 		cols, err := columns(&fs[i])
 		if err != nil {
 			return err
 		}
-		args = append(args, string(fs[i].Pod), fs[i].ID)
-		args = append(args, cols...)
+		args = append(append(args, string(fs[i].Pod), fs[i].ID), cols...)
 	}
 	if _, err := tx.ExecContext(ctx, tag+findingInsert.times(len(fs)), args...); err != nil {
 		return err
@@ -134,7 +133,7 @@ func columns(f *comparator.Finding) ([]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding %s: %w", f.ID, err)
 	}
-	return []any{f.Class.String(), f.Life.String(), f.TotalUnits, f.Count, f.FirstSeen.UnixMicro(), f.LastSeen.UnixMicro(), body}, nil
+	return []any{f.Class.String(), f.Life.String(), f.TotalUnits, f.Count, f.FirstSeen.UnixMicro(), f.LastSeen.UnixMicro(), subjects(f), body}, nil
 }
 
 func update(ctx context.Context, tx *sql.Tx, f *comparator.Finding) error {
@@ -221,19 +220,7 @@ func (s *Store) ListFindings(ctx context.Context, q comparator.FindingQuery) ([]
 	if err := backends.CheckID("pod", string(q.Pod)); err != nil {
 		return nil, err
 	}
-	text, args := tag+findingList.times(1), []any{string(q.Pod), sinceMicro(q.Since)}
-	if len(q.Classes) > 0 {
-		text += findingListClasses.times(len(q.Classes))
-		for _, c := range q.Classes {
-			args = append(args, c.String())
-		}
-	}
-	if len(q.Lives) > 0 {
-		text += findingListLives.times(len(q.Lives))
-		for _, l := range q.Lives {
-			args = append(args, l.String())
-		}
-	}
+	text, args := listText(&q)
 	limit := q.Limit
 	if limit <= 0 || limit > comparator.MaxList {
 		limit = comparator.MaxList
@@ -256,6 +243,32 @@ func (s *Store) ListFindings(ctx context.Context, q comparator.FindingQuery) ([]
 		out = append(out, f)
 	}
 	return out, rows.Err()
+}
+
+// listText puts the statement of a list together, up to its order.
+func listText(q *comparator.FindingQuery) (text string, args []any) {
+	text, args = tag+findingList.times(1), []any{string(q.Pod), sinceMicro(q.Since)}
+	if len(q.Classes) > 0 {
+		text += findingListClasses.times(len(q.Classes))
+		for _, c := range q.Classes {
+			args = append(args, c.String())
+		}
+	}
+	if len(q.Lives) > 0 {
+		text += findingListLives.times(len(q.Lives))
+		for _, l := range q.Lives {
+			args = append(args, l.String())
+		}
+	}
+	if q.Shop != "" || q.Item != "" {
+		text += findingListSubject.times(1)
+		args = append(args, subject(q.Shop, q.Item))
+	}
+	if c := q.After; c != nil {
+		text += findingListAfter.times(1)
+		args = append(args, c.LastSeen.UnixMicro(), c.LastSeen.UnixMicro(), c.ID)
+	}
+	return text, args
 }
 
 func sinceMicro(t time.Time) int64 {
@@ -327,31 +340,6 @@ func (s *Store) Coverage(ctx context.Context, pod backends.Pod, since time.Time)
 		out = append(out, r)
 	}
 	return out, rows.Err()
-}
-
-// SetLife implements [comparator.Store].
-func (s *Store) SetLife(ctx context.Context, pod backends.Pod, id string, c comparator.LifeChange) (*comparator.Finding, error) {
-	var out *comparator.Finding
-	err := s.write(ctx, func(tx *sql.Tx) error {
-		kept, err := lock(ctx, tx, []comparator.Finding{{Pod: pod, ID: id}})
-		if err != nil {
-			return err
-		}
-		old, ok := kept[id]
-		if !ok {
-			return comparator.ErrNoFinding
-		}
-		f, err := c.Apply(old)
-		if err != nil {
-			return err
-		}
-		out = &f
-		return update(ctx, tx, out)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
 }
 
 // Prune implements [comparator.Store]; a limit over MaxPrune means MaxPrune.

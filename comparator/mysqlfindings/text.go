@@ -22,6 +22,8 @@ var (
 	findingList        = named("finding_list")
 	findingListClasses = named("finding_list_classes")
 	findingListLives   = named("finding_list_lives")
+	findingListSubject = named("finding_list_subject")
+	findingListAfter   = named("finding_list_after")
 	findingListEnd     = named("finding_list_end")
 	findingSummary     = named("finding_summary")
 	findingPrune       = named("finding_prune")

@@ -1,8 +1,8 @@
 -- name: finding_insert
 -- index: PRIMARY. locks: X,REC_NOT_GAP on each row that is there already, an implicit one on a new
 -- row. It changes no row that is there: the assignment is for the lock.
-INSERT INTO crossfade_findings (pod, id, class, life, units, sights, first_seen, last_seen, body)
-  VALUES [[(?, ?, ?, ?, ?, ?, ?, ?, ?)|, ]]
+INSERT INTO crossfade_findings (pod, id, class, life, units, sights, first_seen, last_seen, subjects, body)
+  VALUES [[(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)|, ]]
   ON DUPLICATE KEY UPDATE id = crossfade_findings.id;
 
 -- name: finding_lock
@@ -11,7 +11,7 @@ SELECT id, body FROM crossfade_findings WHERE pod = ? AND id IN ([[?|, ]]) ORDER
 
 -- name: finding_update
 -- index: PRIMARY const. locks: none new, the row is locked.
-UPDATE crossfade_findings SET class = ?, life = ?, units = ?, sights = ?, first_seen = ?, last_seen = ?, body = ?
+UPDATE crossfade_findings SET class = ?, life = ?, units = ?, sights = ?, first_seen = ?, last_seen = ?, subjects = ?, body = ?
   WHERE pod = ? AND id = ?;
 
 -- name: finding_read
@@ -20,7 +20,7 @@ SELECT body FROM crossfade_findings WHERE pod = ? AND id = ?;
 
 -- name: finding_list
 -- index: seen, range, read backwards, so that the limit ends it. locks: none. Its end is put
--- together from finding_list_classes and finding_list_lives where asked for, then finding_list_end.
+-- together from the conditions below that are asked for, then finding_list_end.
 SELECT body FROM crossfade_findings WHERE pod = ? AND last_seen >= ?
 
 -- name: finding_list_classes
@@ -31,9 +31,17 @@ SELECT body FROM crossfade_findings WHERE pod = ? AND last_seen >= ?
 -- a condition of finding_list
  AND life IN ([[?|, ]])
 
+-- name: finding_list_subject
+-- a condition of finding_list; it reads the rows of the range
+ AND INSTR(subjects, ?) > 0
+
+-- name: finding_list_after
+-- a condition of finding_list: what comes behind a cursor
+ AND last_seen <= ? AND (last_seen < ? OR id < ?)
+
 -- name: finding_list_end
--- the end of finding_list
- ORDER BY last_seen DESC LIMIT ?
+-- the end of finding_list, in the order of the index, so that nothing is sorted
+ ORDER BY last_seen DESC, id DESC LIMIT ?
 
 -- name: finding_summary
 -- index: seen, range. locks: none. It reads every finding since then.
