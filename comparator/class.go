@@ -1,6 +1,11 @@
 package comparator
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
 
 // Class says what a divergence means for the shop. The zero value is unknown.
 type Class uint8
@@ -105,7 +110,11 @@ func ParseClass(name string) (Class, error) {
 			return Class(i), nil
 		}
 	}
-	return ClassUnknown, fmt.Errorf("comparator: no class is called %q; see 'crossfade report' for the names", clip(name, 80))
+	names := make([]string, 0, len(classTexts))
+	for _, c := range Classes() {
+		names = append(names, c.String())
+	}
+	return ClassUnknown, &backends.FieldError{Field: "class", Value: fmt.Sprintf("%q", clip(name, 80)), Bound: "one of " + strings.Join(names, ", "), Next: "choose one of them"}
 }
 
 // MarshalText carries a class by its name.

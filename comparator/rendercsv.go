@@ -12,7 +12,7 @@ import (
 
 // csvHeader is the same for every CSV that this package writes: one line per fact, with the section
 // that it belongs to. Columns are only ever added at the end.
-var csvHeader = []string{"section", "name", "state", "count", "units", "id", "hold", "shop", "item", "location", "first_seen", "last_seen", "detail"}
+var csvHeader = []string{"section", "name", "state", "count", "units", "id", "hold", "shop", "item", "location", "first_seen", "last_seen", "detail", "source", "caller", "by", "why"}
 
 type csvLine struct {
 	section, name, state string
@@ -22,6 +22,8 @@ type csvLine struct {
 	key                  backends.Key
 	first, last          time.Time
 	detail               string
+	source, caller       string
+	by, why              string
 }
 
 func num(n int64) *int64 { return &n }
@@ -43,7 +45,7 @@ func writeCSV(w io.Writer, lines []csvLine) error {
 	}
 	for _, l := range lines {
 		_ = c.Write([]string{l.section, l.name, l.state, number(l.count), number(l.units), l.id, string(l.hold),
-			string(l.key.Shop), string(l.key.Item), string(l.key.Location), at(l.first), at(l.last), l.detail})
+			string(l.key.Shop), string(l.key.Item), string(l.key.Location), at(l.first), at(l.last), l.detail, l.source, l.caller, l.by, l.why})
 	}
 	c.Flush()
 	return c.Error()
@@ -123,7 +125,8 @@ func findingsCSV(fs []Finding) []csvLine {
 		}
 		for _, u := range units {
 			ls = append(ls, csvLine{section: "finding", name: f.Class.String(), state: f.Life.String(), count: num(f.Count), units: num(u.Quantity),
-				id: f.ID, hold: f.Hold, key: u.Key, first: f.FirstSeen, last: f.LastSeen, detail: f.Diff})
+				id: f.ID, hold: f.Hold, key: u.Key, first: f.FirstSeen, last: f.LastSeen, detail: f.Diff,
+				source: f.Source, caller: f.Caller, by: f.By, why: f.Why})
 		}
 	}
 	return ls

@@ -206,7 +206,9 @@ func subjects(t *testing.T, s *suite) {
 		}
 		return f
 	}
-	key := func(shop backends.Shop, item backends.Item) backends.Key { return backends.Key{Shop: shop, Item: item, Location: "A"} }
+	key := func(shop backends.Shop, item backends.Item) backends.Key {
+		return backends.Key{Shop: shop, Item: item, Location: "A"}
+	}
 	mug := at(finding("one", comparator.OversellRisk, "h1", 1, 1), key("s", "mug"))
 	both := at(finding("one", comparator.OversellRisk, "h2", 2, 2), key("s", "mug"), key("s", "cup"))
 	other := at(finding("one", comparator.OversellRisk, "h3", 3, 1), key("t", "Mug"))

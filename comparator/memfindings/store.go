@@ -202,6 +202,9 @@ func (s *Store) SetLife(ctx context.Context, pod backends.Pod, ids []string, c c
 	if err != nil {
 		return nil, err
 	}
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}

@@ -40,6 +40,10 @@ type Backend interface {
 	// Reissue raises both fences to a new epoch in the same stage.
 	Reissue(ctx context.Context, pod backends.Pod, who, why string) (killswitch.Result, error)
 	Report(ctx context.Context, pod backends.Pod, since time.Time) (comparator.Report, error)
+	ListFindings(ctx context.Context, q comparator.FindingQuery) ([]comparator.Finding, error)
+	Finding(ctx context.Context, pod backends.Pod, id string) (comparator.Finding, error)
+	// MoveFindings changes the life of findings, all of them or none.
+	MoveFindings(ctx context.Context, pod backends.Pod, ids []string, c comparator.LifeChange) ([]comparator.Moved, error)
 	Audit(ctx context.Context, pod backends.Pod, progress func(comparator.AuditProgress)) (*comparator.AuditResult, error)
 	Conservation(ctx context.Context, pod backends.Pod) (*comparator.Conservation, error)
 	// LoadStock loads one row. Known tells that it was in already, under the same operation id.
@@ -130,11 +134,14 @@ func problem(err error) error {
 	var due *killswitch.WorkDueError
 	var notDone *killswitch.NotDoneError
 	var differ *dualwrite.LevelsDifferError
+	var life *comparator.LifeError
 	code := connect.CodeInternal
 	switch {
 	case backends.IsRejection(err):
 		code = connect.CodeInvalidArgument
-	case errors.As(err, &gate), errors.As(err, &refused), errors.As(err, &due):
+	case errors.Is(err, comparator.ErrNoFinding):
+		code = connect.CodeNotFound
+	case errors.As(err, &gate), errors.As(err, &refused), errors.As(err, &due), errors.As(err, &life):
 		code = connect.CodeFailedPrecondition
 	case errors.As(err, &open), errors.As(err, &notDone), errors.Is(err, killswitch.ErrBusy), errors.Is(err, killswitch.ErrDriverAlive), errors.Is(err, killswitch.ErrConflict):
 		code = connect.CodeAborted

@@ -25,6 +25,8 @@ func TestProblems(t *testing.T) {
 		{comparator.ErrStageMoved, connect.CodeAborted},
 		{comparator.ErrNothingToAudit, connect.CodeFailedPrecondition},
 		{comparator.ErrNoPair, connect.CodeFailedPrecondition},
+		{&comparator.LifeError{}, connect.CodeFailedPrecondition},
+		{comparator.ErrNoFinding, connect.CodeNotFound},
 		{&killswitch.KillRefusedError{}, connect.CodeFailedPrecondition},
 		{&backends.FieldError{}, connect.CodeInvalidArgument},
 		{killswitch.ErrConflict, connect.CodeAborted},

@@ -660,6 +660,526 @@ func (x *GetReportResponse) GetReportJson() string {
 	return ""
 }
 
+type ListFindingsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pod   string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
+	// Names of classes and states; none restricts nothing.
+	Classes []string `protobuf:"bytes,2,rep,name=classes,proto3" json:"classes,omitempty"`
+	States  []string `protobuf:"bytes,3,rep,name=states,proto3" json:"states,omitempty"`
+	// Findings with a key of this shop and item; empty restricts nothing.
+	Shop string `protobuf:"bytes,4,opt,name=shop,proto3" json:"shop,omitempty"`
+	Item string `protobuf:"bytes,5,opt,name=item,proto3" json:"item,omitempty"`
+	// Only those seen in the last so many seconds; 0 means all that is kept.
+	SinceSeconds int64 `protobuf:"varint,6,opt,name=since_seconds,json=sinceSeconds,proto3" json:"since_seconds,omitempty"`
+	// At most so many, 1 to 200; 0 means 50.
+	Limit int32 `protobuf:"varint,7,opt,name=limit,proto3" json:"limit,omitempty"`
+	// The next of the page before; empty for the first.
+	After         string `protobuf:"bytes,8,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFindingsRequest) Reset() {
+	*x = ListFindingsRequest{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFindingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFindingsRequest) ProtoMessage() {}
+
+func (x *ListFindingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFindingsRequest.ProtoReflect.Descriptor instead.
+func (*ListFindingsRequest) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ListFindingsRequest) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *ListFindingsRequest) GetClasses() []string {
+	if x != nil {
+		return x.Classes
+	}
+	return nil
+}
+
+func (x *ListFindingsRequest) GetStates() []string {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *ListFindingsRequest) GetShop() string {
+	if x != nil {
+		return x.Shop
+	}
+	return ""
+}
+
+func (x *ListFindingsRequest) GetItem() string {
+	if x != nil {
+		return x.Item
+	}
+	return ""
+}
+
+func (x *ListFindingsRequest) GetSinceSeconds() int64 {
+	if x != nil {
+		return x.SinceSeconds
+	}
+	return 0
+}
+
+func (x *ListFindingsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListFindingsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+type ListFindingsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One JSON document per finding.
+	FindingsJson []string `protobuf:"bytes,1,rep,name=findings_json,json=findingsJson,proto3" json:"findings_json,omitempty"`
+	// What to give as after for the page behind this one; empty when this is the last.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFindingsResponse) Reset() {
+	*x = ListFindingsResponse{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFindingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFindingsResponse) ProtoMessage() {}
+
+func (x *ListFindingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFindingsResponse.ProtoReflect.Descriptor instead.
+func (*ListFindingsResponse) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListFindingsResponse) GetFindingsJson() []string {
+	if x != nil {
+		return x.FindingsJson
+	}
+	return nil
+}
+
+func (x *ListFindingsResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+type GetFindingRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pod           string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetFindingRequest) Reset() {
+	*x = GetFindingRequest{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetFindingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetFindingRequest) ProtoMessage() {}
+
+func (x *GetFindingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetFindingRequest.ProtoReflect.Descriptor instead.
+func (*GetFindingRequest) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GetFindingRequest) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *GetFindingRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type GetFindingResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	FindingJson   string                 `protobuf:"bytes,1,opt,name=finding_json,json=findingJson,proto3" json:"finding_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetFindingResponse) Reset() {
+	*x = GetFindingResponse{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetFindingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetFindingResponse) ProtoMessage() {}
+
+func (x *GetFindingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetFindingResponse.ProtoReflect.Descriptor instead.
+func (*GetFindingResponse) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GetFindingResponse) GetFindingJson() string {
+	if x != nil {
+		return x.FindingJson
+	}
+	return ""
+}
+
+type AcknowledgeFindingsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pod   string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
+	// At most 100 a call.
+	Ids []string `protobuf:"bytes,2,rep,name=ids,proto3" json:"ids,omitempty"`
+	// Kept in the findings' history; not empty.
+	Why           string `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgeFindingsRequest) Reset() {
+	*x = AcknowledgeFindingsRequest{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgeFindingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgeFindingsRequest) ProtoMessage() {}
+
+func (x *AcknowledgeFindingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgeFindingsRequest.ProtoReflect.Descriptor instead.
+func (*AcknowledgeFindingsRequest) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *AcknowledgeFindingsRequest) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *AcknowledgeFindingsRequest) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *AcknowledgeFindingsRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type AcknowledgeFindingsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Findings      []*MovedFinding        `protobuf:"bytes,1,rep,name=findings,proto3" json:"findings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgeFindingsResponse) Reset() {
+	*x = AcknowledgeFindingsResponse{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgeFindingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgeFindingsResponse) ProtoMessage() {}
+
+func (x *AcknowledgeFindingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgeFindingsResponse.ProtoReflect.Descriptor instead.
+func (*AcknowledgeFindingsResponse) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *AcknowledgeFindingsResponse) GetFindings() []*MovedFinding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+type ReopenFindingsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pod   string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
+	// At most 100 a call.
+	Ids []string `protobuf:"bytes,2,rep,name=ids,proto3" json:"ids,omitempty"`
+	// Kept in the findings' history; not empty.
+	Why           string `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReopenFindingsRequest) Reset() {
+	*x = ReopenFindingsRequest{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReopenFindingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReopenFindingsRequest) ProtoMessage() {}
+
+func (x *ReopenFindingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReopenFindingsRequest.ProtoReflect.Descriptor instead.
+func (*ReopenFindingsRequest) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ReopenFindingsRequest) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *ReopenFindingsRequest) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *ReopenFindingsRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type ReopenFindingsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Findings      []*MovedFinding        `protobuf:"bytes,1,rep,name=findings,proto3" json:"findings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReopenFindingsResponse) Reset() {
+	*x = ReopenFindingsResponse{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReopenFindingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReopenFindingsResponse) ProtoMessage() {}
+
+func (x *ReopenFindingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReopenFindingsResponse.ProtoReflect.Descriptor instead.
+func (*ReopenFindingsResponse) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ReopenFindingsResponse) GetFindings() []*MovedFinding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+type MovedFinding struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	FindingJson string                 `protobuf:"bytes,1,opt,name=finding_json,json=findingJson,proto3" json:"finding_json,omitempty"`
+	// False when the finding was there already: nothing was changed.
+	Changed       bool `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MovedFinding) Reset() {
+	*x = MovedFinding{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MovedFinding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MovedFinding) ProtoMessage() {}
+
+func (x *MovedFinding) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MovedFinding.ProtoReflect.Descriptor instead.
+func (*MovedFinding) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *MovedFinding) GetFindingJson() string {
+	if x != nil {
+		return x.FindingJson
+	}
+	return ""
+}
+
+func (x *MovedFinding) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
 type AuditRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pod           string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
@@ -669,7 +1189,7 @@ type AuditRequest struct {
 
 func (x *AuditRequest) Reset() {
 	*x = AuditRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +1201,7 @@ func (x *AuditRequest) String() string {
 func (*AuditRequest) ProtoMessage() {}
 
 func (x *AuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +1214,7 @@ func (x *AuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
 func (*AuditRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AuditRequest) GetPod() string {
@@ -717,7 +1237,7 @@ type AuditResponse struct {
 
 func (x *AuditResponse) Reset() {
 	*x = AuditResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -729,7 +1249,7 @@ func (x *AuditResponse) String() string {
 func (*AuditResponse) ProtoMessage() {}
 
 func (x *AuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -742,7 +1262,7 @@ func (x *AuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditResponse.ProtoReflect.Descriptor instead.
 func (*AuditResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AuditResponse) GetHolds() int64 {
@@ -782,7 +1302,7 @@ type CheckConservationRequest struct {
 
 func (x *CheckConservationRequest) Reset() {
 	*x = CheckConservationRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -794,7 +1314,7 @@ func (x *CheckConservationRequest) String() string {
 func (*CheckConservationRequest) ProtoMessage() {}
 
 func (x *CheckConservationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -807,7 +1327,7 @@ func (x *CheckConservationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckConservationRequest.ProtoReflect.Descriptor instead.
 func (*CheckConservationRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CheckConservationRequest) GetPod() string {
@@ -826,7 +1346,7 @@ type CheckConservationResponse struct {
 
 func (x *CheckConservationResponse) Reset() {
 	*x = CheckConservationResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +1358,7 @@ func (x *CheckConservationResponse) String() string {
 func (*CheckConservationResponse) ProtoMessage() {}
 
 func (x *CheckConservationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +1371,7 @@ func (x *CheckConservationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckConservationResponse.ProtoReflect.Descriptor instead.
 func (*CheckConservationResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CheckConservationResponse) GetResultJson() string {
@@ -874,7 +1394,7 @@ type StockRow struct {
 
 func (x *StockRow) Reset() {
 	*x = StockRow{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -886,7 +1406,7 @@ func (x *StockRow) String() string {
 func (*StockRow) ProtoMessage() {}
 
 func (x *StockRow) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -899,7 +1419,7 @@ func (x *StockRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StockRow.ProtoReflect.Descriptor instead.
 func (*StockRow) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StockRow) GetShop() string {
@@ -949,7 +1469,7 @@ type LoadStockRequest struct {
 
 func (x *LoadStockRequest) Reset() {
 	*x = LoadStockRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -961,7 +1481,7 @@ func (x *LoadStockRequest) String() string {
 func (*LoadStockRequest) ProtoMessage() {}
 
 func (x *LoadStockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -974,7 +1494,7 @@ func (x *LoadStockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadStockRequest.ProtoReflect.Descriptor instead.
 func (*LoadStockRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LoadStockRequest) GetRows() []*StockRow {
@@ -1001,7 +1521,7 @@ type RowError struct {
 
 func (x *RowError) Reset() {
 	*x = RowError{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1533,7 @@ func (x *RowError) String() string {
 func (*RowError) ProtoMessage() {}
 
 func (x *RowError) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1546,7 @@ func (x *RowError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowError.ProtoReflect.Descriptor instead.
 func (*RowError) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RowError) GetIndex() int32 {
@@ -1055,7 +1575,7 @@ type LoadStockResponse struct {
 
 func (x *LoadStockResponse) Reset() {
 	*x = LoadStockResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1067,7 +1587,7 @@ func (x *LoadStockResponse) String() string {
 func (*LoadStockResponse) ProtoMessage() {}
 
 func (x *LoadStockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1080,7 +1600,7 @@ func (x *LoadStockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadStockResponse.ProtoReflect.Descriptor instead.
 func (*LoadStockResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LoadStockResponse) GetLoaded() int32 {
@@ -1113,7 +1633,7 @@ type AdoptStockRequest struct {
 
 func (x *AdoptStockRequest) Reset() {
 	*x = AdoptStockRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1645,7 @@ func (x *AdoptStockRequest) String() string {
 func (*AdoptStockRequest) ProtoMessage() {}
 
 func (x *AdoptStockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1658,7 @@ func (x *AdoptStockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptStockRequest.ProtoReflect.Descriptor instead.
 func (*AdoptStockRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AdoptStockRequest) GetPod() string {
@@ -1157,7 +1677,7 @@ type AdoptStockResponse struct {
 
 func (x *AdoptStockResponse) Reset() {
 	*x = AdoptStockResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1689,7 @@ func (x *AdoptStockResponse) String() string {
 func (*AdoptStockResponse) ProtoMessage() {}
 
 func (x *AdoptStockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1702,7 @@ func (x *AdoptStockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptStockResponse.ProtoReflect.Descriptor instead.
 func (*AdoptStockResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AdoptStockResponse) GetResultJson() string {
@@ -1201,7 +1721,7 @@ type BackfillRequest struct {
 
 func (x *BackfillRequest) Reset() {
 	*x = BackfillRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1733,7 @@ func (x *BackfillRequest) String() string {
 func (*BackfillRequest) ProtoMessage() {}
 
 func (x *BackfillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1746,7 @@ func (x *BackfillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackfillRequest.ProtoReflect.Descriptor instead.
 func (*BackfillRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *BackfillRequest) GetPod() string {
@@ -1250,7 +1770,7 @@ type BackfillResponse struct {
 
 func (x *BackfillResponse) Reset() {
 	*x = BackfillResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1262,7 +1782,7 @@ func (x *BackfillResponse) String() string {
 func (*BackfillResponse) ProtoMessage() {}
 
 func (x *BackfillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1275,7 +1795,7 @@ func (x *BackfillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackfillResponse.ProtoReflect.Descriptor instead.
 func (*BackfillResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *BackfillResponse) GetPhase() string {
@@ -1332,7 +1852,7 @@ type SampleConnectionsRequest struct {
 
 func (x *SampleConnectionsRequest) Reset() {
 	*x = SampleConnectionsRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1864,7 @@ func (x *SampleConnectionsRequest) String() string {
 func (*SampleConnectionsRequest) ProtoMessage() {}
 
 func (x *SampleConnectionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1877,7 @@ func (x *SampleConnectionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SampleConnectionsRequest.ProtoReflect.Descriptor instead.
 func (*SampleConnectionsRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SampleConnectionsRequest) GetPod() string {
@@ -1393,7 +1913,7 @@ type SampleConnectionsResponse struct {
 
 func (x *SampleConnectionsResponse) Reset() {
 	*x = SampleConnectionsResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1405,7 +1925,7 @@ func (x *SampleConnectionsResponse) String() string {
 func (*SampleConnectionsResponse) ProtoMessage() {}
 
 func (x *SampleConnectionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1418,7 +1938,7 @@ func (x *SampleConnectionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SampleConnectionsResponse.ProtoReflect.Descriptor instead.
 func (*SampleConnectionsResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SampleConnectionsResponse) GetSamples() int64 {
@@ -1444,7 +1964,7 @@ type GetLocksRequest struct {
 
 func (x *GetLocksRequest) Reset() {
 	*x = GetLocksRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1456,7 +1976,7 @@ func (x *GetLocksRequest) String() string {
 func (*GetLocksRequest) ProtoMessage() {}
 
 func (x *GetLocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1469,7 +1989,7 @@ func (x *GetLocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLocksRequest.ProtoReflect.Descriptor instead.
 func (*GetLocksRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetLocksRequest) GetPod() string {
@@ -1488,7 +2008,7 @@ type GetLocksResponse struct {
 
 func (x *GetLocksResponse) Reset() {
 	*x = GetLocksResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +2020,7 @@ func (x *GetLocksResponse) String() string {
 func (*GetLocksResponse) ProtoMessage() {}
 
 func (x *GetLocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +2033,7 @@ func (x *GetLocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLocksResponse.ProtoReflect.Descriptor instead.
 func (*GetLocksResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetLocksResponse) GetLocksJson() string {
@@ -1569,7 +2089,39 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\rsince_seconds\x18\x02 \x01(\x03R\fsinceSeconds\"4\n" +
 	"\x11GetReportResponse\x12\x1f\n" +
 	"\vreport_json\x18\x01 \x01(\tR\n" +
-	"reportJson\" \n" +
+	"reportJson\"\xd2\x01\n" +
+	"\x13ListFindingsRequest\x12\x10\n" +
+	"\x03pod\x18\x01 \x01(\tR\x03pod\x12\x18\n" +
+	"\aclasses\x18\x02 \x03(\tR\aclasses\x12\x16\n" +
+	"\x06states\x18\x03 \x03(\tR\x06states\x12\x12\n" +
+	"\x04shop\x18\x04 \x01(\tR\x04shop\x12\x12\n" +
+	"\x04item\x18\x05 \x01(\tR\x04item\x12#\n" +
+	"\rsince_seconds\x18\x06 \x01(\x03R\fsinceSeconds\x12\x14\n" +
+	"\x05limit\x18\a \x01(\x05R\x05limit\x12\x14\n" +
+	"\x05after\x18\b \x01(\tR\x05after\"O\n" +
+	"\x14ListFindingsResponse\x12#\n" +
+	"\rfindings_json\x18\x01 \x03(\tR\ffindingsJson\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"5\n" +
+	"\x11GetFindingRequest\x12\x10\n" +
+	"\x03pod\x18\x01 \x01(\tR\x03pod\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"7\n" +
+	"\x12GetFindingResponse\x12!\n" +
+	"\ffinding_json\x18\x01 \x01(\tR\vfindingJson\"R\n" +
+	"\x1aAcknowledgeFindingsRequest\x12\x10\n" +
+	"\x03pod\x18\x01 \x01(\tR\x03pod\x12\x10\n" +
+	"\x03ids\x18\x02 \x03(\tR\x03ids\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"[\n" +
+	"\x1bAcknowledgeFindingsResponse\x12<\n" +
+	"\bfindings\x18\x01 \x03(\v2 .crossfade.admin.v1.MovedFindingR\bfindings\"M\n" +
+	"\x15ReopenFindingsRequest\x12\x10\n" +
+	"\x03pod\x18\x01 \x01(\tR\x03pod\x12\x10\n" +
+	"\x03ids\x18\x02 \x03(\tR\x03ids\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"V\n" +
+	"\x16ReopenFindingsResponse\x12<\n" +
+	"\bfindings\x18\x01 \x03(\v2 .crossfade.admin.v1.MovedFindingR\bfindings\"K\n" +
+	"\fMovedFinding\x12!\n" +
+	"\ffinding_json\x18\x01 \x01(\tR\vfindingJson\x12\x18\n" +
+	"\achanged\x18\x02 \x01(\bR\achanged\" \n" +
 	"\fAuditRequest\x12\x10\n" +
 	"\x03pod\x18\x01 \x01(\tR\x03pod\"t\n" +
 	"\rAuditResponse\x12\x14\n" +
@@ -1625,14 +2177,19 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\x03pod\x18\x01 \x01(\tR\x03pod\"1\n" +
 	"\x10GetLocksResponse\x12\x1d\n" +
 	"\n" +
-	"locks_json\x18\x01 \x01(\tR\tlocksJson2\xc2\t\n" +
+	"locks_json\x18\x01 \x01(\tR\tlocksJson2\xf7\f\n" +
 	"\fAdminService\x12Z\n" +
 	"\bListPods\x12#.crossfade.admin.v1.ListPodsRequest\x1a$.crossfade.admin.v1.ListPodsResponse\"\x03\x90\x02\x01\x12]\n" +
 	"\tGetStatus\x12$.crossfade.admin.v1.GetStatusRequest\x1a%.crossfade.admin.v1.GetStatusResponse\"\x03\x90\x02\x01\x12W\n" +
 	"\bSetStage\x12#.crossfade.admin.v1.SetStageRequest\x1a$.crossfade.admin.v1.SetStageResponse0\x01\x12I\n" +
 	"\x04Kill\x12\x1f.crossfade.admin.v1.KillRequest\x1a .crossfade.admin.v1.KillResponse\x12R\n" +
 	"\aReissue\x12\".crossfade.admin.v1.ReissueRequest\x1a#.crossfade.admin.v1.ReissueResponse\x12]\n" +
-	"\tGetReport\x12$.crossfade.admin.v1.GetReportRequest\x1a%.crossfade.admin.v1.GetReportResponse\"\x03\x90\x02\x01\x12N\n" +
+	"\tGetReport\x12$.crossfade.admin.v1.GetReportRequest\x1a%.crossfade.admin.v1.GetReportResponse\"\x03\x90\x02\x01\x12f\n" +
+	"\fListFindings\x12'.crossfade.admin.v1.ListFindingsRequest\x1a(.crossfade.admin.v1.ListFindingsResponse\"\x03\x90\x02\x01\x12`\n" +
+	"\n" +
+	"GetFinding\x12%.crossfade.admin.v1.GetFindingRequest\x1a&.crossfade.admin.v1.GetFindingResponse\"\x03\x90\x02\x01\x12{\n" +
+	"\x13AcknowledgeFindings\x12..crossfade.admin.v1.AcknowledgeFindingsRequest\x1a/.crossfade.admin.v1.AcknowledgeFindingsResponse\"\x03\x90\x02\x02\x12l\n" +
+	"\x0eReopenFindings\x12).crossfade.admin.v1.ReopenFindingsRequest\x1a*.crossfade.admin.v1.ReopenFindingsResponse\"\x03\x90\x02\x02\x12N\n" +
 	"\x05Audit\x12 .crossfade.admin.v1.AuditRequest\x1a!.crossfade.admin.v1.AuditResponse0\x01\x12p\n" +
 	"\x11CheckConservation\x12,.crossfade.admin.v1.CheckConservationRequest\x1a-.crossfade.admin.v1.CheckConservationResponse\x12X\n" +
 	"\tLoadStock\x12$.crossfade.admin.v1.LoadStockRequest\x1a%.crossfade.admin.v1.LoadStockResponse\x12[\n" +
@@ -1654,71 +2211,90 @@ func file_crossfade_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_crossfade_admin_v1_admin_proto_rawDescData
 }
 
-var file_crossfade_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_crossfade_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_crossfade_admin_v1_admin_proto_goTypes = []any{
-	(*ListPodsRequest)(nil),           // 0: crossfade.admin.v1.ListPodsRequest
-	(*ListPodsResponse)(nil),          // 1: crossfade.admin.v1.ListPodsResponse
-	(*GetStatusRequest)(nil),          // 2: crossfade.admin.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),         // 3: crossfade.admin.v1.GetStatusResponse
-	(*SetStageRequest)(nil),           // 4: crossfade.admin.v1.SetStageRequest
-	(*SetStageResponse)(nil),          // 5: crossfade.admin.v1.SetStageResponse
-	(*KillRequest)(nil),               // 6: crossfade.admin.v1.KillRequest
-	(*KillResponse)(nil),              // 7: crossfade.admin.v1.KillResponse
-	(*ReissueRequest)(nil),            // 8: crossfade.admin.v1.ReissueRequest
-	(*ReissueResponse)(nil),           // 9: crossfade.admin.v1.ReissueResponse
-	(*GetReportRequest)(nil),          // 10: crossfade.admin.v1.GetReportRequest
-	(*GetReportResponse)(nil),         // 11: crossfade.admin.v1.GetReportResponse
-	(*AuditRequest)(nil),              // 12: crossfade.admin.v1.AuditRequest
-	(*AuditResponse)(nil),             // 13: crossfade.admin.v1.AuditResponse
-	(*CheckConservationRequest)(nil),  // 14: crossfade.admin.v1.CheckConservationRequest
-	(*CheckConservationResponse)(nil), // 15: crossfade.admin.v1.CheckConservationResponse
-	(*StockRow)(nil),                  // 16: crossfade.admin.v1.StockRow
-	(*LoadStockRequest)(nil),          // 17: crossfade.admin.v1.LoadStockRequest
-	(*RowError)(nil),                  // 18: crossfade.admin.v1.RowError
-	(*LoadStockResponse)(nil),         // 19: crossfade.admin.v1.LoadStockResponse
-	(*AdoptStockRequest)(nil),         // 20: crossfade.admin.v1.AdoptStockRequest
-	(*AdoptStockResponse)(nil),        // 21: crossfade.admin.v1.AdoptStockResponse
-	(*BackfillRequest)(nil),           // 22: crossfade.admin.v1.BackfillRequest
-	(*BackfillResponse)(nil),          // 23: crossfade.admin.v1.BackfillResponse
-	(*SampleConnectionsRequest)(nil),  // 24: crossfade.admin.v1.SampleConnectionsRequest
-	(*SampleConnectionsResponse)(nil), // 25: crossfade.admin.v1.SampleConnectionsResponse
-	(*GetLocksRequest)(nil),           // 26: crossfade.admin.v1.GetLocksRequest
-	(*GetLocksResponse)(nil),          // 27: crossfade.admin.v1.GetLocksResponse
+	(*ListPodsRequest)(nil),             // 0: crossfade.admin.v1.ListPodsRequest
+	(*ListPodsResponse)(nil),            // 1: crossfade.admin.v1.ListPodsResponse
+	(*GetStatusRequest)(nil),            // 2: crossfade.admin.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),           // 3: crossfade.admin.v1.GetStatusResponse
+	(*SetStageRequest)(nil),             // 4: crossfade.admin.v1.SetStageRequest
+	(*SetStageResponse)(nil),            // 5: crossfade.admin.v1.SetStageResponse
+	(*KillRequest)(nil),                 // 6: crossfade.admin.v1.KillRequest
+	(*KillResponse)(nil),                // 7: crossfade.admin.v1.KillResponse
+	(*ReissueRequest)(nil),              // 8: crossfade.admin.v1.ReissueRequest
+	(*ReissueResponse)(nil),             // 9: crossfade.admin.v1.ReissueResponse
+	(*GetReportRequest)(nil),            // 10: crossfade.admin.v1.GetReportRequest
+	(*GetReportResponse)(nil),           // 11: crossfade.admin.v1.GetReportResponse
+	(*ListFindingsRequest)(nil),         // 12: crossfade.admin.v1.ListFindingsRequest
+	(*ListFindingsResponse)(nil),        // 13: crossfade.admin.v1.ListFindingsResponse
+	(*GetFindingRequest)(nil),           // 14: crossfade.admin.v1.GetFindingRequest
+	(*GetFindingResponse)(nil),          // 15: crossfade.admin.v1.GetFindingResponse
+	(*AcknowledgeFindingsRequest)(nil),  // 16: crossfade.admin.v1.AcknowledgeFindingsRequest
+	(*AcknowledgeFindingsResponse)(nil), // 17: crossfade.admin.v1.AcknowledgeFindingsResponse
+	(*ReopenFindingsRequest)(nil),       // 18: crossfade.admin.v1.ReopenFindingsRequest
+	(*ReopenFindingsResponse)(nil),      // 19: crossfade.admin.v1.ReopenFindingsResponse
+	(*MovedFinding)(nil),                // 20: crossfade.admin.v1.MovedFinding
+	(*AuditRequest)(nil),                // 21: crossfade.admin.v1.AuditRequest
+	(*AuditResponse)(nil),               // 22: crossfade.admin.v1.AuditResponse
+	(*CheckConservationRequest)(nil),    // 23: crossfade.admin.v1.CheckConservationRequest
+	(*CheckConservationResponse)(nil),   // 24: crossfade.admin.v1.CheckConservationResponse
+	(*StockRow)(nil),                    // 25: crossfade.admin.v1.StockRow
+	(*LoadStockRequest)(nil),            // 26: crossfade.admin.v1.LoadStockRequest
+	(*RowError)(nil),                    // 27: crossfade.admin.v1.RowError
+	(*LoadStockResponse)(nil),           // 28: crossfade.admin.v1.LoadStockResponse
+	(*AdoptStockRequest)(nil),           // 29: crossfade.admin.v1.AdoptStockRequest
+	(*AdoptStockResponse)(nil),          // 30: crossfade.admin.v1.AdoptStockResponse
+	(*BackfillRequest)(nil),             // 31: crossfade.admin.v1.BackfillRequest
+	(*BackfillResponse)(nil),            // 32: crossfade.admin.v1.BackfillResponse
+	(*SampleConnectionsRequest)(nil),    // 33: crossfade.admin.v1.SampleConnectionsRequest
+	(*SampleConnectionsResponse)(nil),   // 34: crossfade.admin.v1.SampleConnectionsResponse
+	(*GetLocksRequest)(nil),             // 35: crossfade.admin.v1.GetLocksRequest
+	(*GetLocksResponse)(nil),            // 36: crossfade.admin.v1.GetLocksResponse
 }
 var file_crossfade_admin_v1_admin_proto_depIdxs = []int32{
-	16, // 0: crossfade.admin.v1.LoadStockRequest.rows:type_name -> crossfade.admin.v1.StockRow
-	18, // 1: crossfade.admin.v1.LoadStockResponse.errors:type_name -> crossfade.admin.v1.RowError
-	0,  // 2: crossfade.admin.v1.AdminService.ListPods:input_type -> crossfade.admin.v1.ListPodsRequest
-	2,  // 3: crossfade.admin.v1.AdminService.GetStatus:input_type -> crossfade.admin.v1.GetStatusRequest
-	4,  // 4: crossfade.admin.v1.AdminService.SetStage:input_type -> crossfade.admin.v1.SetStageRequest
-	6,  // 5: crossfade.admin.v1.AdminService.Kill:input_type -> crossfade.admin.v1.KillRequest
-	8,  // 6: crossfade.admin.v1.AdminService.Reissue:input_type -> crossfade.admin.v1.ReissueRequest
-	10, // 7: crossfade.admin.v1.AdminService.GetReport:input_type -> crossfade.admin.v1.GetReportRequest
-	12, // 8: crossfade.admin.v1.AdminService.Audit:input_type -> crossfade.admin.v1.AuditRequest
-	14, // 9: crossfade.admin.v1.AdminService.CheckConservation:input_type -> crossfade.admin.v1.CheckConservationRequest
-	17, // 10: crossfade.admin.v1.AdminService.LoadStock:input_type -> crossfade.admin.v1.LoadStockRequest
-	20, // 11: crossfade.admin.v1.AdminService.AdoptStock:input_type -> crossfade.admin.v1.AdoptStockRequest
-	22, // 12: crossfade.admin.v1.AdminService.Backfill:input_type -> crossfade.admin.v1.BackfillRequest
-	24, // 13: crossfade.admin.v1.AdminService.SampleConnections:input_type -> crossfade.admin.v1.SampleConnectionsRequest
-	26, // 14: crossfade.admin.v1.AdminService.GetLocks:input_type -> crossfade.admin.v1.GetLocksRequest
-	1,  // 15: crossfade.admin.v1.AdminService.ListPods:output_type -> crossfade.admin.v1.ListPodsResponse
-	3,  // 16: crossfade.admin.v1.AdminService.GetStatus:output_type -> crossfade.admin.v1.GetStatusResponse
-	5,  // 17: crossfade.admin.v1.AdminService.SetStage:output_type -> crossfade.admin.v1.SetStageResponse
-	7,  // 18: crossfade.admin.v1.AdminService.Kill:output_type -> crossfade.admin.v1.KillResponse
-	9,  // 19: crossfade.admin.v1.AdminService.Reissue:output_type -> crossfade.admin.v1.ReissueResponse
-	11, // 20: crossfade.admin.v1.AdminService.GetReport:output_type -> crossfade.admin.v1.GetReportResponse
-	13, // 21: crossfade.admin.v1.AdminService.Audit:output_type -> crossfade.admin.v1.AuditResponse
-	15, // 22: crossfade.admin.v1.AdminService.CheckConservation:output_type -> crossfade.admin.v1.CheckConservationResponse
-	19, // 23: crossfade.admin.v1.AdminService.LoadStock:output_type -> crossfade.admin.v1.LoadStockResponse
-	21, // 24: crossfade.admin.v1.AdminService.AdoptStock:output_type -> crossfade.admin.v1.AdoptStockResponse
-	23, // 25: crossfade.admin.v1.AdminService.Backfill:output_type -> crossfade.admin.v1.BackfillResponse
-	25, // 26: crossfade.admin.v1.AdminService.SampleConnections:output_type -> crossfade.admin.v1.SampleConnectionsResponse
-	27, // 27: crossfade.admin.v1.AdminService.GetLocks:output_type -> crossfade.admin.v1.GetLocksResponse
-	15, // [15:28] is the sub-list for method output_type
-	2,  // [2:15] is the sub-list for method input_type
-	2,  // [2:2] is the sub-list for extension type_name
-	2,  // [2:2] is the sub-list for extension extendee
-	0,  // [0:2] is the sub-list for field type_name
+	20, // 0: crossfade.admin.v1.AcknowledgeFindingsResponse.findings:type_name -> crossfade.admin.v1.MovedFinding
+	20, // 1: crossfade.admin.v1.ReopenFindingsResponse.findings:type_name -> crossfade.admin.v1.MovedFinding
+	25, // 2: crossfade.admin.v1.LoadStockRequest.rows:type_name -> crossfade.admin.v1.StockRow
+	27, // 3: crossfade.admin.v1.LoadStockResponse.errors:type_name -> crossfade.admin.v1.RowError
+	0,  // 4: crossfade.admin.v1.AdminService.ListPods:input_type -> crossfade.admin.v1.ListPodsRequest
+	2,  // 5: crossfade.admin.v1.AdminService.GetStatus:input_type -> crossfade.admin.v1.GetStatusRequest
+	4,  // 6: crossfade.admin.v1.AdminService.SetStage:input_type -> crossfade.admin.v1.SetStageRequest
+	6,  // 7: crossfade.admin.v1.AdminService.Kill:input_type -> crossfade.admin.v1.KillRequest
+	8,  // 8: crossfade.admin.v1.AdminService.Reissue:input_type -> crossfade.admin.v1.ReissueRequest
+	10, // 9: crossfade.admin.v1.AdminService.GetReport:input_type -> crossfade.admin.v1.GetReportRequest
+	12, // 10: crossfade.admin.v1.AdminService.ListFindings:input_type -> crossfade.admin.v1.ListFindingsRequest
+	14, // 11: crossfade.admin.v1.AdminService.GetFinding:input_type -> crossfade.admin.v1.GetFindingRequest
+	16, // 12: crossfade.admin.v1.AdminService.AcknowledgeFindings:input_type -> crossfade.admin.v1.AcknowledgeFindingsRequest
+	18, // 13: crossfade.admin.v1.AdminService.ReopenFindings:input_type -> crossfade.admin.v1.ReopenFindingsRequest
+	21, // 14: crossfade.admin.v1.AdminService.Audit:input_type -> crossfade.admin.v1.AuditRequest
+	23, // 15: crossfade.admin.v1.AdminService.CheckConservation:input_type -> crossfade.admin.v1.CheckConservationRequest
+	26, // 16: crossfade.admin.v1.AdminService.LoadStock:input_type -> crossfade.admin.v1.LoadStockRequest
+	29, // 17: crossfade.admin.v1.AdminService.AdoptStock:input_type -> crossfade.admin.v1.AdoptStockRequest
+	31, // 18: crossfade.admin.v1.AdminService.Backfill:input_type -> crossfade.admin.v1.BackfillRequest
+	33, // 19: crossfade.admin.v1.AdminService.SampleConnections:input_type -> crossfade.admin.v1.SampleConnectionsRequest
+	35, // 20: crossfade.admin.v1.AdminService.GetLocks:input_type -> crossfade.admin.v1.GetLocksRequest
+	1,  // 21: crossfade.admin.v1.AdminService.ListPods:output_type -> crossfade.admin.v1.ListPodsResponse
+	3,  // 22: crossfade.admin.v1.AdminService.GetStatus:output_type -> crossfade.admin.v1.GetStatusResponse
+	5,  // 23: crossfade.admin.v1.AdminService.SetStage:output_type -> crossfade.admin.v1.SetStageResponse
+	7,  // 24: crossfade.admin.v1.AdminService.Kill:output_type -> crossfade.admin.v1.KillResponse
+	9,  // 25: crossfade.admin.v1.AdminService.Reissue:output_type -> crossfade.admin.v1.ReissueResponse
+	11, // 26: crossfade.admin.v1.AdminService.GetReport:output_type -> crossfade.admin.v1.GetReportResponse
+	13, // 27: crossfade.admin.v1.AdminService.ListFindings:output_type -> crossfade.admin.v1.ListFindingsResponse
+	15, // 28: crossfade.admin.v1.AdminService.GetFinding:output_type -> crossfade.admin.v1.GetFindingResponse
+	17, // 29: crossfade.admin.v1.AdminService.AcknowledgeFindings:output_type -> crossfade.admin.v1.AcknowledgeFindingsResponse
+	19, // 30: crossfade.admin.v1.AdminService.ReopenFindings:output_type -> crossfade.admin.v1.ReopenFindingsResponse
+	22, // 31: crossfade.admin.v1.AdminService.Audit:output_type -> crossfade.admin.v1.AuditResponse
+	24, // 32: crossfade.admin.v1.AdminService.CheckConservation:output_type -> crossfade.admin.v1.CheckConservationResponse
+	28, // 33: crossfade.admin.v1.AdminService.LoadStock:output_type -> crossfade.admin.v1.LoadStockResponse
+	30, // 34: crossfade.admin.v1.AdminService.AdoptStock:output_type -> crossfade.admin.v1.AdoptStockResponse
+	32, // 35: crossfade.admin.v1.AdminService.Backfill:output_type -> crossfade.admin.v1.BackfillResponse
+	34, // 36: crossfade.admin.v1.AdminService.SampleConnections:output_type -> crossfade.admin.v1.SampleConnectionsResponse
+	36, // 37: crossfade.admin.v1.AdminService.GetLocks:output_type -> crossfade.admin.v1.GetLocksResponse
+	21, // [21:38] is the sub-list for method output_type
+	4,  // [4:21] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_crossfade_admin_v1_admin_proto_init() }
@@ -1732,7 +2308,7 @@ func file_crossfade_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crossfade_admin_v1_admin_proto_rawDesc), len(file_crossfade_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -48,6 +48,17 @@ const (
 	AdminServiceReissueProcedure = "/crossfade.admin.v1.AdminService/Reissue"
 	// AdminServiceGetReportProcedure is the fully-qualified name of the AdminService's GetReport RPC.
 	AdminServiceGetReportProcedure = "/crossfade.admin.v1.AdminService/GetReport"
+	// AdminServiceListFindingsProcedure is the fully-qualified name of the AdminService's ListFindings
+	// RPC.
+	AdminServiceListFindingsProcedure = "/crossfade.admin.v1.AdminService/ListFindings"
+	// AdminServiceGetFindingProcedure is the fully-qualified name of the AdminService's GetFinding RPC.
+	AdminServiceGetFindingProcedure = "/crossfade.admin.v1.AdminService/GetFinding"
+	// AdminServiceAcknowledgeFindingsProcedure is the fully-qualified name of the AdminService's
+	// AcknowledgeFindings RPC.
+	AdminServiceAcknowledgeFindingsProcedure = "/crossfade.admin.v1.AdminService/AcknowledgeFindings"
+	// AdminServiceReopenFindingsProcedure is the fully-qualified name of the AdminService's
+	// ReopenFindings RPC.
+	AdminServiceReopenFindingsProcedure = "/crossfade.admin.v1.AdminService/ReopenFindings"
 	// AdminServiceAuditProcedure is the fully-qualified name of the AdminService's Audit RPC.
 	AdminServiceAuditProcedure = "/crossfade.admin.v1.AdminService/Audit"
 	// AdminServiceCheckConservationProcedure is the fully-qualified name of the AdminService's
@@ -83,6 +94,15 @@ type AdminServiceClient interface {
 	Reissue(context.Context, *connect.Request[v1.ReissueRequest]) (*connect.Response[v1.ReissueResponse], error)
 	// GetReport gives the mismatch report.
 	GetReport(context.Context, *connect.Request[v1.GetReportRequest]) (*connect.Response[v1.GetReportResponse], error)
+	// ListFindings gives a page of findings, last seen first.
+	ListFindings(context.Context, *connect.Request[v1.ListFindingsRequest]) (*connect.Response[v1.ListFindingsResponse], error)
+	// GetFinding gives one finding with everything that is kept of it.
+	GetFinding(context.Context, *connect.Request[v1.GetFindingRequest]) (*connect.Response[v1.GetFindingResponse], error)
+	// AcknowledgeFindings says of findings that somebody knows of them, all of them or none: they no longer
+	// hold up a move, until they are seen again. Twice is once.
+	AcknowledgeFindings(context.Context, *connect.Request[v1.AcknowledgeFindingsRequest]) (*connect.Response[v1.AcknowledgeFindingsResponse], error)
+	// ReopenFindings takes that back, or an explanation or a repair. Twice is once.
+	ReopenFindings(context.Context, *connect.Request[v1.ReopenFindingsRequest]) (*connect.Response[v1.ReopenFindingsResponse], error)
 	// Audit compares all holds and levels of both stores.
 	Audit(context.Context, *connect.Request[v1.AuditRequest]) (*connect.ServerStreamForClient[v1.AuditResponse], error)
 	// CheckConservation checks promise P2 inside each store.
@@ -150,6 +170,34 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		listFindings: connect.NewClient[v1.ListFindingsRequest, v1.ListFindingsResponse](
+			httpClient,
+			baseURL+AdminServiceListFindingsProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ListFindings")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		getFinding: connect.NewClient[v1.GetFindingRequest, v1.GetFindingResponse](
+			httpClient,
+			baseURL+AdminServiceGetFindingProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("GetFinding")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		acknowledgeFindings: connect.NewClient[v1.AcknowledgeFindingsRequest, v1.AcknowledgeFindingsResponse](
+			httpClient,
+			baseURL+AdminServiceAcknowledgeFindingsProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("AcknowledgeFindings")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
+			connect.WithClientOptions(opts...),
+		),
+		reopenFindings: connect.NewClient[v1.ReopenFindingsRequest, v1.ReopenFindingsResponse](
+			httpClient,
+			baseURL+AdminServiceReopenFindingsProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ReopenFindings")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
+			connect.WithClientOptions(opts...),
+		),
 		audit: connect.NewClient[v1.AuditRequest, v1.AuditResponse](
 			httpClient,
 			baseURL+AdminServiceAuditProcedure,
@@ -198,19 +246,23 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 
 // adminServiceClient implements AdminServiceClient.
 type adminServiceClient struct {
-	listPods          *connect.Client[v1.ListPodsRequest, v1.ListPodsResponse]
-	getStatus         *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
-	setStage          *connect.Client[v1.SetStageRequest, v1.SetStageResponse]
-	kill              *connect.Client[v1.KillRequest, v1.KillResponse]
-	reissue           *connect.Client[v1.ReissueRequest, v1.ReissueResponse]
-	getReport         *connect.Client[v1.GetReportRequest, v1.GetReportResponse]
-	audit             *connect.Client[v1.AuditRequest, v1.AuditResponse]
-	checkConservation *connect.Client[v1.CheckConservationRequest, v1.CheckConservationResponse]
-	loadStock         *connect.Client[v1.LoadStockRequest, v1.LoadStockResponse]
-	adoptStock        *connect.Client[v1.AdoptStockRequest, v1.AdoptStockResponse]
-	backfill          *connect.Client[v1.BackfillRequest, v1.BackfillResponse]
-	sampleConnections *connect.Client[v1.SampleConnectionsRequest, v1.SampleConnectionsResponse]
-	getLocks          *connect.Client[v1.GetLocksRequest, v1.GetLocksResponse]
+	listPods            *connect.Client[v1.ListPodsRequest, v1.ListPodsResponse]
+	getStatus           *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
+	setStage            *connect.Client[v1.SetStageRequest, v1.SetStageResponse]
+	kill                *connect.Client[v1.KillRequest, v1.KillResponse]
+	reissue             *connect.Client[v1.ReissueRequest, v1.ReissueResponse]
+	getReport           *connect.Client[v1.GetReportRequest, v1.GetReportResponse]
+	listFindings        *connect.Client[v1.ListFindingsRequest, v1.ListFindingsResponse]
+	getFinding          *connect.Client[v1.GetFindingRequest, v1.GetFindingResponse]
+	acknowledgeFindings *connect.Client[v1.AcknowledgeFindingsRequest, v1.AcknowledgeFindingsResponse]
+	reopenFindings      *connect.Client[v1.ReopenFindingsRequest, v1.ReopenFindingsResponse]
+	audit               *connect.Client[v1.AuditRequest, v1.AuditResponse]
+	checkConservation   *connect.Client[v1.CheckConservationRequest, v1.CheckConservationResponse]
+	loadStock           *connect.Client[v1.LoadStockRequest, v1.LoadStockResponse]
+	adoptStock          *connect.Client[v1.AdoptStockRequest, v1.AdoptStockResponse]
+	backfill            *connect.Client[v1.BackfillRequest, v1.BackfillResponse]
+	sampleConnections   *connect.Client[v1.SampleConnectionsRequest, v1.SampleConnectionsResponse]
+	getLocks            *connect.Client[v1.GetLocksRequest, v1.GetLocksResponse]
 }
 
 // ListPods calls crossfade.admin.v1.AdminService.ListPods.
@@ -241,6 +293,26 @@ func (c *adminServiceClient) Reissue(ctx context.Context, req *connect.Request[v
 // GetReport calls crossfade.admin.v1.AdminService.GetReport.
 func (c *adminServiceClient) GetReport(ctx context.Context, req *connect.Request[v1.GetReportRequest]) (*connect.Response[v1.GetReportResponse], error) {
 	return c.getReport.CallUnary(ctx, req)
+}
+
+// ListFindings calls crossfade.admin.v1.AdminService.ListFindings.
+func (c *adminServiceClient) ListFindings(ctx context.Context, req *connect.Request[v1.ListFindingsRequest]) (*connect.Response[v1.ListFindingsResponse], error) {
+	return c.listFindings.CallUnary(ctx, req)
+}
+
+// GetFinding calls crossfade.admin.v1.AdminService.GetFinding.
+func (c *adminServiceClient) GetFinding(ctx context.Context, req *connect.Request[v1.GetFindingRequest]) (*connect.Response[v1.GetFindingResponse], error) {
+	return c.getFinding.CallUnary(ctx, req)
+}
+
+// AcknowledgeFindings calls crossfade.admin.v1.AdminService.AcknowledgeFindings.
+func (c *adminServiceClient) AcknowledgeFindings(ctx context.Context, req *connect.Request[v1.AcknowledgeFindingsRequest]) (*connect.Response[v1.AcknowledgeFindingsResponse], error) {
+	return c.acknowledgeFindings.CallUnary(ctx, req)
+}
+
+// ReopenFindings calls crossfade.admin.v1.AdminService.ReopenFindings.
+func (c *adminServiceClient) ReopenFindings(ctx context.Context, req *connect.Request[v1.ReopenFindingsRequest]) (*connect.Response[v1.ReopenFindingsResponse], error) {
+	return c.reopenFindings.CallUnary(ctx, req)
 }
 
 // Audit calls crossfade.admin.v1.AdminService.Audit.
@@ -295,6 +367,15 @@ type AdminServiceHandler interface {
 	Reissue(context.Context, *connect.Request[v1.ReissueRequest]) (*connect.Response[v1.ReissueResponse], error)
 	// GetReport gives the mismatch report.
 	GetReport(context.Context, *connect.Request[v1.GetReportRequest]) (*connect.Response[v1.GetReportResponse], error)
+	// ListFindings gives a page of findings, last seen first.
+	ListFindings(context.Context, *connect.Request[v1.ListFindingsRequest]) (*connect.Response[v1.ListFindingsResponse], error)
+	// GetFinding gives one finding with everything that is kept of it.
+	GetFinding(context.Context, *connect.Request[v1.GetFindingRequest]) (*connect.Response[v1.GetFindingResponse], error)
+	// AcknowledgeFindings says of findings that somebody knows of them, all of them or none: they no longer
+	// hold up a move, until they are seen again. Twice is once.
+	AcknowledgeFindings(context.Context, *connect.Request[v1.AcknowledgeFindingsRequest]) (*connect.Response[v1.AcknowledgeFindingsResponse], error)
+	// ReopenFindings takes that back, or an explanation or a repair. Twice is once.
+	ReopenFindings(context.Context, *connect.Request[v1.ReopenFindingsRequest]) (*connect.Response[v1.ReopenFindingsResponse], error)
 	// Audit compares all holds and levels of both stores.
 	Audit(context.Context, *connect.Request[v1.AuditRequest], *connect.ServerStream[v1.AuditResponse]) error
 	// CheckConservation checks promise P2 inside each store.
@@ -358,6 +439,34 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceListFindingsHandler := connect.NewUnaryHandler(
+		AdminServiceListFindingsProcedure,
+		svc.ListFindings,
+		connect.WithSchema(adminServiceMethods.ByName("ListFindings")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceGetFindingHandler := connect.NewUnaryHandler(
+		AdminServiceGetFindingProcedure,
+		svc.GetFinding,
+		connect.WithSchema(adminServiceMethods.ByName("GetFinding")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceAcknowledgeFindingsHandler := connect.NewUnaryHandler(
+		AdminServiceAcknowledgeFindingsProcedure,
+		svc.AcknowledgeFindings,
+		connect.WithSchema(adminServiceMethods.ByName("AcknowledgeFindings")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceReopenFindingsHandler := connect.NewUnaryHandler(
+		AdminServiceReopenFindingsProcedure,
+		svc.ReopenFindings,
+		connect.WithSchema(adminServiceMethods.ByName("ReopenFindings")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
+		connect.WithHandlerOptions(opts...),
+	)
 	adminServiceAuditHandler := connect.NewServerStreamHandler(
 		AdminServiceAuditProcedure,
 		svc.Audit,
@@ -415,6 +524,14 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceReissueHandler.ServeHTTP(w, r)
 		case AdminServiceGetReportProcedure:
 			adminServiceGetReportHandler.ServeHTTP(w, r)
+		case AdminServiceListFindingsProcedure:
+			adminServiceListFindingsHandler.ServeHTTP(w, r)
+		case AdminServiceGetFindingProcedure:
+			adminServiceGetFindingHandler.ServeHTTP(w, r)
+		case AdminServiceAcknowledgeFindingsProcedure:
+			adminServiceAcknowledgeFindingsHandler.ServeHTTP(w, r)
+		case AdminServiceReopenFindingsProcedure:
+			adminServiceReopenFindingsHandler.ServeHTTP(w, r)
 		case AdminServiceAuditProcedure:
 			adminServiceAuditHandler.ServeHTTP(w, r)
 		case AdminServiceCheckConservationProcedure:
@@ -460,6 +577,22 @@ func (UnimplementedAdminServiceHandler) Reissue(context.Context, *connect.Reques
 
 func (UnimplementedAdminServiceHandler) GetReport(context.Context, *connect.Request[v1.GetReportRequest]) (*connect.Response[v1.GetReportResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.GetReport is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ListFindings(context.Context, *connect.Request[v1.ListFindingsRequest]) (*connect.Response[v1.ListFindingsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.ListFindings is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) GetFinding(context.Context, *connect.Request[v1.GetFindingRequest]) (*connect.Response[v1.GetFindingResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.GetFinding is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) AcknowledgeFindings(context.Context, *connect.Request[v1.AcknowledgeFindingsRequest]) (*connect.Response[v1.AcknowledgeFindingsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.AcknowledgeFindings is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ReopenFindings(context.Context, *connect.Request[v1.ReopenFindingsRequest]) (*connect.Response[v1.ReopenFindingsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.ReopenFindings is not implemented"))
 }
 
 func (UnimplementedAdminServiceHandler) Audit(context.Context, *connect.Request[v1.AuditRequest], *connect.ServerStream[v1.AuditResponse]) error {
