@@ -13,8 +13,8 @@ import (
 	"github.com/crossfade-proxy/crossfade/comparator"
 )
 
+// How many findings a page has; each has up to some 100 kB.
 const (
-	// DefaultPage and MaxPage are how many findings a page has; each has up to some 100 kB.
 	DefaultPage = 50
 	MaxPage     = 200
 	// maxSince is longer than anything is kept.
