@@ -36,6 +36,8 @@ type AuditInput struct {
 	Now func() time.Time
 	// Progress is told after each page and round; may be nil.
 	Progress func(AuditProgress)
+	// Excuses are those that hold; what one of them covers is counted apart.
+	Excuses Excuses
 	// Found is told of each finding, also beyond MaxAuditFindings; may be nil.
 	Found func(Finding)
 }
@@ -65,9 +67,12 @@ type AuditResult struct {
 	// Passing counts differences that were gone when looked at again: entries on their way.
 	Passing int64 `json:"passing"`
 	// Attributed counts levels whose difference follows from the holds found.
-	Attributed        int64          `json:"attributed"`
-	FindingsTotal     int64          `json:"findings_total"`
-	UnitsTotal        int64          `json:"units_total"`
+	Attributed    int64 `json:"attributed"`
+	FindingsTotal int64 `json:"findings_total"`
+	UnitsTotal    int64 `json:"units_total"`
+	// ExcusedTotal and ExcusedUnits are of differences that an excuse covers; they are not in the totals.
+	ExcusedTotal      int64          `json:"excused_total"`
+	ExcusedUnits      int64          `json:"excused_units"`
 	Summary           []ClassSummary `json:"summary"`
 	Findings          []Finding      `json:"findings"` // at most MaxAuditFindings
 	UndeterminedTotal int64          `json:"undetermined_total"`
@@ -81,7 +86,7 @@ type AuditOpen struct {
 	Why  string          `json:"why"`
 }
 
-// Clean tells whether the audit found nothing and left nothing open.
+// Clean tells whether the audit found nothing that no excuse covers, and left nothing open.
 func (r *AuditResult) Clean() bool { return r.FindingsTotal == 0 && r.UndeterminedTotal == 0 }
 
 // suspect is a difference that is being looked at again.

@@ -141,6 +141,13 @@ func (a *auditor) found(s *suspect, ev *Evidence) {
 }
 
 func (a *auditor) count(f Finding) {
+	if e := a.in.Excuses.Find(&f); e != nil {
+		f.Life, f.Excuse = LifeExcused, e.Name
+		a.res.ExcusedTotal++
+		a.res.ExcusedUnits += f.TotalUnits
+		a.hand(f)
+		return
+	}
 	a.res.FindingsTotal++
 	a.res.UnitsTotal += f.TotalUnits
 	s := a.sums[f.Class]
@@ -149,6 +156,10 @@ func (a *auditor) count(f Finding) {
 		a.sums[f.Class] = s
 	}
 	s.Findings, s.Units, s.Sights, s.LastSeen = s.Findings+1, s.Units+f.TotalUnits, s.Sights+1, f.LastSeen
+	a.hand(f)
+}
+
+func (a *auditor) hand(f Finding) {
 	if len(a.res.Findings) < MaxAuditFindings {
 		a.res.Findings = append(a.res.Findings, f)
 	}

@@ -22,9 +22,11 @@ type Config struct {
 	// Rechecker looks at the stores; without one a divergence that is not confirmed at once ends as
 	// undetermined.
 	Rechecker Rechecker
-	// Judge decides; nil means [Judge]. Exemptions decorate it. A panic of it is counted, and its
-	// decision is undetermined.
+	// Judge decides; nil means [Judge]. A panic of it is counted, and its decision is undetermined.
 	Judge func(Observation) Judgement
+	// Excuses gives those that are in the file at present; nil means none. What is confirmed and covered
+	// by one is counted apart.
+	Excuses func() Excuses
 	// Now is the local clock; nil means time.Now.
 	Now func() time.Time
 	// Run names this start of the proxy; empty means a random one. Two runs with one name would
@@ -214,6 +216,7 @@ func (c *Comparator) Record(f Finding) {
 	total := f.TotalUnits
 	f.limit()
 	f.TotalUnits = max(f.TotalUnits, total)
+	c.excuse(&f)
 	c.put(f)
 }
 

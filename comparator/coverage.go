@@ -20,6 +20,7 @@ const (
 	Settling             // diverged, and waiting in the settle queue
 	Explained            // diverged, and explained by concurrency, with proof
 	Confirmed            // diverged, and confirmed: a finding
+	Excused              // diverged and confirmed, and covered by a named excuse
 	SampledOut           // a refusal that was not probed
 	Undetermined         // looked at, without a result
 	Lost                 // will never be compared
@@ -34,6 +35,7 @@ var columnTexts = [...][2]string{
 	{"settling", "decided differently: being looked into"},
 	{"explained", "decided differently: explained by concurrency"},
 	{"confirmed", "decided differently: no order of operations explains it"},
+	{"excused", "decided differently: covered by a named excuse"},
 	{"sampled_out", "refusals that were not probed, to spare the shadow"},
 	{"undetermined", "could not be decided: neither match nor mismatch"},
 	{"lost", "never compared: dropped, voided, or lost in a crash"},
@@ -57,7 +59,7 @@ func (c Column) Meaning() string {
 
 // Columns lists the columns in the order in which reports show them.
 func Columns() []Column {
-	return []Column{Matched, Probed, Explained, Confirmed, Settling, Undetermined, SampledOut, Pending, Lost}
+	return []Column{Matched, Probed, Explained, Confirmed, Excused, Settling, Undetermined, SampledOut, Pending, Lost}
 }
 
 // Counts has one number for each column.
@@ -68,6 +70,7 @@ type Counts struct {
 	Settling     int64 `json:"settling"`
 	Explained    int64 `json:"explained"`
 	Confirmed    int64 `json:"confirmed"`
+	Excused      int64 `json:"excused"`
 	SampledOut   int64 `json:"sampled_out"`
 	Undetermined int64 `json:"undetermined"`
 	Lost         int64 `json:"lost"`
@@ -88,6 +91,8 @@ func (c *Counts) at(col Column) *int64 {
 		return &c.Explained
 	case Confirmed:
 		return &c.Confirmed
+	case Excused:
+		return &c.Excused
 	case SampledOut:
 		return &c.SampledOut
 	case Undetermined:
@@ -109,7 +114,7 @@ func (c Counts) Of(col Column) int64 {
 
 // Sum adds up all columns.
 func (c Counts) Sum() int64 {
-	return c.Pending + c.Matched + c.Probed + c.Settling + c.Explained + c.Confirmed + c.SampledOut + c.Undetermined + c.Lost
+	return c.Pending + c.Matched + c.Probed + c.Settling + c.Explained + c.Confirmed + c.Excused + c.SampledOut + c.Undetermined + c.Lost
 }
 
 func (c *Counts) add(o Counts) {
@@ -175,7 +180,7 @@ func (c Coverage) Check() error {
 }
 
 // Compared is the denominator of the parity rate: the decisions that both stores are known to have
-// made, with a result.
+// made, with a result. Excused ones are in neither part of it: they differ, and are no finding.
 func (c Coverage) Compared() int64 { return c.Matched + c.Probed + c.Explained + c.Confirmed }
 
 // Agreed is its numerator: alike, or different for a reason that is proven to be concurrency.

@@ -40,6 +40,8 @@ type Finding struct {
 	Life  Life   `json:"life"`
 	By    string `json:"by,omitempty"`  // who changed the life last; empty when a sight did
 	Why   string `json:"why,omitempty"` // and why
+	// Excuse names the excuse that covered the last sight.
+	Excuse string `json:"excuse,omitempty"`
 	// History is every change of the life, oldest first, at most MaxHistory of them.
 	History []LifeEvent `json:"history,omitempty"`
 	// HistoryDropped counts changes that are left out of History, after its first.

@@ -15,7 +15,8 @@ import (
 type Life uint8
 
 // The lives. Open, repaired and acknowledged ones are confirmed divergences; explained and
-// undetermined ones are kept apart, as the record of a decision that was looked into.
+// undetermined ones are kept apart, as the record of a decision that was looked into, and so are
+// excused ones: divergences that a named excuse covers.
 const (
 	LifeUnknown Life = iota
 	LifeOpen
@@ -23,10 +24,11 @@ const (
 	LifeRepaired
 	LifeAcknowledged
 	LifeUndetermined
+	LifeExcused
 	lives // how many there are
 )
 
-var lifeNames = [lives]string{"unknown", "open", "explained", "repaired", "acknowledged", "undetermined"}
+var lifeNames = [lives]string{"unknown", "open", "explained", "repaired", "acknowledged", "undetermined", "excused"}
 
 // String gives the word used in reports.
 func (l Life) String() string {
@@ -67,13 +69,16 @@ func (l Life) Confirmed() bool {
 	return l == LifeOpen || l == LifeRepaired || l == LifeAcknowledged
 }
 
+// real tells whether the stores did differ: confirmed, or excused.
+func (l Life) real() bool { return l.Confirmed() || l == LifeExcused }
+
 // MayBecome tells whether a finding may be moved by hand (or by a repair) from l to n.
 func (l Life) MayBecome(n Life) bool {
 	switch n {
 	case LifeExplained, LifeRepaired, LifeAcknowledged:
 		return l == LifeOpen || l == LifeUndetermined
 	case LifeOpen:
-		return l == LifeExplained || l == LifeRepaired || l == LifeAcknowledged
+		return l == LifeExplained || l == LifeRepaired || l == LifeAcknowledged || l == LifeExcused
 	default:
 		return false
 	}
@@ -206,8 +211,10 @@ func CheckFindingIDs(ids []string) ([]string, error) {
 //   - an open one reopens what was explained or undetermined; what somebody has moved by hand
 //     (acknowledged, explained, repaired) only by a later sight: a person vouches for what had been
 //     seen then, and for nothing that is seen afterwards. The history says so, with the units;
+//   - an excused sight takes the place of an explained, undetermined or repaired finding and closes no
+//     open one: an excuse is for what is found from then on, what is open is closed by a person;
 //   - facts are those of the later sight, but an explained or undetermined one never covers a
-//     confirmed one.
+//     difference.
 //
 // Later is by LastSeen, of the clocks of the proxies that saw it: of what a proxy whose clock is
 // behind sees, so much of the time is taken for known.
@@ -215,7 +222,7 @@ func Merge(old, f Finding) Finding {
 	out := old
 	later := f.LastSeen.After(old.LastSeen)
 	life := nextLife(&old, &f, later)
-	if later && !(old.Life.Confirmed() && !f.Life.Confirmed()) || life != old.Life {
+	if later && !(old.Life.real() && !f.Life.real()) || life != old.Life {
 		out = f
 		out.Life, out.By, out.Why, out.Count = old.Life, old.By, old.Why, old.Count
 		out.History, out.HistoryDropped = old.History, old.HistoryDropped
@@ -238,14 +245,17 @@ func Merge(old, f Finding) Finding {
 
 // nextLife is what a sight makes of a finding's life.
 func nextLife(old, f *Finding, later bool) Life {
-	if f.Life != LifeOpen || old.Life == LifeOpen {
-		return old.Life
-	}
 	byHand := old.By != "" || old.Life == LifeRepaired || old.Life == LifeAcknowledged
-	if byHand && !later {
+	switch {
+	case old.Life == LifeOpen, byHand && !later:
+		return old.Life
+	case f.Life == LifeOpen:
+		return LifeOpen
+	case f.Life == LifeExcused && old.Life != LifeAcknowledged:
+		return LifeExcused
+	default:
 		return old.Life
 	}
-	return LifeOpen
 }
 
 // seenAgain says for the history why a sight moved a finding.
@@ -253,6 +263,12 @@ func seenAgain(old, now *Finding) string {
 	why := "seen again after it was " + old.Life.String()
 	if old.By != "" {
 		why += " by " + old.By
+	}
+	if old.Life == LifeExcused {
+		why += " (" + old.Excuse + ")"
+	}
+	if now.Excuse != "" {
+		why += ", and covered by the excuse " + now.Excuse
 	}
 	switch {
 	case len(old.History) == 0: // the comparator's own record, of which the units are no claim

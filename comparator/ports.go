@@ -38,6 +38,9 @@ type Store interface {
 	Finding(ctx context.Context, pod backends.Pod, id string) (*Finding, error)
 	// Summary counts findings by class and life, of those last seen at or after since.
 	Summary(ctx context.Context, pod backends.Pod, since time.Time) ([]ClassSummary, error)
+	// ExcuseUse sums up the findings last seen at or after since by the excuse that covered their last
+	// sight.
+	ExcuseUse(ctx context.Context, pod backends.Pod, since time.Time) ([]ExcuseUse, error)
 	// Coverage answers one row per proxy, run and epoch, summed over the minutes that end after since.
 	Coverage(ctx context.Context, pod backends.Pod, since time.Time) ([]CoverageRow, error)
 	// SetLife moves findings by hand, by LifeChange.Apply: all of them or none. It answers them in the

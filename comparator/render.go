@@ -124,6 +124,7 @@ func (r *Report) table() string {
 	p.line("%s", span)
 	r.parityTable(&p)
 	r.findingTable(&p)
+	r.excuseTable(&p)
 	r.sideTable(&p)
 	p.head("WHAT TO DO NEXT")
 	for i, s := range r.Next {
@@ -164,9 +165,9 @@ func (r *Report) findingTable(p *page) {
 	if len(r.Classes) == 0 {
 		p.line("  none")
 	} else {
-		p.line("  %-15s %8s %12s %10s %13s %11s %13s", "class", "open", "open units", "repaired", "acknowledged", "explained*", "undetermined*")
+		p.line("  %-15s %8s %12s %10s %13s %8s %11s %13s", "class", "open", "open units", "repaired", "acknowledged", "excused", "explained*", "undetermined*")
 		for _, c := range r.Classes {
-			p.line("  %-15s %8s %12s %10s %13s %11s %13s", c.Class, group(c.Open), group(c.OpenUnits), group(c.Repaired), group(c.Acknowledged), group(c.Explained), group(c.Undetermined))
+			p.line("  %-15s %8s %12s %10s %13s %8s %11s %13s", c.Class, group(c.Open), group(c.OpenUnits), group(c.Repaired), group(c.Acknowledged), group(c.Excused), group(c.Explained), group(c.Undetermined))
 			p.item("      ", c.Meaning)
 		}
 		p.line("  * kept with their proof; the coverage above counts all of them")

@@ -35,6 +35,9 @@ func (r *AuditResult) table() string {
 	if r.FindingsTotal == 0 {
 		p.line("  none that persists at rest")
 	}
+	if r.ExcusedTotal > 0 {
+		p.line("  besides them %s, %s, that excuses cover", count(r.ExcusedTotal, "difference"), count(r.ExcusedUnits, "unit"))
+	}
 	for _, s := range r.Summary {
 		p.line("  %-15s %8s %12s", s.Class, plural(s.Findings, "finding", "findings"), count(s.Units, "unit"))
 		p.item("      ", s.Class.Meaning())
@@ -56,13 +59,15 @@ func (r *AuditResult) table() string {
 	}
 	if len(r.Findings) > 0 {
 		shown := min(len(r.Findings), maxAuditShown)
-		p.head("FINDINGS (%d of %s)", shown, group(r.FindingsTotal))
+		p.head("FINDINGS (%d of %s)", shown, group(r.FindingsTotal+r.ExcusedTotal))
 		for i := range r.Findings[:shown] {
 			findingLines(&p, &r.Findings[i])
 		}
 	}
 	p.head("RESULT")
 	switch {
+	case r.Clean() && r.ExcusedTotal > 0:
+		p.line("  0 differences at rest but %s", plural(r.ExcusedTotal, "one that an excuse covers", "that excuses cover"))
 	case r.Clean():
 		p.line("  0 differences: at rest both stores say the same")
 	case r.FindingsTotal == 0:
@@ -108,6 +113,7 @@ func (r *AuditResult) csv(w io.Writer) error {
 		{section: "audit", name: "passing", count: num(r.Passing)},
 		{section: "audit", name: "attributed", count: num(r.Attributed)},
 		{section: "audit", name: "findings_total", count: num(r.FindingsTotal), units: num(r.UnitsTotal)},
+		{section: "audit", name: "excused_total", count: num(r.ExcusedTotal), units: num(r.ExcusedUnits)},
 		{section: "audit", name: "undetermined_total", count: num(r.UndeterminedTotal)},
 	}
 	for _, s := range r.Summary {

@@ -77,7 +77,7 @@ func (r *Report) csv(w io.Writer) error {
 			life  Life
 			n     int64
 			units *int64
-		}{{LifeOpen, c.Open, num(c.OpenUnits)}, {LifeRepaired, c.Repaired, nil}, {LifeAcknowledged, c.Acknowledged, nil},
+		}{{LifeOpen, c.Open, num(c.OpenUnits)}, {LifeRepaired, c.Repaired, nil}, {LifeAcknowledged, c.Acknowledged, nil}, {LifeExcused, c.Excused, nil},
 			{LifeExplained, c.Explained, nil}, {LifeUndetermined, c.Undetermined, nil}} {
 			ls = append(ls, csvLine{section: "class", name: c.Class.String(), state: s.life.String(), count: num(s.n), units: s.units, detail: c.Meaning})
 		}
@@ -104,6 +104,10 @@ func (r *Report) csv(w io.Writer) error {
 		}{{"p50_us", l.P50}, {"p95_us", l.P95}, {"p99_us", l.P99}, {"max_us", l.Max}} {
 			ls = append(ls, csvLine{section: "latency_" + l.name, name: q.name, count: num(q.us)})
 		}
+	}
+	for _, e := range r.Excuses {
+		ls = append(ls, csvLine{section: "excuse", name: e.Name, state: string(e.State), count: num(e.Findings), units: num(e.Units),
+			first: e.From, last: e.Until, detail: e.Covers, by: e.Owner, why: e.Why})
 	}
 	for _, s := range r.Problems {
 		ls = append(ls, csvLine{section: "problem", detail: s})

@@ -100,6 +100,8 @@ func Detail(f Finding) FindingDetail {
 		d.Next = []string{f.Class.Next(), "when you know why, and it is mended or does no harm: " + cmd("ack")}
 	case LifeUndetermined:
 		d.Next = []string{"nothing: it counts neither for nor against; many of them say that the shadow lags too far to be judged"}
+	case LifeExcused:
+		d.Next = []string{fmt.Sprintf("nothing, as long as the excuse %s is right: when it has run out, or is taken out of its file, the next sight is open", f.Excuse)}
 	case LifeExplained:
 		d.Next = []string{"nothing: concurrency explains it, as the proof says"}
 	default:
@@ -168,6 +170,9 @@ func (d *FindingDetail) origin() string {
 	s := ""
 	if d.Caller != "" {
 		s += ", caller " + d.Caller
+	}
+	if d.Excuse != "" {
+		s += ", covered by the excuse " + d.Excuse
 	}
 	if d.TraceID != "" {
 		s += ", trace " + d.TraceID

@@ -73,7 +73,7 @@ func TestFindingCursor(t *testing.T) {
 
 // Every detail says what to do, whatever the finding's state.
 func TestDetailOfEachState(t *testing.T) {
-	for _, l := range []comparator.Life{comparator.LifeOpen, comparator.LifeExplained, comparator.LifeRepaired, comparator.LifeAcknowledged, comparator.LifeUndetermined} {
+	for _, l := range []comparator.Life{comparator.LifeOpen, comparator.LifeExplained, comparator.LifeRepaired, comparator.LifeAcknowledged, comparator.LifeUndetermined, comparator.LifeExcused} {
 		f := aFinding("h", "mug", 1)
 		f.Life = l
 		d := comparator.Detail(f)

@@ -38,7 +38,10 @@ type ReportInput struct {
 	// Undetermined says by cause why decisions were undetermined (Stats.Undetermined), for the runs
 	// that the reporter knows.
 	Undetermined map[string]int64
-	Problems     []string
+	// Excuses are those of the file, ExcuseUse what each covered of all findings that are kept.
+	Excuses   Excuses
+	ExcuseUse []ExcuseUse
+	Problems  []string
 	// Incomplete: something that may hold findings, debts or apologies could not be read.
 	Incomplete bool
 }
@@ -75,6 +78,7 @@ type Report struct {
 	ApologyCount    int                   `json:"apology_count"`
 	ApologyUnits    int64                 `json:"apology_units"`
 	Apologies       []backends.Apology    `json:"apologies"`
+	Excuses         []ExcuseReport        `json:"excuses"`
 	Problems        []string              `json:"problems"`
 	// Incomplete: what could not be read is among the problems; that nothing was found is no proof then.
 	Incomplete bool     `json:"incomplete"`
@@ -93,6 +97,8 @@ type ClassReport struct {
 	// Explained and Undetermined are those that are kept with their proof; the coverage counts all.
 	Explained    int64 `json:"explained_kept"`
 	Undetermined int64 `json:"undetermined_kept"`
+	// Excused are those that are kept and that an excuse covers; the coverage counts all decisions.
+	Excused int64 `json:"excused"`
 }
 
 // BuildReport makes the page. It is pure. Its error is an account out of balance; the report then
@@ -102,7 +108,7 @@ func BuildReport(in ReportInput) (Report, error) {
 		Pod: in.Pod, Stage: in.Stage, Truth: in.Stage.Truth().String(), Epoch: in.Epoch, GeneratedAt: stamp(in.GeneratedAt),
 		Parity: in.Coverage.Parity(), Coverage: in.Coverage, Classes: []ClassReport{}, UndeterminedWhy: map[string]int64{},
 		Findings: []Finding{}, TruthLatency: in.Truth, ShadowLatency: in.Shadow, Outbox: in.Outbox,
-		Debt: []DebtLine{}, Apologies: []backends.Apology{}, Problems: []string{}, Incomplete: in.Incomplete,
+		Debt: []DebtLine{}, Apologies: []backends.Apology{}, Problems: []string{}, Excuses: reportExcuses(&in), Incomplete: in.Incomplete,
 	}
 	if !in.Since.IsZero() {
 		s := stamp(in.Since)
@@ -147,10 +153,12 @@ func (r *Report) classes(sums []ClassSummary) {
 				cr.Explained += s.Findings
 			case LifeUndetermined:
 				cr.Undetermined += s.Findings
+			case LifeExcused:
+				cr.Excused += s.Findings
 			default: // a life that this version does not know is counted nowhere
 			}
 		}
-		if cr.Open+cr.Repaired+cr.Acknowledged+cr.Explained+cr.Undetermined > 0 {
+		if cr.Open+cr.Repaired+cr.Acknowledged+cr.Explained+cr.Undetermined+cr.Excused > 0 {
 			r.Classes = append(r.Classes, cr)
 		}
 		r.Open, r.OpenUnits = r.Open+cr.Open, r.OpenUnits+cr.OpenUnits
@@ -205,6 +213,7 @@ func nextSteps(r *Report) []string {
 	if r.DebtUnits > 0 {
 		say("%s are promised that are not there (debt). The first units that come free pay it; restock if it stays.", count(r.DebtUnits, "unit"))
 	}
+	steps = append(steps, excuseSteps(r)...)
 	if !r.Stage.Dual() {
 		say("In %s decisions are not compared: there is no shadow.", r.Stage)
 		return steps
@@ -233,6 +242,9 @@ func evidenceSteps(r *Report) []string {
 	}
 	if r.Parity.Share != nil && *r.Parity.Share < goodShare && c.Pending+c.Settling < c.Decisions-r.Parity.Compared {
 		say("Only %s of the decisions were compared: raise the share of refusals that are probed, or look at why the shadow does not follow.", percent(r.Parity.Compared, r.Parity.Decisions))
+	}
+	if c.Excused > 0 {
+		say("%s covered by an excuse; they count neither for nor against.", are(c.Excused, "decision"))
 	}
 	if c.Undetermined > 0 {
 		say("%s could not be decided; they count neither for nor against.", count(c.Undetermined, "decision"))

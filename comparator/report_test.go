@@ -48,12 +48,13 @@ func badReport() comparator.ReportInput {
 	return comparator.ReportInput{
 		Pod: "one", Stage: backends.Shadow, Epoch: 7, GeneratedAt: noon, Since: noon.Add(-24 * time.Hour),
 		Coverage: comparator.Coverage{Pod: "one", Decisions: 1_234_567, Counts: comparator.Counts{
-			Pending: 12, Matched: 900_000, Probed: 200_000, Settling: 3, Explained: 4_000, Confirmed: 2, SampledOut: 130_540, Undetermined: 9, Lost: 1}},
+			Pending: 12, Matched: 900_000, Probed: 200_000, Settling: 3, Explained: 4_000, Confirmed: 2, Excused: 5, SampledOut: 130_535, Undetermined: 9, Lost: 1}},
 		Summary: []comparator.ClassSummary{
 			{Class: comparator.LevelDrift, Life: comparator.LifeOpen, Findings: 1, Units: 2},
 			{Class: comparator.OversellRisk, Life: comparator.LifeOpen, Findings: 1, Units: 2},
 			{Class: comparator.OversellRisk, Life: comparator.LifeAcknowledged, Findings: 1, Units: 1},
 			{Class: comparator.OversellRisk, Life: comparator.LifeExplained, Findings: 3_999, Units: 5_000},
+			{Class: comparator.LevelDrift, Life: comparator.LifeExcused, Findings: 3, Units: 7},
 			{Class: comparator.Location, Life: comparator.LifeUndetermined, Findings: 9, Units: 9},
 		},
 		Findings: []comparator.Finding{aFinding("order-7", "85123A", 2), explained, level, acked},
@@ -64,7 +65,15 @@ func badReport() comparator.ReportInput {
 			{Store: "mysql", Key: key("85123A", "warehouse-1"), Units: 1}},
 		Apologies:    []backends.Apology{{Hold: "order-5", Key: key("22423", "warehouse-1"), Quantity: 4, Reason: "claimed after it had expired; the units were sold"}},
 		Undetermined: map[string]int64{"window": 8, "queue_full": 1},
-		Problems:     []string{"apologies of mysql: store is unavailable"},
+		Excuses: comparator.Excuses{
+			{Name: "recount", Owner: "ann", Why: "the shelf is being recounted", From: noon.Add(-12 * time.Hour), Until: noon.Add(12 * time.Hour), Classes: []comparator.Class{comparator.LevelDrift}, Items: []backends.Item{"85123A", "22423", "10002", "10080"}},
+			{Name: "old", Owner: "bob", Why: "ticket 7", From: noon.Add(-36 * time.Hour), Until: noon.Add(-12 * time.Hour), Pods: []backends.Pod{"one"}},
+			{Name: "idle", Owner: "bob", Why: "ticket 8", From: noon.Add(-12 * time.Hour), Until: noon.Add(36*time.Hour + time.Second), Callers: []string{"web"}},
+			{Name: "next", Owner: "eve", Why: "the move to the new hall", From: noon.Add(12 * time.Hour), Until: noon.Add(36 * time.Hour), Shops: []backends.Shop{"s"}},
+			{Name: "elsewhere", Owner: "eve", Why: "another pod's", From: noon.Add(-12 * time.Hour), Until: noon.Add(12 * time.Hour), Pods: []backends.Pod{"two"}},
+		},
+		ExcuseUse: []comparator.ExcuseUse{{Name: "gone", Findings: 1, Units: 2, LastSeen: noon.Add(-24 * time.Hour)}, {Name: "recount", Findings: 3, Units: 7, LastSeen: noon.Add(-time.Minute)}},
+		Problems:  []string{"apologies of mysql: store is unavailable"},
 	}
 }
 

@@ -97,11 +97,7 @@ func (c *Comparator) conclude(oc *openCase, s Settlement, why cause) {
 		c.acct.move(epoch, Settling, Explained, 1, now)
 		c.example(oc, &s, LifeExplained, now)
 	case SettledConfirmed:
-		c.acct.move(epoch, Settling, Confirmed, 1, now)
-		c.put(decisionFinding(&oc.Case, &s, LifeOpen, now))
-		for _, d := range s.Drift {
-			c.put(driftFinding(oc.Observation.Pod, epoch, oc.Observation.Stage, oc.Observation.How.String(), d, s.Proof, now))
-		}
+		c.confirm(oc, &s, now)
 	default:
 		c.undetermined(epoch, Settling, why)
 		c.example(oc, &s, LifeUndetermined, now)

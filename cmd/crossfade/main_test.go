@@ -226,6 +226,7 @@ func TestConfigRefusesWhatServeRefuses(t *testing.T) {
 		{"retain", "", "retain: 87600h", "retain is 87600h0m0s"},
 		{"a template under the prefix", "", "key_template: xf:pod-1:{shop}:{item}", "key template is"},
 		{"no database", "", "mysql: {dsn: u:p@tcp(127.0.0.1:1)/}", "without a database"},
+		{"excuses that are not there", "excuses: none.yaml", "", "excuses is not readable"},
 		{"a negative bound", "", "sweep_age: -1s", "sweep_age is -1s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -282,3 +282,43 @@ func pages(t *testing.T, s *suite) {
 		t.Errorf("%d findings, want %d", len(all), n)
 	}
 }
+
+// excused: what an excuse covers is no open finding, is counted by the excuse's name, and is open as soon as it is
+// seen without one. An open finding is not closed by an excused sight.
+func excused(t *testing.T, s *suite) {
+	under := func(f comparator.Finding, name string) comparator.Finding {
+		f.Life, f.Excuse = comparator.LifeExcused, name
+		return f
+	}
+	a, b := finding("one", comparator.LevelDrift, "h1", 1, 3), finding("one", comparator.LevelDrift, "h2", 2, 4)
+	c := finding("one", comparator.Quantity, "h3", 3, 5)
+	s.save(under(a, "recount"), under(b, "recount"), under(c, "move"), finding("one", comparator.Location, "h4", 4, 1), under(finding("two", comparator.Quantity, "h1", 1, 9), "recount"))
+	use := func(since time.Time) []comparator.ExcuseUse {
+		t.Helper()
+		got, err := s.ExcuseUse(s.ctx, "one", since)
+		s.must(err)
+		return got
+	}
+	s.same([]comparator.ExcuseUse{{Name: "move", Findings: 1, Units: 5, LastSeen: c.LastSeen}, {Name: "recount", Findings: 2, Units: 7, LastSeen: b.LastSeen}}, use(time.Time{}))
+	s.same([]comparator.ExcuseUse{{Name: "move", Findings: 1, Units: 5, LastSeen: c.LastSeen}}, use(c.LastSeen))
+	s.same(under(a, "recount"), s.get(a))
+
+	again := finding("one", comparator.LevelDrift, "h1", 5, 3)
+	s.save(again)
+	got := s.get(a)
+	if got.Life != comparator.LifeOpen || got.Excuse != "" || len(got.History) != 1 || !strings.Contains(got.History[0].Why, "excused (recount)") {
+		t.Errorf("seen without an excuse: %+v", got)
+	}
+	s.save(under(finding("one", comparator.LevelDrift, "h1", 6, 3), "recount"))
+	if got := s.get(a); got.Life != comparator.LifeOpen || got.Excuse != "recount" || got.Count != 3 {
+		t.Errorf("an excused sight made an open finding %+v", got)
+	}
+	s.moved(change(comparator.LifeAcknowledged, "ann", 60), a.ID)
+	s.save(under(finding("one", comparator.LevelDrift, "h1", 7, 3), "recount"))
+	if got := s.get(a); got.Life != comparator.LifeAcknowledged {
+		t.Errorf("an excused sight made an acknowledged finding %+v", got)
+	}
+	list, err := s.ListFindings(s.ctx, comparator.FindingQuery{Pod: "one", Lives: []comparator.Life{comparator.LifeExcused}})
+	s.must(err)
+	s.same([]string{c.ID, b.ID}, idsOf(list))
+}

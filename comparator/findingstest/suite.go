@@ -39,6 +39,7 @@ func Exercise(t *testing.T, open func(testing.TB) comparator.Store) {
 		{"all of a change or none", together},
 		{"an acknowledged finding that is seen again is open", seenAgain},
 		{"two reviewers at once", reviewers},
+		{"excused findings are counted apart", excused},
 		{"coverage adds up", coverage},
 		{"a later revision stays", revisions},
 		{"many proxies at once", crowd},
@@ -211,7 +212,7 @@ func coverage(t *testing.T, s *suite) {
 	row := func(proxy string, minute int64, c comparator.Counts) comparator.CoverageRow {
 		return comparator.CoverageRow{Pod: "one", Proxy: proxy, Run: "r", Epoch: 2, Minute: minute, Rev: 1, Decisions: c.Sum(), Counts: c}
 	}
-	full := comparator.Counts{Pending: -1, Matched: 2, Probed: 3, Settling: -4, Explained: 5, Confirmed: 6, SampledOut: 7, Undetermined: 8, Lost: 9}
+	full := comparator.Counts{Pending: -1, Matched: 2, Probed: 3, Settling: -4, Explained: 5, Confirmed: 6, Excused: 10, SampledOut: 7, Undetermined: 8, Lost: 9}
 	s.must(s.SaveCoverage(s.ctx, []comparator.CoverageRow{row("a", 10, full), row("a", 11, comparator.Counts{Matched: 1}), row("b", 10, comparator.Counts{Lost: 1})}))
 	read := func(since time.Time) []comparator.CoverageRow {
 		t.Helper()

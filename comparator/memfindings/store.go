@@ -169,6 +169,34 @@ func (s *Store) Summary(ctx context.Context, pod backends.Pod, since time.Time) 
 	return out, nil
 }
 
+// ExcuseUse implements [comparator.Store].
+func (s *Store) ExcuseUse(ctx context.Context, pod backends.Pod, since time.Time) ([]comparator.ExcuseUse, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	by := map[string]*comparator.ExcuseUse{}
+	for k, f := range s.findings {
+		if k.pod != pod || f.Excuse == "" || f.LastSeen.Before(since) {
+			continue
+		}
+		if by[f.Excuse] == nil {
+			by[f.Excuse] = &comparator.ExcuseUse{Name: f.Excuse}
+		}
+		u := by[f.Excuse]
+		u.Findings, u.Units = u.Findings+1, u.Units+f.TotalUnits
+		if f.LastSeen.After(u.LastSeen) {
+			u.LastSeen = f.LastSeen
+		}
+	}
+	out := []comparator.ExcuseUse{}
+	for _, u := range by {
+		out = append(out, *u)
+	}
+	slices.SortFunc(out, func(a, b comparator.ExcuseUse) int { return cmp.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
 // Coverage implements [comparator.Store].
 func (s *Store) Coverage(ctx context.Context, pod backends.Pod, since time.Time) ([]comparator.CoverageRow, error) {
 	if err := s.lock(ctx); err != nil {

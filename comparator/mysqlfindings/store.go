@@ -90,7 +90,7 @@ func samePod(fs []comparator.Finding) func(func([]comparator.Finding) bool) {
 
 // savePart inserts what is new, then joins the rest with what is kept, under the rows' locks.
 func savePart(ctx context.Context, tx *sql.Tx, fs []comparator.Finding) error {
-	args := make([]any, 0, 10*len(fs))
+	args := make([]any, 0, 11*len(fs))
 	for i := range fs {
 		cols, err := columns(&fs[i])
 		if err != nil {
@@ -133,7 +133,7 @@ func columns(f *comparator.Finding) ([]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding %s: %w", f.ID, err)
 	}
-	return []any{f.Class.String(), f.Life.String(), f.TotalUnits, f.Count, f.FirstSeen.UnixMicro(), f.LastSeen.UnixMicro(), subjects(f), body}, nil
+	return []any{f.Class.String(), f.Life.String(), f.TotalUnits, f.Count, f.FirstSeen.UnixMicro(), f.LastSeen.UnixMicro(), subjects(f), f.Excuse, body}, nil
 }
 
 func update(ctx context.Context, tx *sql.Tx, f *comparator.Finding) error {
@@ -202,11 +202,11 @@ func undone(err error) error {
 // stands for itself.
 func (s *Store) SaveCoverage(ctx context.Context, rows []comparator.CoverageRow) error {
 	for part := range slices.Chunk(rows, coverageBatch) {
-		args := make([]any, 0, 16*len(part))
+		args := make([]any, 0, 17*len(part))
 		for i := range part {
 			r := &part[i]
 			args = append(args, string(r.Pod), r.Minute, r.Proxy, r.Run, r.Epoch, r.Rev, r.Decisions, r.Pending, r.Matched, r.Probed,
-				r.Settling, r.Explained, r.Confirmed, r.SampledOut, r.Undetermined, r.Lost)
+				r.Settling, r.Explained, r.Confirmed, r.Excused, r.SampledOut, r.Undetermined, r.Lost)
 		}
 		if _, err := s.db.ExecContext(ctx, tag+coverageSave.times(len(part)), args...); err != nil {
 			return fmt.Errorf("saving %d coverage rows: %w", len(part), err)
@@ -322,6 +322,26 @@ func (s *Store) Summary(ctx context.Context, pod backends.Pod, since time.Time) 
 	return out, rows.Err()
 }
 
+// ExcuseUse implements [comparator.Store].
+func (s *Store) ExcuseUse(ctx context.Context, pod backends.Pod, since time.Time) ([]comparator.ExcuseUse, error) {
+	rows, err := s.db.QueryContext(ctx, tag+findingExcuses.times(1), string(pod), sinceMicro(since))
+	if err != nil {
+		return nil, fmt.Errorf("summing up what was excused: %w", err)
+	}
+	defer rows.Close()
+	out := []comparator.ExcuseUse{}
+	for rows.Next() {
+		var u comparator.ExcuseUse
+		var last int64
+		if err := rows.Scan(&u.Name, &u.Findings, &u.Units, &last); err != nil {
+			return nil, fmt.Errorf("summing up what was excused: %w", err)
+		}
+		u.LastSeen = time.UnixMicro(last).UTC()
+		out = append(out, u)
+	}
+	return out, rows.Err()
+}
+
 // Coverage implements [comparator.Store].
 func (s *Store) Coverage(ctx context.Context, pod backends.Pod, since time.Time) ([]comparator.CoverageRow, error) {
 	rows, err := s.db.QueryContext(ctx, tag+coverageSum.times(1), string(pod), comparator.SinceMinute(since))
@@ -333,7 +353,7 @@ func (s *Store) Coverage(ctx context.Context, pod backends.Pod, since time.Time)
 	for rows.Next() {
 		r := comparator.CoverageRow{Pod: pod}
 		err := rows.Scan(&r.Proxy, &r.Run, &r.Epoch, &r.Minute, &r.Rev, &r.Decisions, &r.Pending, &r.Matched, &r.Probed,
-			&r.Settling, &r.Explained, &r.Confirmed, &r.SampledOut, &r.Undetermined, &r.Lost)
+			&r.Settling, &r.Explained, &r.Confirmed, &r.Excused, &r.SampledOut, &r.Undetermined, &r.Lost)
 		if err != nil {
 			return nil, fmt.Errorf("reading coverage: %w", err)
 		}

@@ -26,6 +26,7 @@ var (
 	findingListAfter   = named("finding_list_after")
 	findingListEnd     = named("finding_list_end")
 	findingSummary     = named("finding_summary")
+	findingExcuses     = named("finding_excuses")
 	findingPrune       = named("finding_prune")
 	coverageSave       = named("coverage_save")
 	coverageSum        = named("coverage_sum")

@@ -27,7 +27,9 @@ type Config struct {
 	// ProxyID names this proxy among those that serve the same pods.
 	ProxyID string `yaml:"proxy_id"`
 	// DataDir keeps what must outlive the process: the spool of findings.
-	DataDir string  `yaml:"data_dir"`
+	DataDir string `yaml:"data_dir"`
+	// Excuses names the file of excuses; empty for none.
+	Excuses string  `yaml:"excuses"`
 	RESP    RESP    `yaml:"resp"`
 	Admin   Admin   `yaml:"admin"`
 	Metrics Metrics `yaml:"metrics"`

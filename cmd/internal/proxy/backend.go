@@ -97,6 +97,7 @@ func (p *Proxy) Audit(ctx context.Context, pod backends.Pod, progress func(compa
 	}
 	res, err := comparator.Audit(ctx, comparator.AuditInput{
 		Pod: pod, Epoch: r.pod.Gate().Serving().Epoch, Pair: r.pair, Retain: r.retain, Progress: progress, Found: r.comparator.Record,
+		Excuses: r.excuses.current(),
 	})
 	if err == nil {
 		err = r.comparator.Flush(ctx)

@@ -23,6 +23,9 @@ func Check(ctx context.Context, cfg *config.Config) error {
 			return fmt.Errorf("pod %s: %w", cfg.Pods[i].Name, err)
 		}
 	}
+	if _, err := loadExcuses(cfg, nil); err != nil {
+		return err
+	}
 	dc, err := doorConfig(cfg)
 	if err != nil {
 		return err

@@ -200,6 +200,12 @@ func (p *podRuntime) buildReport(ctx context.Context, since time.Time) (comparat
 	problem("findings", err)
 	in.Findings, err = p.findings.ListFindings(ctx, comparator.FindingQuery{Pod: p.name, Since: since, Limit: reportFindings})
 	problem("findings", err)
+	in.Excuses = p.excuses.current()
+	in.ExcuseUse, err = p.findings.ExcuseUse(ctx, p.name, time.Time{})
+	problem("what was excused", err)
+	if text := p.excuses.problem(); text != "" {
+		in.Problems = append(in.Problems, text)
+	}
 	st := p.comparator.Stats()
 	in.Truth, in.Shadow, in.Undetermined = st.Truth, st.Shadow, st.Undetermined
 	for _, side := range []backends.Side{backends.SideRedis, backends.SideMySQL} {

@@ -48,6 +48,7 @@ type podRuntime struct {
 	log        *slog.Logger
 	watcher    *mysqlstore.Watcher // of the pod's MySQL, all sessions
 	pools      func() mysqlstore.Pools
+	excuses    *excuses
 
 	mu       sync.Mutex
 	setup    map[backends.Side]error // last result of Setup; errSetupPending before the first

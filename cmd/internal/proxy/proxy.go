@@ -39,6 +39,7 @@ type Proxy struct {
 	pods    []*podRuntime
 	byName  map[backends.Pod]*podRuntime
 	router  *router
+	excuses *excuses
 	door    *respdoor.Server
 
 	doorLn, adminLn, metricsLn net.Listener
@@ -64,6 +65,9 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Proxy, e
 func (p *Proxy) start(ctx context.Context) (err error) {
 	cfg := p.cfg
 	if err := Check(ctx, cfg); err != nil {
+		return err
+	}
+	if p.excuses, err = loadExcuses(cfg, p.log); err != nil {
 		return err
 	}
 	if p.metrics, err = telemetry.New(); err != nil {
@@ -139,11 +143,12 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 		stores: dualwrite.Stores{Redis: rs, MySQL: ms}, findings: mysqlfindings.New(ms.DB()),
 		control: p.control, driver: p.driver, log: p.log.With("pod", c.Name), watcher: ms.Watcher(), pools: ms.Pools,
 		setup:    map[backends.Side]error{backends.SideRedis: errSetupPending, backends.SideMySQL: errSetupPending},
+		excuses:  p.excuses,
 		troubles: map[string]string{}, debt: map[backends.Side]int64{},
 	}
 	r.comparator, err = comparator.New(comparator.Config{
 		Pod: name, Proxy: p.cfg.ProxyID, Store: r.findings, Spool: sp, SettleWindow: time.Duration(c.SettleWindow),
-		Rechecker: comparator.NewStoreRechecker(r.pair, time.Now),
+		Rechecker: comparator.NewStoreRechecker(r.pair, time.Now), Excuses: p.excuses.current,
 	})
 	if err != nil {
 		return nil, err
@@ -197,6 +202,7 @@ func (p *Proxy) run(ctx context.Context) error {
 		p.spawn(func() { r.watchDebt(ctx) })
 		p.spawn(func() { r.keep(ctx, ch) })
 	}
+	p.spawn(func() { p.excuses.watch(ctx) })
 	p.spawn(func() {
 		for name := range watch {
 			select {

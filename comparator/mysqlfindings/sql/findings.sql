@@ -1,8 +1,8 @@
 -- name: finding_insert
 -- index: PRIMARY. locks: X,REC_NOT_GAP on each row that is there already, an implicit one on a new
 -- row. It changes no row that is there: the assignment is for the lock.
-INSERT INTO crossfade_findings (pod, id, class, life, units, sights, first_seen, last_seen, subjects, body)
-  VALUES [[(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)|, ]]
+INSERT INTO crossfade_findings (pod, id, class, life, units, sights, first_seen, last_seen, subjects, excuse, body)
+  VALUES [[(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)|, ]]
   ON DUPLICATE KEY UPDATE id = crossfade_findings.id;
 
 -- name: finding_lock
@@ -11,7 +11,7 @@ SELECT id, body FROM crossfade_findings WHERE pod = ? AND id IN ([[?|, ]]) ORDER
 
 -- name: finding_update
 -- index: PRIMARY const. locks: none new, the row is locked.
-UPDATE crossfade_findings SET class = ?, life = ?, units = ?, sights = ?, first_seen = ?, last_seen = ?, subjects = ?, body = ?
+UPDATE crossfade_findings SET class = ?, life = ?, units = ?, sights = ?, first_seen = ?, last_seen = ?, subjects = ?, excuse = ?, body = ?
   WHERE pod = ? AND id = ?;
 
 -- name: finding_read
@@ -48,6 +48,11 @@ SELECT body FROM crossfade_findings WHERE pod = ? AND last_seen >= ?
 SELECT class, life, COUNT(*), CAST(SUM(units) AS SIGNED), CAST(SUM(sights) AS SIGNED), MAX(last_seen)
   FROM crossfade_findings WHERE pod = ? AND last_seen >= ? GROUP BY class, life;
 
+-- name: finding_excuses
+-- index: seen, range. locks: none. It reads every finding since then.
+SELECT excuse, COUNT(*), CAST(SUM(units) AS SIGNED), MAX(last_seen)
+  FROM crossfade_findings WHERE pod = ? AND last_seen >= ? AND excuse <> '' GROUP BY excuse ORDER BY excuse;
+
 -- name: finding_prune
 -- index: seen, range. locks: X on the index entries and rows that it reads, at most its limit, all
 -- of them old.
@@ -56,8 +61,8 @@ DELETE FROM crossfade_findings WHERE pod = ? AND last_seen < ? AND life <> 'open
 -- name: coverage_save
 -- index: PRIMARY. locks: X,REC_NOT_GAP on each row, which only this run of this proxy writes.
 -- rev comes last: the assignments are made from left to right.
-INSERT INTO crossfade_coverage (pod, minute, proxy, run, epoch, rev, decisions, pending, matched, probed, settling, explained, confirmed, sampled_out, undetermined, lost)
-  VALUES [[(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)|, ]]
+INSERT INTO crossfade_coverage (pod, minute, proxy, run, epoch, rev, decisions, pending, matched, probed, settling, explained, confirmed, excused, sampled_out, undetermined, lost)
+  VALUES [[(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)|, ]]
   ON DUPLICATE KEY UPDATE
     decisions    = IF(VALUES(rev) > rev, VALUES(decisions), decisions),
     pending      = IF(VALUES(rev) > rev, VALUES(pending), pending),
@@ -66,6 +71,7 @@ INSERT INTO crossfade_coverage (pod, minute, proxy, run, epoch, rev, decisions, 
     settling     = IF(VALUES(rev) > rev, VALUES(settling), settling),
     explained    = IF(VALUES(rev) > rev, VALUES(explained), explained),
     confirmed    = IF(VALUES(rev) > rev, VALUES(confirmed), confirmed),
+    excused      = IF(VALUES(rev) > rev, VALUES(excused), excused),
     sampled_out  = IF(VALUES(rev) > rev, VALUES(sampled_out), sampled_out),
     undetermined = IF(VALUES(rev) > rev, VALUES(undetermined), undetermined),
     lost         = IF(VALUES(rev) > rev, VALUES(lost), lost),
@@ -75,7 +81,7 @@ INSERT INTO crossfade_coverage (pod, minute, proxy, run, epoch, rev, decisions, 
 -- index: PRIMARY, range. locks: none.
 SELECT proxy, run, epoch, MAX(minute), MAX(rev), CAST(SUM(decisions) AS SIGNED), CAST(SUM(pending) AS SIGNED),
     CAST(SUM(matched) AS SIGNED), CAST(SUM(probed) AS SIGNED), CAST(SUM(settling) AS SIGNED), CAST(SUM(explained) AS SIGNED),
-    CAST(SUM(confirmed) AS SIGNED), CAST(SUM(sampled_out) AS SIGNED), CAST(SUM(undetermined) AS SIGNED), CAST(SUM(lost) AS SIGNED)
+    CAST(SUM(confirmed) AS SIGNED), CAST(SUM(excused) AS SIGNED), CAST(SUM(sampled_out) AS SIGNED), CAST(SUM(undetermined) AS SIGNED), CAST(SUM(lost) AS SIGNED)
   FROM crossfade_coverage WHERE pod = ? AND minute >= ? GROUP BY proxy, run, epoch;
 
 -- name: coverage_prune

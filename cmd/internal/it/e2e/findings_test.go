@@ -223,3 +223,73 @@ func b2i(b bool) int {
 	}
 	return 0
 }
+
+// TestExcuses: a difference that an excuse covers is counted apart and holds up no move, without a restart of the
+// proxies; when the excuse has run out, the next sight is a finding, and the report names the excuse.
+func TestExcuses(t *testing.T) {
+	r := newRig(t, 1)
+	p := r.proxies[0]
+	r.stage("shadow")
+	do(t, p.client(), "XF.RESTOCK", shop, "mug", "5", "OPID", "s1", "MODE", "ONHAND")
+	r.drained(20 * time.Second)
+	today := time.Now().UTC().Format(time.DateOnly)
+	yesterday := time.Now().UTC().Add(-24 * time.Hour).Format(time.DateOnly)
+	write := func(until string) {
+		r.excuse("excuses:\n  - {name: recount, owner: ann, why: ticket 7, from: " + time.Now().UTC().Add(-48*time.Hour).Format(time.DateOnly) + ", until: " + until + ", classes: [level_drift], items: [mug]}\n")
+	}
+	write(time.Now().UTC().Add(48 * time.Hour).Format(time.DateOnly))
+	r.excuseIs(comparator.ExcuseHolds)
+	if next := strings.Join(p.report().Next, " "); !strings.Contains(next, "recount of ann has matched nothing") {
+		t.Errorf("an excuse that matches nothing is not named: %s", next)
+	}
+	r.drift("mug", 2)
+	a, err := jsonOf[comparator.AuditResult](p, "audit", podName)
+	if err != nil || a.FindingsTotal != 0 || a.ExcusedTotal != 1 || a.ExcusedUnits != 2 {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	if _, err := p.run("audit", podName); exitOf(err) != 0 {
+		t.Errorf("an audit that found nothing else ends with %v", err)
+	}
+	if l := p.findings("--state", "excused"); len(l.Findings) != 1 || l.Findings[0].Excuse != "recount" || l.Findings[0].Count != 2 {
+		t.Errorf("%+v", l)
+	}
+	if l := p.findings(); len(l.Findings) != 0 {
+		t.Errorf("it is listed as open: %+v", l)
+	}
+	if g := p.gate("findings"); !g.Pass {
+		t.Errorf("it holds up the move: %+v", g)
+	}
+	if e := r.excuseIs(comparator.ExcuseHolds); e.Findings != 1 || e.Units != 2 {
+		t.Errorf("the report says %+v", e)
+	}
+	write("yesterday") // a mistake: what was read before stays in force
+	r.eventually(20*time.Second, "the report names the mistake", func() error {
+		if rep := p.report(); len(rep.Problems) == 0 || !strings.Contains(rep.Problems[0], "file of excuses") || rep.Excuses[0].State != comparator.ExcuseHolds {
+			return fmt.Errorf("problems: %q", rep.Problems)
+		}
+		return nil
+	})
+	write(yesterday)
+	r.excuseIs(comparator.ExcuseRunOut)
+	if next := strings.Join(p.report().Next, " "); !strings.Contains(next, "recount of ann ran out on "+yesterday) || strings.Contains(next, "ran out on "+today) {
+		t.Errorf("an excuse that has run out is not named: %s", next)
+	}
+	r.audited(1)
+	if g := p.gate("findings"); g.Pass {
+		t.Errorf("what an excuse covered that has run out does not hold up the move: %+v", g)
+	}
+}
+
+// excuseIs waits until the report shows the one excuse in a state.
+func (r *rig) excuseIs(state comparator.ExcuseState) (e comparator.ExcuseReport) {
+	r.t.Helper()
+	r.eventually(20*time.Second, "the excuse is "+string(state), func() error {
+		rep := r.proxies[0].report()
+		if len(rep.Excuses) != 1 || rep.Excuses[0].State != state || len(rep.Problems) > 0 {
+			return fmt.Errorf("excuses %+v, problems %q", rep.Excuses, rep.Problems)
+		}
+		e = rep.Excuses[0]
+		return nil
+	})
+	return e
+}

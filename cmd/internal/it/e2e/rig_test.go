@@ -89,6 +89,7 @@ type proxyProc struct {
 
 var configText = template.Must(template.New("").Parse(`proxy_id: proxy-{{.N}}
 data_dir: {{.Dir}}/data
+excuses: {{.Dir}}/excuses.yaml
 resp: {listen: "{{.RESP}}"}
 admin: {listen: "{{.Admin}}", tokens: {test: 0123456789abcdef}}
 control: {dir: {{.Dir}}/control}
@@ -106,6 +107,7 @@ func newRig(t *testing.T, n int) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: t.TempDir(), sql: lab.Private(t, lab.MySQL), kv: lab.Private(t, lab.Redis)}
 	r.dsn = r.sql.NewDatabase(t)
+	r.excuse("excuses: []\n")
 	r.prefix = "xf:"
 	for i := range n {
 		p := &proxyProc{r: r, n: i + 1, resp: lab.FreeAddr(t), admin: lab.FreeAddr(t), config: filepath.Join(r.dir, fmt.Sprintf("proxy-%d.yaml", i+1))}
@@ -125,6 +127,14 @@ func newRig(t *testing.T, n int) *rig {
 	}
 	r.settled()
 	return r
+}
+
+// excuse writes the file of excuses of all proxies.
+func (r *rig) excuse(text string) {
+	r.t.Helper()
+	if err := os.WriteFile(filepath.Join(r.dir, "excuses.yaml"), []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 func (p *proxyProc) start() {

@@ -89,12 +89,13 @@ func TestPlans(t *testing.T) {
 				args               []any
 			}{
 				{"finding_lock", statement(t, "finding_lock"), "PRIMARY", []any{pod, "f1"}},
-				{"finding_update", statement(t, "finding_update"), "PRIMARY", []any{"quantity", "open", 1, 1, 1, 1, "", "x", pod, "f1"}},
+				{"finding_update", statement(t, "finding_update"), "PRIMARY", []any{"quantity", "open", 1, 1, 1, 1, "", "", "x", pod, "f1"}},
 				{"finding_read", statement(t, "finding_read"), "PRIMARY", []any{pod, "f1"}},
 				{"finding_list", list + end, "seen", []any{pod, since, 10}},
 				{"finding_list with conditions", list + " " + statement(t, "finding_list_classes") + " " + statement(t, "finding_list_lives") + end, "seen", []any{pod, since, "quantity", "open", 10}},
 				{"finding_list behind a cursor", list + " " + statement(t, "finding_list_subject") + " " + statement(t, "finding_list_after") + end, "seen", []any{pod, since, "\tmug\n", since + 50, since + 50, "f5", 10}},
 				{"finding_summary", statement(t, "finding_summary"), "seen", []any{pod, since}},
+				{"finding_excuses", statement(t, "finding_excuses"), "seen", []any{pod, since}},
 				{"finding_prune", statement(t, "finding_prune"), "seen", []any{pod, 100, 10}},
 				{"coverage_sum", statement(t, "coverage_sum"), "PRIMARY", []any{pod, since}},
 				{"coverage_prune", statement(t, "coverage_prune"), "PRIMARY", []any{pod, 10, 10}},
@@ -112,8 +113,8 @@ func fill(t *testing.T, db *sql.DB) {
 	t.Helper()
 	const n = 1000
 	for _, q := range []string{
-		"INSERT INTO crossfade_findings SELECT ?, CONCAT('f', seq.n), 'quantity', 'open', 1, 1, seq.n, seq.n, REPEAT('x', 200), '\tmug\n' FROM ",
-		"INSERT INTO crossfade_coverage SELECT ?, seq.n, 'p', 'r', 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM ",
+		"INSERT INTO crossfade_findings SELECT ?, CONCAT('f', seq.n), 'quantity', 'open', 1, 1, seq.n, seq.n, REPEAT('x', 200), '\tmug\n', '' FROM ",
+		"INSERT INTO crossfade_coverage SELECT ?, seq.n, 'p', 'r', 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM ",
 	} {
 		digits := "(SELECT 0 AS d" + strings.Repeat(" UNION ALL SELECT ?", 9) + ")"
 		from := "(SELECT a.d*100 + b.d*10 + c.d AS n FROM " + digits + " a, " + digits + " b, " + digits + " c) seq"
