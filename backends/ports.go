@@ -128,8 +128,9 @@ type Inspector interface {
 	ScanHolds(ctx context.Context, cursor string, limit int, openOnly bool) (holds []*Hold, next string, err error)
 	// ScanLevels pages through keys and their levels likewise.
 	ScanLevels(ctx context.Context, cursor string, limit int) (levels []Level, next string, err error)
-	// Apologies lists at most limit, oldest first.
-	Apologies(ctx context.Context, limit int) ([]Apology, error)
+	// Apologies pages through what was filed, oldest first: it starts at cursor "" and ends when next is
+	// "". Of what is filed at the same moment by several proxies MySQL may show the later one first.
+	Apologies(ctx context.Context, cursor string, limit int) (as []Apology, next string, err error)
 	// Conservation checks P2 at every key against the holds themselves, not against running
 	// sums. Keys under traffic are read again until they are consistent. It answers the levels
 	// that are out of balance, and how many keys it checked.

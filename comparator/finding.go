@@ -54,8 +54,13 @@ func FindingID(pod backends.Pod, c Class, hold backends.HoldID, key backends.Key
 	if hold != "" {
 		key = backends.Key{}
 	}
+	return hashID(string(pod), c.String(), string(hold), string(key.Shop), string(key.Item), string(key.Location))
+}
+
+// hashID is 32 hexadecimal digits that follow from parts.
+func hashID(parts ...string) string {
 	h := sha256.New()
-	for _, s := range []string{string(pod), c.String(), string(hold), string(key.Shop), string(key.Item), string(key.Location)} {
+	for _, s := range parts {
 		fmt.Fprintf(h, "%d:%s", len(s), s) // the length keeps neighbours apart
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])

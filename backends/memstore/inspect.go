@@ -122,13 +122,23 @@ func (s *Store) ScanLevels(ctx context.Context, cursor string, limit int) ([]bac
 func page(limit int) int { return min(max(1, limit), backends.MaxPage) }
 
 // Apologies lists the oldest first.
-func (s *Store) Apologies(ctx context.Context, limit int) ([]backends.Apology, error) {
+func (s *Store) Apologies(ctx context.Context, cursor string, limit int) (as []backends.Apology, next string, err error) {
 	d, err := s.lock(ctx)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer d.mu.Unlock()
-	return slices.Clone(d.apologies[:min(len(d.apologies), page(limit))]), nil
+	from := 0
+	if cursor != "" {
+		if from, err = strconv.Atoi(cursor); err != nil || from < 0 || from > len(d.apologies) {
+			return nil, "", badCursor(cursor)
+		}
+	}
+	to := min(len(d.apologies), from+page(limit))
+	if to < len(d.apologies) {
+		next = strconv.Itoa(to)
+	}
+	return slices.Clone(d.apologies[from:to]), next, nil
 }
 
 // Conservation sums the holds themselves. A broken level is answered with Held as its holds

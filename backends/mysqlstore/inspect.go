@@ -188,19 +188,29 @@ func (s *Store) askLevelPage(b *batch, kr keyRange, limit int, into *[]backends.
 	}, strings.Replace(s.ledger.page, "%s", kr.condition, 1), args...)
 }
 
-// Apologies lists the oldest first.
-func (s *Store) Apologies(ctx context.Context, limit int) (out []backends.Apology, err error) {
+// Apologies lists the oldest first. Its cursor is the number of the last one.
+func (s *Store) Apologies(ctx context.Context, cursor string, limit int) (as []backends.Apology, next string, err error) {
+	var after, last uint64
+	if cursor != "" {
+		if after, err = strconv.ParseUint(cursor, 10, 64); err != nil {
+			return nil, "", &backends.FieldError{Field: "cursor", Value: strconv.Quote(cursor), Bound: "what the page before answered", Next: "start with an empty one"}
+		}
+	}
+	limit = page(limit)
 	err = s.read(ctx, "apologies", "", func(b *batch) {
-		out = nil
+		as = nil
 		b.ask(func(r *sql.Rows) error {
 			var a backends.Apology
-			err := r.Scan(&a.Hold, &a.Key.Shop, &a.Key.Item, &a.Key.Location, &a.Quantity, &a.Reason, &a.At)
-			out = append(out, a)
+			err := r.Scan(&last, &a.Hold, &a.Key.Shop, &a.Key.Item, &a.Key.Location, &a.Quantity, &a.Reason, &a.At)
+			as = append(as, a)
 			return err
-		}, textApologies, s.cfg.Pod, page(limit))
+		}, textApologies, s.cfg.Pod, after, limit)
 	})
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return out, nil
+	if len(as) == limit {
+		next = strconv.FormatUint(last, 10)
+	}
+	return as, next, nil
 }

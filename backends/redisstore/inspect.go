@@ -131,23 +131,50 @@ func (s *Store) readLevels(ctx context.Context, l *lane, keys []backends.Key) ([
 	return out, nil
 }
 
-// Apologies lists the oldest first.
-func (s *Store) Apologies(ctx context.Context, limit int) ([]backends.Apology, error) {
+// Apologies lists the oldest first. Its cursor is the id of the last one in the stream.
+func (s *Store) Apologies(ctx context.Context, cursor string, limit int) (as []backends.Apology, next string, err error) {
 	limit = min(max(1, limit), backends.MaxPage)
-	v, err := s.one(ctx, s.bulk, plain("XRANGE", s.names.prefix+apologyKey, "-", "+", "COUNT", strconv.Itoa(limit)))
+	from := "-"
+	if cursor != "" {
+		if !streamID(cursor) {
+			return nil, "", badCursor(cursor)
+		}
+		from = "(" + cursor
+	}
+	v, err := s.one(ctx, s.bulk, plain("XRANGE", s.names.prefix+apologyKey, from, "+", "COUNT", strconv.Itoa(limit)))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	page, _ := v.([]any)
-	out := make([]backends.Apology, 0, len(page))
+	as = make([]backends.Apology, 0, len(page))
 	for _, p := range page {
 		a, err := apologyOf(p)
 		if err != nil {
-			return nil, malformed("apologies", err)
+			return nil, "", malformed("apologies", err)
 		}
-		out = append(out, a)
+		as = append(as, a)
 	}
-	return out, nil
+	if len(page) == limit {
+		next = streamIDOf(page[limit-1])
+	}
+	return as, next, nil
+}
+
+// streamIDOf is the id of an element of a stream; "" for what is none.
+func streamIDOf(v any) string {
+	if pair, _ := v.([]any); len(pair) == 2 {
+		id, _ := pair[0].(string)
+		return id
+	}
+	return ""
+}
+
+// streamID tells whether s is one: two numbers with a hyphen between.
+func streamID(s string) bool {
+	ms, n, ok := strings.Cut(s, "-")
+	_, err1 := strconv.ParseUint(ms, 10, 64)
+	_, err2 := strconv.ParseUint(n, 10, 64)
+	return ok && err1 == nil && err2 == nil
 }
 
 func apologyOf(v any) (backends.Apology, error) {

@@ -135,7 +135,7 @@ func (r *rig) sorry(d *backends.Decision, id backends.HoldID, want map[backends.
 		got[a.Key] += a.Quantity
 	}
 	r.same("units that were gone", want, got)
-	all, err := r.s.Apologies(r.ctx, backends.MaxPage)
+	all, _, err := r.s.Apologies(r.ctx, "", backends.MaxPage)
 	r.ok(err, "Apologies")
 	filed := map[backends.Key]int64{}
 	for _, a := range all {
@@ -248,13 +248,25 @@ func apologiesListed(t *testing.T, e *env) {
 		r.claim(backends.OutcomeClaimed, id, line("ghost", 1))
 		want = append(want, id)
 	}
-	for _, limit := range []int{2, 4, 10} {
-		as, err := r.s.Apologies(r.ctx, limit)
-		r.ok(err, "Apologies")
+	for _, limit := range []int{1, 2, 4, 10} {
 		var got []backends.HoldID
-		for _, a := range as {
-			got = append(got, a.Hold)
+		cursor, pages := "", 0
+		for {
+			as, next, err := r.s.Apologies(r.ctx, cursor, limit)
+			r.ok(err, "Apologies")
+			for _, a := range as {
+				got = append(got, a.Hold)
+			}
+			if pages++; len(as) > limit || pages > len(want)+1 {
+				t.Fatalf("page %d of %d has %d apologies", pages, limit, len(as))
+			}
+			if cursor = next; next == "" {
+				break
+			}
 		}
-		r.same("apologies", want[:min(limit, len(want))], got)
+		r.same("apologies", want, got)
+	}
+	if _, _, err := r.s.Apologies(r.ctx, "nonsense", 1); !backends.IsRejection(err) {
+		t.Errorf("a cursor that no page gave: %v", err)
 	}
 }

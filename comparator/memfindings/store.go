@@ -34,18 +34,19 @@ type rowKey struct {
 	minute     int64
 }
 
-// Store keeps everything in two maps.
+// Store keeps everything in maps.
 type Store struct {
-	mu       sync.Mutex
-	findings map[findingKey]comparator.Finding
-	rows     map[rowKey]comparator.CoverageRow
+	mu        sync.Mutex
+	findings  map[findingKey]comparator.Finding
+	rows      map[rowKey]comparator.CoverageRow
+	apologies map[findingKey]comparator.ApologyRecord
 }
 
 var _ comparator.Store = (*Store)(nil)
 
 // New makes an empty store.
 func New() *Store {
-	return &Store{findings: map[findingKey]comparator.Finding{}, rows: map[rowKey]comparator.CoverageRow{}}
+	return &Store{findings: map[findingKey]comparator.Finding{}, rows: map[rowKey]comparator.CoverageRow{}, apologies: map[findingKey]comparator.ApologyRecord{}}
 }
 
 func (s *Store) lock(ctx context.Context) error {

@@ -15,3 +15,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestSuite(t *testing.T) {
 	findingstest.Exercise(t, func(testing.TB) comparator.Store { return memfindings.New() })
 }
+
+func TestBook(t *testing.T) {
+	findingstest.ExerciseBook(t, func(testing.TB) comparator.ApologyBook { return memfindings.New() })
+}

@@ -24,7 +24,7 @@ const (
 	MaxPrune = 5000
 )
 
-// Store keeps findings and coverage in a database that has the tables of migrations 0002 and 0004.
+// Store keeps findings and coverage in a database that has the tables of migrations 0002, 0004 and 0005.
 type Store struct{ db *sql.DB }
 
 var _ comparator.Store = (*Store)(nil)

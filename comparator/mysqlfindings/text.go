@@ -6,7 +6,10 @@ import (
 )
 
 //go:embed sql/findings.sql
-var sqlText string
+var findingsText string
+
+//go:embed sql/apologies.sql
+var apologiesText string
 
 // tag attributes the connection's time to its business process (P8).
 const tag = "/* conn_tag:crossfade.comparator */ "
@@ -31,12 +34,21 @@ var (
 	coverageSave       = named("coverage_save")
 	coverageSum        = named("coverage_sum")
 	coveragePrune      = named("coverage_prune")
+	apologyFile        = named("apology_file")
+	apologyList        = named("apology_list")
+	apologyListOpen    = named("apology_list_open")
+	apologyListAcked   = named("apology_list_acked")
+	apologyListAfter   = named("apology_list_after")
+	apologyListEnd     = named("apology_list_end")
+	apologySum         = named("apology_sum")
+	apologyLock        = named("apology_lock")
+	apologyAck         = named("apology_ack")
 )
 
-// named gives a statement of the embedded file. It is for package variables: a name that is not
+// named gives a statement of the embedded files. It is for package variables: a name that is not
 // there stops the program when it starts.
 func named(name string) statement {
-	_, text, ok := strings.Cut(sqlText, "-- name: "+name+"\n")
+	_, text, ok := strings.Cut(findingsText+apologiesText, "-- name: "+name+"\n")
 	if !ok {
 		panic("mysqlfindings: no statement is called " + name)
 	}

@@ -92,5 +92,5 @@ INSERT INTO crossfade_apologies (pod, seq, hold, shop, item, location, quantity,
   VALUES [[(?, ?, ?, ?, ?, ?, ?, ?, ?)|, ]];
 
 -- name: apologies
--- index: PRIMARY ref. locks: none.
-SELECT hold, shop, item, location, quantity, reason, at FROM crossfade_apologies WHERE pod = ? ORDER BY seq LIMIT ?;
+-- index: PRIMARY, range. locks: none.
+SELECT seq, hold, shop, item, location, quantity, reason, at FROM crossfade_apologies WHERE pod = ? AND seq > ? ORDER BY seq LIMIT ?;

@@ -101,7 +101,7 @@ func (m *memory) Report(ctx context.Context, pod backends.Pod, since time.Time) 
 	for _, side := range []backends.Side{backends.SideRedis, backends.SideMySQL} {
 		ls, err := p.debt(ctx, side)
 		read(err)
-		as, err := p.Stores().Of(side).Apologies(ctx, reportFindings)
+		as, _, err := p.Stores().Of(side).Apologies(ctx, "", reportFindings)
 		read(err)
 		in.Debt, in.Apologies = append(in.Debt, ls...), append(in.Apologies, as...)
 	}

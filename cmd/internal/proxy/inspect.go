@@ -212,7 +212,7 @@ func (p *podRuntime) buildReport(ctx context.Context, since time.Time) (comparat
 		ls, err := p.debts(ctx, side)
 		problem("debts of "+side.String(), err)
 		in.Debt = append(in.Debt, ls...)
-		as, err := p.stores.Of(side).Apologies(ctx, reportFindings)
+		as, _, err := p.stores.Of(side).Apologies(ctx, "", reportFindings)
 		problem("apologies of "+side.String(), err)
 		in.Apologies = append(in.Apologies, as...)
 	}

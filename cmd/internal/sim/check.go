@@ -184,8 +184,8 @@ func (w *world) checkOps(ctx context.Context, truth backends.Store) {
 
 // checkTotals: what was ever there = what is there + what was sold, per key.
 func (w *world) checkTotals(ctx context.Context, truth backends.Store, levels []backends.Level) {
-	aps, _ := truth.Apologies(ctx, 100)
-	sa, _ := w.store(truth.Side().Other()).Apologies(ctx, 100)
+	aps, _, _ := truth.Apologies(ctx, "", 100)
+	sa, _, _ := w.store(truth.Side().Other()).Apologies(ctx, "", 100)
 	overdrawn := len(aps)+len(sa) > 0
 	for i, k := range keys {
 		lo, hi := w.initial[i], w.initial[i]

@@ -96,7 +96,7 @@ func TestLateClaim(t *testing.T) {
 			if got := do(t, c, "XF.CLAIM", shop, "without"); got["status"] != "claimed" {
 				t.Fatalf("%v", got)
 			}
-			aps, err := truth.Apologies(t.Context(), 10)
+			aps, _, err := truth.Apologies(t.Context(), "", 10)
 			if err != nil || len(aps) != 1 || aps[0].Hold != "without" || aps[0].Quantity != 1 {
 				t.Fatalf("apologies: %+v %v", aps, err)
 			}

@@ -51,21 +51,26 @@ func TestSuite(t *testing.T) {
 	for _, kind := range []lab.Kind{lab.MySQL, lab.MariaDB} {
 		t.Run(string(kind), func(t *testing.T) {
 			findingstest.Exercise(t, func(t testing.TB) comparator.Store { return mysqlfindings.New(open(t, kind)) })
+			findingstest.ExerciseBook(t, func(t testing.TB) comparator.ApologyBook { return mysqlfindings.New(open(t, kind)) })
 		})
 	}
 }
 
-// texts is the file of statements, which the package embeds.
-const texts = "../../../../comparator/mysqlfindings/sql/findings.sql"
+// texts is where the files of statements are, which the package embeds.
+const texts = "../../../../comparator/mysqlfindings/sql/"
 
 // statement is a named one of the file, with each repeated part once.
 func statement(t *testing.T, name string) string {
 	t.Helper()
-	all, err := os.ReadFile(texts)
-	if err != nil {
-		t.Fatal(err)
+	var all string
+	for _, file := range []string{"findings.sql", "apologies.sql"} {
+		b, err := os.ReadFile(texts + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all += string(b)
 	}
-	_, text, ok := strings.Cut(string(all), "-- name: "+name+"\n")
+	_, text, ok := strings.Cut(all, "-- name: "+name+"\n")
 	if !ok {
 		t.Fatalf("no statement is called %s", name)
 	}
@@ -97,6 +102,9 @@ func TestPlans(t *testing.T) {
 				{"finding_summary", statement(t, "finding_summary"), "seen", []any{pod, since}},
 				{"finding_excuses", statement(t, "finding_excuses"), "seen", []any{pod, since}},
 				{"finding_prune", statement(t, "finding_prune"), "seen", []any{pod, 100, 10}},
+				{"apology_list", statement(t, "apology_list") + " " + statement(t, "apology_list_open") + " " + statement(t, "apology_list_after") + " " + statement(t, "apology_list_end"), "oldest", []any{pod, since, since, "f5", 10}},
+				{"apology_lock", statement(t, "apology_lock"), "PRIMARY", []any{pod, "f5"}},
+				{"apology_ack", statement(t, "apology_ack"), "PRIMARY", []any{1, "ann", 1, "x", pod, "f5"}},
 				{"coverage_sum", statement(t, "coverage_sum"), "PRIMARY", []any{pod, since}},
 				{"coverage_prune", statement(t, "coverage_prune"), "PRIMARY", []any{pod, 10, 10}},
 			} {
@@ -114,6 +122,7 @@ func fill(t *testing.T, db *sql.DB) {
 	const n = 1000
 	for _, q := range []string{
 		"INSERT INTO crossfade_findings SELECT ?, CONCAT('f', seq.n), 'quantity', 'open', 1, 1, seq.n, seq.n, REPEAT('x', 200), '\tmug\n', '' FROM ",
+		"INSERT INTO crossfade_apology_book (pod, id, hold, shop, item, location, quantity, reason, at, redis, mysql) SELECT ?, CONCAT('f', seq.n), 'h', 's', 'i', 'l', 1, 'r', seq.n, 1, 0 FROM ",
 		"INSERT INTO crossfade_coverage SELECT ?, seq.n, 'p', 'r', 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM ",
 	} {
 		digits := "(SELECT 0 AS d" + strings.Repeat(" UNION ALL SELECT ?", 9) + ")"
@@ -130,7 +139,7 @@ func fill(t *testing.T, db *sql.DB) {
 			}
 		}
 	}
-	for _, table := range []string{"crossfade_findings", "crossfade_coverage"} {
+	for _, table := range []string{"crossfade_findings", "crossfade_coverage", "crossfade_apology_book"} {
 		if _, err := db.ExecContext(context.Background(), "ANALYZE TABLE "+table); err != nil {
 			t.Fatal(err)
 		}
