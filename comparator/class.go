@@ -67,7 +67,7 @@ var classTexts = [...]classText{
 		"find the writer and point it at Crossfade, or shut it out"},
 	LedgerShort: {"ledger_short",
 		"the MySQL ledger does not cover what was sold (debt, or a claim not deducted); units = what is missing",
-		"check the ledger's quantity and the claims named; restock, or act on the apologies listed in the report"},
+		"check the ledger's quantity and the claims named; restock, or act on the apologies"},
 	SlowShadow: {"slow_shadow",
 		"the shadow took longer than the limit to decide; units = those of the slow carts",
 		"look at the shadow's load and connections before you make it the truth"},

@@ -238,7 +238,11 @@ func (r *Report) sideTable(p *page) {
 	for _, d := range r.Debt {
 		p.item("              ", fmt.Sprintf("%s %s: %s", d.Store, d.Key, count(d.Units, "unit")))
 	}
-	p.line("  apologies   %s, %s sold without stock behind them", count(int64(r.ApologyCount), "promise"), count(r.ApologyUnits, "unit"))
+	acked := ""
+	if r.ApologiesAcked > 0 {
+		acked = "; " + group(r.ApologiesAcked) + " more acknowledged"
+	}
+	p.line("  apologies   %s, %s sold without stock behind them%s", count(int64(r.ApologyCount), "promise"), count(r.ApologyUnits, "unit"), acked)
 	for _, a := range r.Apologies {
 		p.item("              ", fmt.Sprintf("hold %q, %s: %s (%s)", a.Hold, a.Key, count(a.Quantity, "unit"), a.Reason))
 	}

@@ -83,3 +83,29 @@ func TestDetailOfEachState(t *testing.T) {
 		}
 	}
 }
+
+func TestApologyPages(t *testing.T) {
+	a := backends.Apology{Hold: "order-5", Key: key("22423", "warehouse-1"), Quantity: 4, Reason: "claimed after the hold had expired", At: backends.Instant(noon.UnixMilli())}
+	open := comparator.NewApologyRecord("one", backends.SideMySQL, &a)
+	open.Join(backends.SideRedis, &a)
+	b := a
+	b.Hold, b.Quantity = "order-6", 1
+	acked := comparator.NewApologyRecord("one", backends.SideRedis, &b)
+	if changed, err := (comparator.ApologyAck{By: "ann", Why: "customer 1234 has got a voucher", At: noon.Add(time.Hour)}).Apply(&acked); err != nil || !changed {
+		t.Fatal(changed, err)
+	}
+	l := comparator.ApologyList{Pod: "one", Asked: "in every state", Sum: comparator.ApologySum{Open: 1, OpenUnits: 4, Acked: 1, AckedUnits: 1},
+		Apologies: []comparator.ApologyRecord{open, acked}, Next: (&comparator.ApologyCursor{At: b.At, ID: acked.ID}).String(), Problems: []string{"redis does not answer"}}
+	render(t, "apologies-list", func(b *bytes.Buffer, f comparator.Format) error { return l.Write(b, f) })
+	for changed, want := range map[bool]string{true: "acknowledged by ann", false: "was acknowledged already, by ann"} {
+		var out bytes.Buffer
+		if err := (&comparator.AckedApology{ApologyRecord: acked, Changed: changed}).Write(&out, comparator.FormatTable); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("%v: %q", err, &out)
+		}
+	}
+	for _, bad := range []string{"x", "1", "1-zz"} {
+		if _, err := comparator.ParseApologyCursor(bad); !backends.IsRejection(err) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}

@@ -35,6 +35,8 @@ type ReportInput struct {
 	Outbox      *backends.OutboxStats // the truth's; nil when not known
 	Debt        []DebtLine
 	Apologies   []backends.Apology
+	// ApologySum counts all; nil where only those listed are known.
+	ApologySum *ApologySum
 	// Undetermined says by cause why decisions were undetermined (Stats.Undetermined), for the runs
 	// that the reporter knows.
 	Undetermined map[string]int64
@@ -77,6 +79,7 @@ type Report struct {
 	Debt            []DebtLine            `json:"debt"`
 	ApologyCount    int                   `json:"apology_count"`
 	ApologyUnits    int64                 `json:"apology_units"`
+	ApologiesAcked  int64                 `json:"apologies_acknowledged"`
 	Apologies       []backends.Apology    `json:"apologies"`
 	Excuses         []ExcuseReport        `json:"excuses"`
 	Problems        []string              `json:"problems"`
@@ -190,6 +193,9 @@ func (r *Report) owed(in ReportInput) {
 			r.Apologies = append(r.Apologies, a)
 		}
 	}
+	if s := in.ApologySum; s != nil {
+		r.ApologyCount, r.ApologyUnits, r.ApologiesAcked = int(s.Open), s.OpenUnits, s.Acked
+	}
 }
 
 // nextSteps says what to do, the most urgent first.
@@ -208,7 +214,7 @@ func nextSteps(r *Report) []string {
 		say("The outbox has dropped %s: the shadow is not complete until a backfill has run (entering dual-write again starts one).", plural(r.Outbox.Dropped, "entry", "entries"))
 	}
 	if r.ApologyCount > 0 {
-		say("The shop owes customers: %s with %s behind no stock. They are listed under apologies.", count(int64(r.ApologyCount), "promise"), count(r.ApologyUnits, "unit"))
+		say("The shop owes customers: %s with %s behind no stock. 'crossfade apologies %s' lists them.", count(int64(r.ApologyCount), "promise"), count(r.ApologyUnits, "unit"), r.Pod)
 	}
 	if r.DebtUnits > 0 {
 		say("%s are promised that are not there (debt). The first units that come free pay it; restock if it stays.", count(r.DebtUnits, "unit"))

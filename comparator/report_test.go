@@ -64,6 +64,7 @@ func badReport() comparator.ReportInput {
 		Debt: []comparator.DebtLine{{Store: "redis", Key: key("22423", "warehouse-1"), Units: 3}, {Store: "mysql", Key: key("22423", "warehouse-1"), Units: 4},
 			{Store: "mysql", Key: key("85123A", "warehouse-1"), Units: 1}},
 		Apologies:    []backends.Apology{{Hold: "order-5", Key: key("22423", "warehouse-1"), Quantity: 4, Reason: "claimed after it had expired; the units were sold"}},
+		ApologySum:   &comparator.ApologySum{Open: 1, OpenUnits: 4, Acked: 2, AckedUnits: 3},
 		Undetermined: map[string]int64{"window": 8, "queue_full": 1},
 		Excuses: comparator.Excuses{
 			{Name: "recount", Owner: "ann", Why: "the shelf is being recounted", From: noon.Add(-12 * time.Hour), Until: noon.Add(12 * time.Hour), Classes: []comparator.Class{comparator.LevelDrift}, Items: []backends.Item{"85123A", "22423", "10002", "10080"}},

@@ -20,11 +20,11 @@ import (
 // reviewed is a backend with findings.
 type reviewed struct {
 	admin.Backend
-	*memfindings.Store
+	store *memfindings.Store
 }
 
 func (b *reviewed) Finding(ctx context.Context, pod backends.Pod, id string) (comparator.Finding, error) {
-	f, err := b.Store.Finding(ctx, pod, id)
+	f, err := b.store.Finding(ctx, pod, id)
 	if err != nil {
 		return comparator.Finding{}, err
 	}
@@ -32,16 +32,29 @@ func (b *reviewed) Finding(ctx context.Context, pod backends.Pod, id string) (co
 }
 
 func (b *reviewed) ListFindings(ctx context.Context, q comparator.FindingQuery) ([]comparator.Finding, error) {
-	return b.Store.ListFindings(ctx, q)
+	return b.store.ListFindings(ctx, q)
 }
 
 func (b *reviewed) MoveFindings(ctx context.Context, pod backends.Pod, ids []string, c comparator.LifeChange) ([]comparator.Moved, error) {
-	return b.SetLife(ctx, pod, ids, c)
+	return b.store.SetLife(ctx, pod, ids, c)
+}
+
+func (b *reviewed) ListApologies(ctx context.Context, q comparator.ApologyQuery) ([]comparator.ApologyRecord, comparator.ApologySum, []string, error) {
+	as, err := b.store.ListApologies(ctx, q)
+	if err != nil {
+		return nil, comparator.ApologySum{}, nil, err
+	}
+	sum, err := b.store.SumApologies(ctx, q.Pod)
+	return as, sum, []string{"redis is away"}, err
+}
+
+func (b *reviewed) AckApology(ctx context.Context, pod backends.Pod, id string, a comparator.ApologyAck) (*comparator.ApologyRecord, bool, error) {
+	return b.store.AckApology(ctx, pod, id, a)
 }
 
 // TestFindings: a list in pages that are told apart from the last one, and changes in the name of the token.
 func TestFindings(t *testing.T) {
-	b := &reviewed{Store: memfindings.New()}
+	b := &reviewed{store: memfindings.New()}
 	at := time.Now().UTC().Truncate(time.Microsecond)
 	var ids []string
 	for i := range 4 {
@@ -49,7 +62,7 @@ func TestFindings(t *testing.T) {
 		f := comparator.Finding{ID: comparator.FindingID("p", comparator.Quantity, hold, backends.Key{}), Pod: "p", Class: comparator.Quantity, Hold: hold,
 			FirstSeen: at, LastSeen: at.Add(time.Duration(-i) * time.Second), Count: 1, Life: comparator.LifeOpen}
 		ids = append(ids, f.ID)
-		if err := b.SaveFindings(t.Context(), []comparator.Finding{f}); err != nil {
+		if err := b.store.SaveFindings(t.Context(), []comparator.Finding{f}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -99,7 +112,7 @@ func TestFindings(t *testing.T) {
 
 // TestFindingsAskedWrong: each wrong input is refused as one, by the name of its field.
 func TestFindingsAskedWrong(t *testing.T) {
-	h, err := admin.Handler(&reviewed{Store: memfindings.New()}, nil, http.NotFoundHandler())
+	h, err := admin.Handler(&reviewed{store: memfindings.New()}, nil, http.NotFoundHandler())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +142,63 @@ func TestFindingsAskedWrong(t *testing.T) {
 		{noWhy, connect.CodeInvalidArgument, "why"},
 		{noIDs, connect.CodeInvalidArgument, "ids"},
 		{none, connect.CodeNotFound, "no finding"},
+	} {
+		re, ok := x.err.(*admin.RemoteError) //nolint:errorlint // the client answers it unwrapped
+		if !ok || re.Code != x.code || !strings.Contains(re.Text, x.want) {
+			t.Errorf("%v, want %s and %q", x.err, x.code, x.want)
+		}
+	}
+}
+
+// TestApologies: a list in pages with its problems, and acknowledgements in the name of the token.
+func TestApologies(t *testing.T) {
+	b := &reviewed{store: memfindings.New()}
+	var as []backends.Apology
+	for i := range 3 {
+		as = append(as, backends.Apology{Hold: backends.HoldID(fmt.Sprint("h", i)), Key: backends.Key{Shop: "s", Item: "mug", Location: "A"}, Quantity: 2, Reason: "late", At: backends.Instant(i)})
+	}
+	if err := b.store.FileApologies(t.Context(), "p", backends.SideRedis, as); err != nil {
+		t.Fatal(err)
+	}
+	h, err := admin.Handler(b, map[string]string{"ann": "0123456789abcdef", "bob": "fedcba9876543210"}, http.NotFoundHandler())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(h)
+	defer s.Close()
+	addr := strings.TrimPrefix(s.URL, "http://")
+	ann, bob := admin.NewClient(addr, "0123456789abcdef"), admin.NewClient(addr, "fedcba9876543210")
+	first, err := ann.Apologies(t.Context(), "p", []string{"open"}, 2, "")
+	if err != nil || len(first.Apologies) != 2 || first.Next == "" || first.Sum.Open != 3 || first.Sum.OpenUnits != 6 || len(first.Problems) != 1 {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	last, err := ann.Apologies(t.Context(), "p", []string{"open"}, 2, first.Next)
+	if err != nil || len(last.Apologies) != 1 || last.Next != "" || last.Apologies[0].Hold != "h2" {
+		t.Fatalf("%+v, %v", last, err)
+	}
+	id := first.Apologies[0].ID
+	if rec, changed, err := ann.AcknowledgeApology(t.Context(), "p", id, "called"); err != nil || !changed || rec.AckedBy != "ann" || rec.Acked != 2 || rec.AckedAt.IsZero() {
+		t.Fatalf("%+v, %v, %v", rec, changed, err)
+	}
+	if rec, changed, err := bob.AcknowledgeApology(t.Context(), "p", id, "me too"); err != nil || changed || rec.AckedBy != "ann" {
+		t.Fatalf("%+v, %v, %v", rec, changed, err)
+	}
+	if l, err := bob.Apologies(t.Context(), "p", []string{"acknowledged"}, 0, ""); err != nil || len(l.Apologies) != 1 || l.Apologies[0].ID != id || l.Sum.Acked != 1 {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	_, badState := ann.Apologies(t.Context(), "p", []string{"lost"}, 0, "")
+	_, badAfter := ann.Apologies(t.Context(), "p", nil, 0, "x")
+	_, badLimit := ann.Apologies(t.Context(), "p", nil, 999, "")
+	_, _, badWhy := ann.AcknowledgeApology(t.Context(), "p", id, "")
+	_, _, badID := ann.AcknowledgeApology(t.Context(), "p", "x", "x")
+	_, _, none := ann.AcknowledgeApology(t.Context(), "p", strings.Repeat("0", 32), "x")
+	for _, x := range []struct {
+		err  error
+		code connect.Code
+		want string
+	}{
+		{badState, connect.CodeInvalidArgument, "state"}, {badAfter, connect.CodeInvalidArgument, "after"}, {badLimit, connect.CodeInvalidArgument, "limit"},
+		{badWhy, connect.CodeInvalidArgument, "why"}, {badID, connect.CodeInvalidArgument, "id"}, {none, connect.CodeNotFound, "no apology"},
 	} {
 		re, ok := x.err.(*admin.RemoteError) //nolint:errorlint // the client answers it unwrapped
 		if !ok || re.Code != x.code || !strings.Contains(re.Text, x.want) {

@@ -44,6 +44,9 @@ type Backend interface {
 	Finding(ctx context.Context, pod backends.Pod, id string) (comparator.Finding, error)
 	// MoveFindings changes the life of findings, all of them or none.
 	MoveFindings(ctx context.Context, pod backends.Pod, ids []string, c comparator.LifeChange) ([]comparator.Moved, error)
+	// ListApologies tells in problems what could not be read.
+	ListApologies(ctx context.Context, q comparator.ApologyQuery) (as []comparator.ApologyRecord, sum comparator.ApologySum, problems []string, err error)
+	AckApology(ctx context.Context, pod backends.Pod, id string, a comparator.ApologyAck) (*comparator.ApologyRecord, bool, error)
 	Audit(ctx context.Context, pod backends.Pod, progress func(comparator.AuditProgress)) (*comparator.AuditResult, error)
 	Conservation(ctx context.Context, pod backends.Pod) (*comparator.Conservation, error)
 	// LoadStock loads one row. Known tells that it was in already, under the same operation id.
@@ -139,7 +142,7 @@ func problem(err error) error {
 	switch {
 	case backends.IsRejection(err):
 		code = connect.CodeInvalidArgument
-	case errors.Is(err, comparator.ErrNoFinding):
+	case errors.Is(err, comparator.ErrNoFinding), errors.Is(err, comparator.ErrNoApology):
 		code = connect.CodeNotFound
 	case errors.As(err, &gate), errors.As(err, &refused), errors.As(err, &due), errors.As(err, &life):
 		code = connect.CodeFailedPrecondition

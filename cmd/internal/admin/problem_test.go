@@ -27,6 +27,7 @@ func TestProblems(t *testing.T) {
 		{comparator.ErrNoPair, connect.CodeFailedPrecondition},
 		{&comparator.LifeError{}, connect.CodeFailedPrecondition},
 		{comparator.ErrNoFinding, connect.CodeNotFound},
+		{comparator.ErrNoApology, connect.CodeNotFound},
 		{&killswitch.KillRefusedError{}, connect.CodeFailedPrecondition},
 		{&backends.FieldError{}, connect.CodeInvalidArgument},
 		{killswitch.ErrConflict, connect.CodeAborted},

@@ -17,9 +17,9 @@ func findingsAway(err error, change bool) error {
 	case err == nil, errors.Is(err, comparator.ErrNoFinding), errors.As(err, &life), backends.IsRejection(err), errors.Is(err, backends.ErrDamaged):
 		return err
 	case change:
-		return fmt.Errorf("%w: findings are kept in the pod's MySQL, which did not confirm the change (%w); all of it was made or nothing: give the same command again when MySQL answers, it is made once", backends.ErrUnavailable, err)
+		return fmt.Errorf("%w: findings and apologies are kept in the pod's MySQL, which did not confirm the change (%w); all of it was made or nothing: give the same command again when MySQL answers, it is made once", backends.ErrUnavailable, err)
 	default:
-		return fmt.Errorf("%w: findings are kept in the pod's MySQL, which does not answer (%w); what this proxy finds meanwhile waits in its spool", backends.ErrUnavailable, err)
+		return fmt.Errorf("%w: findings and apologies are kept in the pod's MySQL, which does not answer (%w); what this proxy finds meanwhile waits in its spool", backends.ErrUnavailable, err)
 	}
 }
 

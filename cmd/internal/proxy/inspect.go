@@ -65,7 +65,7 @@ func (p *podRuntime) figures(ctx context.Context) telemetry.PodFigures {
 	return f
 }
 
-// watchDebt sums up the debt of both stores now and then, for the metric.
+// watchDebt sums up the debt of both stores now and then, for the metric, and copies Redis's apologies.
 func (p *podRuntime) watchDebt(ctx context.Context) {
 	for ctx.Err() == nil {
 		for _, side := range []backends.Side{backends.SideRedis, backends.SideMySQL} {
@@ -82,6 +82,7 @@ func (p *podRuntime) watchDebt(ctx context.Context) {
 			}
 			p.mu.Unlock()
 		}
+		p.keepApologies(ctx)
 		_ = dualwrite.SystemClock{}.Wait(ctx, nil, debtEvery)
 	}
 }
@@ -212,9 +213,7 @@ func (p *podRuntime) buildReport(ctx context.Context, since time.Time) (comparat
 		ls, err := p.debts(ctx, side)
 		problem("debts of "+side.String(), err)
 		in.Debt = append(in.Debt, ls...)
-		as, _, err := p.stores.Of(side).Apologies(ctx, "", reportFindings)
-		problem("apologies of "+side.String(), err)
-		in.Apologies = append(in.Apologies, as...)
 	}
+	p.apologyReport(ctx, &in, problem)
 	return comparator.BuildReport(in)
 }

@@ -40,6 +40,8 @@ type podRuntime struct {
 	service    *dualwrite.Service
 	comparator *comparator.Comparator
 	findings   comparator.Store
+	book       comparator.ApologyBook
+	sorry      apologies
 	retain     time.Duration
 	settle     time.Duration
 	control    killswitch.ControlStore

@@ -1180,6 +1180,263 @@ func (x *MovedFinding) GetChanged() bool {
 	return false
 }
 
+type ListApologiesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pod   string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
+	// open and acknowledged; none restricts nothing.
+	States []string `protobuf:"bytes,2,rep,name=states,proto3" json:"states,omitempty"`
+	// At most so many, 1 to 200; 0 means 50.
+	Limit int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	// The next of the page before; empty for the first.
+	After         string `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListApologiesRequest) Reset() {
+	*x = ListApologiesRequest{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListApologiesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListApologiesRequest) ProtoMessage() {}
+
+func (x *ListApologiesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListApologiesRequest.ProtoReflect.Descriptor instead.
+func (*ListApologiesRequest) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ListApologiesRequest) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *ListApologiesRequest) GetStates() []string {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *ListApologiesRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListApologiesRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+type ListApologiesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One JSON document per apology.
+	ApologiesJson []string `protobuf:"bytes,1,rep,name=apologies_json,json=apologiesJson,proto3" json:"apologies_json,omitempty"`
+	// What to give as after for the page behind this one; empty when this is the last.
+	Next string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	// All that are kept, whatever was asked for.
+	SumJson string `protobuf:"bytes,3,opt,name=sum_json,json=sumJson,proto3" json:"sum_json,omitempty"`
+	// What could not be read: the list may not have all.
+	Problems      []string `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListApologiesResponse) Reset() {
+	*x = ListApologiesResponse{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListApologiesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListApologiesResponse) ProtoMessage() {}
+
+func (x *ListApologiesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListApologiesResponse.ProtoReflect.Descriptor instead.
+func (*ListApologiesResponse) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ListApologiesResponse) GetApologiesJson() []string {
+	if x != nil {
+		return x.ApologiesJson
+	}
+	return nil
+}
+
+func (x *ListApologiesResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+func (x *ListApologiesResponse) GetSumJson() string {
+	if x != nil {
+		return x.SumJson
+	}
+	return ""
+}
+
+func (x *ListApologiesResponse) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+type AcknowledgeApologyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pod   string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
+	Id    string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// Kept with the apology; not empty.
+	Why           string `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgeApologyRequest) Reset() {
+	*x = AcknowledgeApologyRequest{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgeApologyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgeApologyRequest) ProtoMessage() {}
+
+func (x *AcknowledgeApologyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgeApologyRequest.ProtoReflect.Descriptor instead.
+func (*AcknowledgeApologyRequest) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *AcknowledgeApologyRequest) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *AcknowledgeApologyRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AcknowledgeApologyRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type AcknowledgeApologyResponse struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ApologyJson string                 `protobuf:"bytes,1,opt,name=apology_json,json=apologyJson,proto3" json:"apology_json,omitempty"`
+	// False when it was acknowledged already: nothing was changed.
+	Changed       bool `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgeApologyResponse) Reset() {
+	*x = AcknowledgeApologyResponse{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgeApologyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgeApologyResponse) ProtoMessage() {}
+
+func (x *AcknowledgeApologyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgeApologyResponse.ProtoReflect.Descriptor instead.
+func (*AcknowledgeApologyResponse) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *AcknowledgeApologyResponse) GetApologyJson() string {
+	if x != nil {
+		return x.ApologyJson
+	}
+	return ""
+}
+
+func (x *AcknowledgeApologyResponse) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
 type AuditRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pod           string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
@@ -1189,7 +1446,7 @@ type AuditRequest struct {
 
 func (x *AuditRequest) Reset() {
 	*x = AuditRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1201,7 +1458,7 @@ func (x *AuditRequest) String() string {
 func (*AuditRequest) ProtoMessage() {}
 
 func (x *AuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1214,7 +1471,7 @@ func (x *AuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
 func (*AuditRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AuditRequest) GetPod() string {
@@ -1237,7 +1494,7 @@ type AuditResponse struct {
 
 func (x *AuditResponse) Reset() {
 	*x = AuditResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1249,7 +1506,7 @@ func (x *AuditResponse) String() string {
 func (*AuditResponse) ProtoMessage() {}
 
 func (x *AuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1262,7 +1519,7 @@ func (x *AuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditResponse.ProtoReflect.Descriptor instead.
 func (*AuditResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AuditResponse) GetHolds() int64 {
@@ -1302,7 +1559,7 @@ type CheckConservationRequest struct {
 
 func (x *CheckConservationRequest) Reset() {
 	*x = CheckConservationRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1571,7 @@ func (x *CheckConservationRequest) String() string {
 func (*CheckConservationRequest) ProtoMessage() {}
 
 func (x *CheckConservationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1584,7 @@ func (x *CheckConservationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckConservationRequest.ProtoReflect.Descriptor instead.
 func (*CheckConservationRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CheckConservationRequest) GetPod() string {
@@ -1346,7 +1603,7 @@ type CheckConservationResponse struct {
 
 func (x *CheckConservationResponse) Reset() {
 	*x = CheckConservationResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1358,7 +1615,7 @@ func (x *CheckConservationResponse) String() string {
 func (*CheckConservationResponse) ProtoMessage() {}
 
 func (x *CheckConservationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1371,7 +1628,7 @@ func (x *CheckConservationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckConservationResponse.ProtoReflect.Descriptor instead.
 func (*CheckConservationResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CheckConservationResponse) GetResultJson() string {
@@ -1394,7 +1651,7 @@ type StockRow struct {
 
 func (x *StockRow) Reset() {
 	*x = StockRow{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1406,7 +1663,7 @@ func (x *StockRow) String() string {
 func (*StockRow) ProtoMessage() {}
 
 func (x *StockRow) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1419,7 +1676,7 @@ func (x *StockRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StockRow.ProtoReflect.Descriptor instead.
 func (*StockRow) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StockRow) GetShop() string {
@@ -1469,7 +1726,7 @@ type LoadStockRequest struct {
 
 func (x *LoadStockRequest) Reset() {
 	*x = LoadStockRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1481,7 +1738,7 @@ func (x *LoadStockRequest) String() string {
 func (*LoadStockRequest) ProtoMessage() {}
 
 func (x *LoadStockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1494,7 +1751,7 @@ func (x *LoadStockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadStockRequest.ProtoReflect.Descriptor instead.
 func (*LoadStockRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LoadStockRequest) GetRows() []*StockRow {
@@ -1521,7 +1778,7 @@ type RowError struct {
 
 func (x *RowError) Reset() {
 	*x = RowError{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1533,7 +1790,7 @@ func (x *RowError) String() string {
 func (*RowError) ProtoMessage() {}
 
 func (x *RowError) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1546,7 +1803,7 @@ func (x *RowError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowError.ProtoReflect.Descriptor instead.
 func (*RowError) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RowError) GetIndex() int32 {
@@ -1575,7 +1832,7 @@ type LoadStockResponse struct {
 
 func (x *LoadStockResponse) Reset() {
 	*x = LoadStockResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1587,7 +1844,7 @@ func (x *LoadStockResponse) String() string {
 func (*LoadStockResponse) ProtoMessage() {}
 
 func (x *LoadStockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1600,7 +1857,7 @@ func (x *LoadStockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadStockResponse.ProtoReflect.Descriptor instead.
 func (*LoadStockResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LoadStockResponse) GetLoaded() int32 {
@@ -1633,7 +1890,7 @@ type AdoptStockRequest struct {
 
 func (x *AdoptStockRequest) Reset() {
 	*x = AdoptStockRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1645,7 +1902,7 @@ func (x *AdoptStockRequest) String() string {
 func (*AdoptStockRequest) ProtoMessage() {}
 
 func (x *AdoptStockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1658,7 +1915,7 @@ func (x *AdoptStockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptStockRequest.ProtoReflect.Descriptor instead.
 func (*AdoptStockRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AdoptStockRequest) GetPod() string {
@@ -1677,7 +1934,7 @@ type AdoptStockResponse struct {
 
 func (x *AdoptStockResponse) Reset() {
 	*x = AdoptStockResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +1946,7 @@ func (x *AdoptStockResponse) String() string {
 func (*AdoptStockResponse) ProtoMessage() {}
 
 func (x *AdoptStockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +1959,7 @@ func (x *AdoptStockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptStockResponse.ProtoReflect.Descriptor instead.
 func (*AdoptStockResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AdoptStockResponse) GetResultJson() string {
@@ -1721,7 +1978,7 @@ type BackfillRequest struct {
 
 func (x *BackfillRequest) Reset() {
 	*x = BackfillRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1733,7 +1990,7 @@ func (x *BackfillRequest) String() string {
 func (*BackfillRequest) ProtoMessage() {}
 
 func (x *BackfillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1746,7 +2003,7 @@ func (x *BackfillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackfillRequest.ProtoReflect.Descriptor instead.
 func (*BackfillRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BackfillRequest) GetPod() string {
@@ -1770,7 +2027,7 @@ type BackfillResponse struct {
 
 func (x *BackfillResponse) Reset() {
 	*x = BackfillResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +2039,7 @@ func (x *BackfillResponse) String() string {
 func (*BackfillResponse) ProtoMessage() {}
 
 func (x *BackfillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +2052,7 @@ func (x *BackfillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackfillResponse.ProtoReflect.Descriptor instead.
 func (*BackfillResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *BackfillResponse) GetPhase() string {
@@ -1852,7 +2109,7 @@ type SampleConnectionsRequest struct {
 
 func (x *SampleConnectionsRequest) Reset() {
 	*x = SampleConnectionsRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1864,7 +2121,7 @@ func (x *SampleConnectionsRequest) String() string {
 func (*SampleConnectionsRequest) ProtoMessage() {}
 
 func (x *SampleConnectionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1877,7 +2134,7 @@ func (x *SampleConnectionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SampleConnectionsRequest.ProtoReflect.Descriptor instead.
 func (*SampleConnectionsRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SampleConnectionsRequest) GetPod() string {
@@ -1913,7 +2170,7 @@ type SampleConnectionsResponse struct {
 
 func (x *SampleConnectionsResponse) Reset() {
 	*x = SampleConnectionsResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +2182,7 @@ func (x *SampleConnectionsResponse) String() string {
 func (*SampleConnectionsResponse) ProtoMessage() {}
 
 func (x *SampleConnectionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +2195,7 @@ func (x *SampleConnectionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SampleConnectionsResponse.ProtoReflect.Descriptor instead.
 func (*SampleConnectionsResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SampleConnectionsResponse) GetSamples() int64 {
@@ -1964,7 +2221,7 @@ type GetLocksRequest struct {
 
 func (x *GetLocksRequest) Reset() {
 	*x = GetLocksRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1976,7 +2233,7 @@ func (x *GetLocksRequest) String() string {
 func (*GetLocksRequest) ProtoMessage() {}
 
 func (x *GetLocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1989,7 +2246,7 @@ func (x *GetLocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLocksRequest.ProtoReflect.Descriptor instead.
 func (*GetLocksRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetLocksRequest) GetPod() string {
@@ -2008,7 +2265,7 @@ type GetLocksResponse struct {
 
 func (x *GetLocksResponse) Reset() {
 	*x = GetLocksResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2020,7 +2277,7 @@ func (x *GetLocksResponse) String() string {
 func (*GetLocksResponse) ProtoMessage() {}
 
 func (x *GetLocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2033,7 +2290,7 @@ func (x *GetLocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLocksResponse.ProtoReflect.Descriptor instead.
 func (*GetLocksResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetLocksResponse) GetLocksJson() string {
@@ -2121,6 +2378,23 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\bfindings\x18\x01 \x03(\v2 .crossfade.admin.v1.MovedFindingR\bfindings\"K\n" +
 	"\fMovedFinding\x12!\n" +
 	"\ffinding_json\x18\x01 \x01(\tR\vfindingJson\x12\x18\n" +
+	"\achanged\x18\x02 \x01(\bR\achanged\"l\n" +
+	"\x14ListApologiesRequest\x12\x10\n" +
+	"\x03pod\x18\x01 \x01(\tR\x03pod\x12\x16\n" +
+	"\x06states\x18\x02 \x03(\tR\x06states\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\x12\x14\n" +
+	"\x05after\x18\x04 \x01(\tR\x05after\"\x89\x01\n" +
+	"\x15ListApologiesResponse\x12%\n" +
+	"\x0eapologies_json\x18\x01 \x03(\tR\rapologiesJson\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\x12\x19\n" +
+	"\bsum_json\x18\x03 \x01(\tR\asumJson\x12\x1a\n" +
+	"\bproblems\x18\x04 \x03(\tR\bproblems\"O\n" +
+	"\x19AcknowledgeApologyRequest\x12\x10\n" +
+	"\x03pod\x18\x01 \x01(\tR\x03pod\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"Y\n" +
+	"\x1aAcknowledgeApologyResponse\x12!\n" +
+	"\fapology_json\x18\x01 \x01(\tR\vapologyJson\x12\x18\n" +
 	"\achanged\x18\x02 \x01(\bR\achanged\" \n" +
 	"\fAuditRequest\x12\x10\n" +
 	"\x03pod\x18\x01 \x01(\tR\x03pod\"t\n" +
@@ -2177,7 +2451,7 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\x03pod\x18\x01 \x01(\tR\x03pod\"1\n" +
 	"\x10GetLocksResponse\x12\x1d\n" +
 	"\n" +
-	"locks_json\x18\x01 \x01(\tR\tlocksJson2\xf7\f\n" +
+	"locks_json\x18\x01 \x01(\tR\tlocksJson2\xdc\x0e\n" +
 	"\fAdminService\x12Z\n" +
 	"\bListPods\x12#.crossfade.admin.v1.ListPodsRequest\x1a$.crossfade.admin.v1.ListPodsResponse\"\x03\x90\x02\x01\x12]\n" +
 	"\tGetStatus\x12$.crossfade.admin.v1.GetStatusRequest\x1a%.crossfade.admin.v1.GetStatusResponse\"\x03\x90\x02\x01\x12W\n" +
@@ -2189,7 +2463,9 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"GetFinding\x12%.crossfade.admin.v1.GetFindingRequest\x1a&.crossfade.admin.v1.GetFindingResponse\"\x03\x90\x02\x01\x12{\n" +
 	"\x13AcknowledgeFindings\x12..crossfade.admin.v1.AcknowledgeFindingsRequest\x1a/.crossfade.admin.v1.AcknowledgeFindingsResponse\"\x03\x90\x02\x02\x12l\n" +
-	"\x0eReopenFindings\x12).crossfade.admin.v1.ReopenFindingsRequest\x1a*.crossfade.admin.v1.ReopenFindingsResponse\"\x03\x90\x02\x02\x12N\n" +
+	"\x0eReopenFindings\x12).crossfade.admin.v1.ReopenFindingsRequest\x1a*.crossfade.admin.v1.ReopenFindingsResponse\"\x03\x90\x02\x02\x12i\n" +
+	"\rListApologies\x12(.crossfade.admin.v1.ListApologiesRequest\x1a).crossfade.admin.v1.ListApologiesResponse\"\x03\x90\x02\x02\x12x\n" +
+	"\x12AcknowledgeApology\x12-.crossfade.admin.v1.AcknowledgeApologyRequest\x1a..crossfade.admin.v1.AcknowledgeApologyResponse\"\x03\x90\x02\x02\x12N\n" +
 	"\x05Audit\x12 .crossfade.admin.v1.AuditRequest\x1a!.crossfade.admin.v1.AuditResponse0\x01\x12p\n" +
 	"\x11CheckConservation\x12,.crossfade.admin.v1.CheckConservationRequest\x1a-.crossfade.admin.v1.CheckConservationResponse\x12X\n" +
 	"\tLoadStock\x12$.crossfade.admin.v1.LoadStockRequest\x1a%.crossfade.admin.v1.LoadStockResponse\x12[\n" +
@@ -2211,7 +2487,7 @@ func file_crossfade_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_crossfade_admin_v1_admin_proto_rawDescData
 }
 
-var file_crossfade_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_crossfade_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_crossfade_admin_v1_admin_proto_goTypes = []any{
 	(*ListPodsRequest)(nil),             // 0: crossfade.admin.v1.ListPodsRequest
 	(*ListPodsResponse)(nil),            // 1: crossfade.admin.v1.ListPodsResponse
@@ -2234,28 +2510,32 @@ var file_crossfade_admin_v1_admin_proto_goTypes = []any{
 	(*ReopenFindingsRequest)(nil),       // 18: crossfade.admin.v1.ReopenFindingsRequest
 	(*ReopenFindingsResponse)(nil),      // 19: crossfade.admin.v1.ReopenFindingsResponse
 	(*MovedFinding)(nil),                // 20: crossfade.admin.v1.MovedFinding
-	(*AuditRequest)(nil),                // 21: crossfade.admin.v1.AuditRequest
-	(*AuditResponse)(nil),               // 22: crossfade.admin.v1.AuditResponse
-	(*CheckConservationRequest)(nil),    // 23: crossfade.admin.v1.CheckConservationRequest
-	(*CheckConservationResponse)(nil),   // 24: crossfade.admin.v1.CheckConservationResponse
-	(*StockRow)(nil),                    // 25: crossfade.admin.v1.StockRow
-	(*LoadStockRequest)(nil),            // 26: crossfade.admin.v1.LoadStockRequest
-	(*RowError)(nil),                    // 27: crossfade.admin.v1.RowError
-	(*LoadStockResponse)(nil),           // 28: crossfade.admin.v1.LoadStockResponse
-	(*AdoptStockRequest)(nil),           // 29: crossfade.admin.v1.AdoptStockRequest
-	(*AdoptStockResponse)(nil),          // 30: crossfade.admin.v1.AdoptStockResponse
-	(*BackfillRequest)(nil),             // 31: crossfade.admin.v1.BackfillRequest
-	(*BackfillResponse)(nil),            // 32: crossfade.admin.v1.BackfillResponse
-	(*SampleConnectionsRequest)(nil),    // 33: crossfade.admin.v1.SampleConnectionsRequest
-	(*SampleConnectionsResponse)(nil),   // 34: crossfade.admin.v1.SampleConnectionsResponse
-	(*GetLocksRequest)(nil),             // 35: crossfade.admin.v1.GetLocksRequest
-	(*GetLocksResponse)(nil),            // 36: crossfade.admin.v1.GetLocksResponse
+	(*ListApologiesRequest)(nil),        // 21: crossfade.admin.v1.ListApologiesRequest
+	(*ListApologiesResponse)(nil),       // 22: crossfade.admin.v1.ListApologiesResponse
+	(*AcknowledgeApologyRequest)(nil),   // 23: crossfade.admin.v1.AcknowledgeApologyRequest
+	(*AcknowledgeApologyResponse)(nil),  // 24: crossfade.admin.v1.AcknowledgeApologyResponse
+	(*AuditRequest)(nil),                // 25: crossfade.admin.v1.AuditRequest
+	(*AuditResponse)(nil),               // 26: crossfade.admin.v1.AuditResponse
+	(*CheckConservationRequest)(nil),    // 27: crossfade.admin.v1.CheckConservationRequest
+	(*CheckConservationResponse)(nil),   // 28: crossfade.admin.v1.CheckConservationResponse
+	(*StockRow)(nil),                    // 29: crossfade.admin.v1.StockRow
+	(*LoadStockRequest)(nil),            // 30: crossfade.admin.v1.LoadStockRequest
+	(*RowError)(nil),                    // 31: crossfade.admin.v1.RowError
+	(*LoadStockResponse)(nil),           // 32: crossfade.admin.v1.LoadStockResponse
+	(*AdoptStockRequest)(nil),           // 33: crossfade.admin.v1.AdoptStockRequest
+	(*AdoptStockResponse)(nil),          // 34: crossfade.admin.v1.AdoptStockResponse
+	(*BackfillRequest)(nil),             // 35: crossfade.admin.v1.BackfillRequest
+	(*BackfillResponse)(nil),            // 36: crossfade.admin.v1.BackfillResponse
+	(*SampleConnectionsRequest)(nil),    // 37: crossfade.admin.v1.SampleConnectionsRequest
+	(*SampleConnectionsResponse)(nil),   // 38: crossfade.admin.v1.SampleConnectionsResponse
+	(*GetLocksRequest)(nil),             // 39: crossfade.admin.v1.GetLocksRequest
+	(*GetLocksResponse)(nil),            // 40: crossfade.admin.v1.GetLocksResponse
 }
 var file_crossfade_admin_v1_admin_proto_depIdxs = []int32{
 	20, // 0: crossfade.admin.v1.AcknowledgeFindingsResponse.findings:type_name -> crossfade.admin.v1.MovedFinding
 	20, // 1: crossfade.admin.v1.ReopenFindingsResponse.findings:type_name -> crossfade.admin.v1.MovedFinding
-	25, // 2: crossfade.admin.v1.LoadStockRequest.rows:type_name -> crossfade.admin.v1.StockRow
-	27, // 3: crossfade.admin.v1.LoadStockResponse.errors:type_name -> crossfade.admin.v1.RowError
+	29, // 2: crossfade.admin.v1.LoadStockRequest.rows:type_name -> crossfade.admin.v1.StockRow
+	31, // 3: crossfade.admin.v1.LoadStockResponse.errors:type_name -> crossfade.admin.v1.RowError
 	0,  // 4: crossfade.admin.v1.AdminService.ListPods:input_type -> crossfade.admin.v1.ListPodsRequest
 	2,  // 5: crossfade.admin.v1.AdminService.GetStatus:input_type -> crossfade.admin.v1.GetStatusRequest
 	4,  // 6: crossfade.admin.v1.AdminService.SetStage:input_type -> crossfade.admin.v1.SetStageRequest
@@ -2266,32 +2546,36 @@ var file_crossfade_admin_v1_admin_proto_depIdxs = []int32{
 	14, // 11: crossfade.admin.v1.AdminService.GetFinding:input_type -> crossfade.admin.v1.GetFindingRequest
 	16, // 12: crossfade.admin.v1.AdminService.AcknowledgeFindings:input_type -> crossfade.admin.v1.AcknowledgeFindingsRequest
 	18, // 13: crossfade.admin.v1.AdminService.ReopenFindings:input_type -> crossfade.admin.v1.ReopenFindingsRequest
-	21, // 14: crossfade.admin.v1.AdminService.Audit:input_type -> crossfade.admin.v1.AuditRequest
-	23, // 15: crossfade.admin.v1.AdminService.CheckConservation:input_type -> crossfade.admin.v1.CheckConservationRequest
-	26, // 16: crossfade.admin.v1.AdminService.LoadStock:input_type -> crossfade.admin.v1.LoadStockRequest
-	29, // 17: crossfade.admin.v1.AdminService.AdoptStock:input_type -> crossfade.admin.v1.AdoptStockRequest
-	31, // 18: crossfade.admin.v1.AdminService.Backfill:input_type -> crossfade.admin.v1.BackfillRequest
-	33, // 19: crossfade.admin.v1.AdminService.SampleConnections:input_type -> crossfade.admin.v1.SampleConnectionsRequest
-	35, // 20: crossfade.admin.v1.AdminService.GetLocks:input_type -> crossfade.admin.v1.GetLocksRequest
-	1,  // 21: crossfade.admin.v1.AdminService.ListPods:output_type -> crossfade.admin.v1.ListPodsResponse
-	3,  // 22: crossfade.admin.v1.AdminService.GetStatus:output_type -> crossfade.admin.v1.GetStatusResponse
-	5,  // 23: crossfade.admin.v1.AdminService.SetStage:output_type -> crossfade.admin.v1.SetStageResponse
-	7,  // 24: crossfade.admin.v1.AdminService.Kill:output_type -> crossfade.admin.v1.KillResponse
-	9,  // 25: crossfade.admin.v1.AdminService.Reissue:output_type -> crossfade.admin.v1.ReissueResponse
-	11, // 26: crossfade.admin.v1.AdminService.GetReport:output_type -> crossfade.admin.v1.GetReportResponse
-	13, // 27: crossfade.admin.v1.AdminService.ListFindings:output_type -> crossfade.admin.v1.ListFindingsResponse
-	15, // 28: crossfade.admin.v1.AdminService.GetFinding:output_type -> crossfade.admin.v1.GetFindingResponse
-	17, // 29: crossfade.admin.v1.AdminService.AcknowledgeFindings:output_type -> crossfade.admin.v1.AcknowledgeFindingsResponse
-	19, // 30: crossfade.admin.v1.AdminService.ReopenFindings:output_type -> crossfade.admin.v1.ReopenFindingsResponse
-	22, // 31: crossfade.admin.v1.AdminService.Audit:output_type -> crossfade.admin.v1.AuditResponse
-	24, // 32: crossfade.admin.v1.AdminService.CheckConservation:output_type -> crossfade.admin.v1.CheckConservationResponse
-	28, // 33: crossfade.admin.v1.AdminService.LoadStock:output_type -> crossfade.admin.v1.LoadStockResponse
-	30, // 34: crossfade.admin.v1.AdminService.AdoptStock:output_type -> crossfade.admin.v1.AdoptStockResponse
-	32, // 35: crossfade.admin.v1.AdminService.Backfill:output_type -> crossfade.admin.v1.BackfillResponse
-	34, // 36: crossfade.admin.v1.AdminService.SampleConnections:output_type -> crossfade.admin.v1.SampleConnectionsResponse
-	36, // 37: crossfade.admin.v1.AdminService.GetLocks:output_type -> crossfade.admin.v1.GetLocksResponse
-	21, // [21:38] is the sub-list for method output_type
-	4,  // [4:21] is the sub-list for method input_type
+	21, // 14: crossfade.admin.v1.AdminService.ListApologies:input_type -> crossfade.admin.v1.ListApologiesRequest
+	23, // 15: crossfade.admin.v1.AdminService.AcknowledgeApology:input_type -> crossfade.admin.v1.AcknowledgeApologyRequest
+	25, // 16: crossfade.admin.v1.AdminService.Audit:input_type -> crossfade.admin.v1.AuditRequest
+	27, // 17: crossfade.admin.v1.AdminService.CheckConservation:input_type -> crossfade.admin.v1.CheckConservationRequest
+	30, // 18: crossfade.admin.v1.AdminService.LoadStock:input_type -> crossfade.admin.v1.LoadStockRequest
+	33, // 19: crossfade.admin.v1.AdminService.AdoptStock:input_type -> crossfade.admin.v1.AdoptStockRequest
+	35, // 20: crossfade.admin.v1.AdminService.Backfill:input_type -> crossfade.admin.v1.BackfillRequest
+	37, // 21: crossfade.admin.v1.AdminService.SampleConnections:input_type -> crossfade.admin.v1.SampleConnectionsRequest
+	39, // 22: crossfade.admin.v1.AdminService.GetLocks:input_type -> crossfade.admin.v1.GetLocksRequest
+	1,  // 23: crossfade.admin.v1.AdminService.ListPods:output_type -> crossfade.admin.v1.ListPodsResponse
+	3,  // 24: crossfade.admin.v1.AdminService.GetStatus:output_type -> crossfade.admin.v1.GetStatusResponse
+	5,  // 25: crossfade.admin.v1.AdminService.SetStage:output_type -> crossfade.admin.v1.SetStageResponse
+	7,  // 26: crossfade.admin.v1.AdminService.Kill:output_type -> crossfade.admin.v1.KillResponse
+	9,  // 27: crossfade.admin.v1.AdminService.Reissue:output_type -> crossfade.admin.v1.ReissueResponse
+	11, // 28: crossfade.admin.v1.AdminService.GetReport:output_type -> crossfade.admin.v1.GetReportResponse
+	13, // 29: crossfade.admin.v1.AdminService.ListFindings:output_type -> crossfade.admin.v1.ListFindingsResponse
+	15, // 30: crossfade.admin.v1.AdminService.GetFinding:output_type -> crossfade.admin.v1.GetFindingResponse
+	17, // 31: crossfade.admin.v1.AdminService.AcknowledgeFindings:output_type -> crossfade.admin.v1.AcknowledgeFindingsResponse
+	19, // 32: crossfade.admin.v1.AdminService.ReopenFindings:output_type -> crossfade.admin.v1.ReopenFindingsResponse
+	22, // 33: crossfade.admin.v1.AdminService.ListApologies:output_type -> crossfade.admin.v1.ListApologiesResponse
+	24, // 34: crossfade.admin.v1.AdminService.AcknowledgeApology:output_type -> crossfade.admin.v1.AcknowledgeApologyResponse
+	26, // 35: crossfade.admin.v1.AdminService.Audit:output_type -> crossfade.admin.v1.AuditResponse
+	28, // 36: crossfade.admin.v1.AdminService.CheckConservation:output_type -> crossfade.admin.v1.CheckConservationResponse
+	32, // 37: crossfade.admin.v1.AdminService.LoadStock:output_type -> crossfade.admin.v1.LoadStockResponse
+	34, // 38: crossfade.admin.v1.AdminService.AdoptStock:output_type -> crossfade.admin.v1.AdoptStockResponse
+	36, // 39: crossfade.admin.v1.AdminService.Backfill:output_type -> crossfade.admin.v1.BackfillResponse
+	38, // 40: crossfade.admin.v1.AdminService.SampleConnections:output_type -> crossfade.admin.v1.SampleConnectionsResponse
+	40, // 41: crossfade.admin.v1.AdminService.GetLocks:output_type -> crossfade.admin.v1.GetLocksResponse
+	23, // [23:42] is the sub-list for method output_type
+	4,  // [4:23] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
 	4,  // [4:4] is the sub-list for extension extendee
 	0,  // [0:4] is the sub-list for field type_name
@@ -2308,7 +2592,7 @@ func file_crossfade_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crossfade_admin_v1_admin_proto_rawDesc), len(file_crossfade_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -59,6 +59,12 @@ const (
 	// AdminServiceReopenFindingsProcedure is the fully-qualified name of the AdminService's
 	// ReopenFindings RPC.
 	AdminServiceReopenFindingsProcedure = "/crossfade.admin.v1.AdminService/ReopenFindings"
+	// AdminServiceListApologiesProcedure is the fully-qualified name of the AdminService's
+	// ListApologies RPC.
+	AdminServiceListApologiesProcedure = "/crossfade.admin.v1.AdminService/ListApologies"
+	// AdminServiceAcknowledgeApologyProcedure is the fully-qualified name of the AdminService's
+	// AcknowledgeApology RPC.
+	AdminServiceAcknowledgeApologyProcedure = "/crossfade.admin.v1.AdminService/AcknowledgeApology"
 	// AdminServiceAuditProcedure is the fully-qualified name of the AdminService's Audit RPC.
 	AdminServiceAuditProcedure = "/crossfade.admin.v1.AdminService/Audit"
 	// AdminServiceCheckConservationProcedure is the fully-qualified name of the AdminService's
@@ -103,6 +109,10 @@ type AdminServiceClient interface {
 	AcknowledgeFindings(context.Context, *connect.Request[v1.AcknowledgeFindingsRequest]) (*connect.Response[v1.AcknowledgeFindingsResponse], error)
 	// ReopenFindings takes that back, or an explanation or a repair. Twice is once.
 	ReopenFindings(context.Context, *connect.Request[v1.ReopenFindingsRequest]) (*connect.Response[v1.ReopenFindingsResponse], error)
+	// ListApologies gives a page of the promises that have no stock behind them, oldest first.
+	ListApologies(context.Context, *connect.Request[v1.ListApologiesRequest]) (*connect.Response[v1.ListApologiesResponse], error)
+	// AcknowledgeApology says of one that the shop has seen to it. Twice is once.
+	AcknowledgeApology(context.Context, *connect.Request[v1.AcknowledgeApologyRequest]) (*connect.Response[v1.AcknowledgeApologyResponse], error)
 	// Audit compares all holds and levels of both stores.
 	Audit(context.Context, *connect.Request[v1.AuditRequest]) (*connect.ServerStreamForClient[v1.AuditResponse], error)
 	// CheckConservation checks promise P2 inside each store.
@@ -198,6 +208,20 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
+		listApologies: connect.NewClient[v1.ListApologiesRequest, v1.ListApologiesResponse](
+			httpClient,
+			baseURL+AdminServiceListApologiesProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ListApologies")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
+			connect.WithClientOptions(opts...),
+		),
+		acknowledgeApology: connect.NewClient[v1.AcknowledgeApologyRequest, v1.AcknowledgeApologyResponse](
+			httpClient,
+			baseURL+AdminServiceAcknowledgeApologyProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("AcknowledgeApology")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
+			connect.WithClientOptions(opts...),
+		),
 		audit: connect.NewClient[v1.AuditRequest, v1.AuditResponse](
 			httpClient,
 			baseURL+AdminServiceAuditProcedure,
@@ -256,6 +280,8 @@ type adminServiceClient struct {
 	getFinding          *connect.Client[v1.GetFindingRequest, v1.GetFindingResponse]
 	acknowledgeFindings *connect.Client[v1.AcknowledgeFindingsRequest, v1.AcknowledgeFindingsResponse]
 	reopenFindings      *connect.Client[v1.ReopenFindingsRequest, v1.ReopenFindingsResponse]
+	listApologies       *connect.Client[v1.ListApologiesRequest, v1.ListApologiesResponse]
+	acknowledgeApology  *connect.Client[v1.AcknowledgeApologyRequest, v1.AcknowledgeApologyResponse]
 	audit               *connect.Client[v1.AuditRequest, v1.AuditResponse]
 	checkConservation   *connect.Client[v1.CheckConservationRequest, v1.CheckConservationResponse]
 	loadStock           *connect.Client[v1.LoadStockRequest, v1.LoadStockResponse]
@@ -313,6 +339,16 @@ func (c *adminServiceClient) AcknowledgeFindings(ctx context.Context, req *conne
 // ReopenFindings calls crossfade.admin.v1.AdminService.ReopenFindings.
 func (c *adminServiceClient) ReopenFindings(ctx context.Context, req *connect.Request[v1.ReopenFindingsRequest]) (*connect.Response[v1.ReopenFindingsResponse], error) {
 	return c.reopenFindings.CallUnary(ctx, req)
+}
+
+// ListApologies calls crossfade.admin.v1.AdminService.ListApologies.
+func (c *adminServiceClient) ListApologies(ctx context.Context, req *connect.Request[v1.ListApologiesRequest]) (*connect.Response[v1.ListApologiesResponse], error) {
+	return c.listApologies.CallUnary(ctx, req)
+}
+
+// AcknowledgeApology calls crossfade.admin.v1.AdminService.AcknowledgeApology.
+func (c *adminServiceClient) AcknowledgeApology(ctx context.Context, req *connect.Request[v1.AcknowledgeApologyRequest]) (*connect.Response[v1.AcknowledgeApologyResponse], error) {
+	return c.acknowledgeApology.CallUnary(ctx, req)
 }
 
 // Audit calls crossfade.admin.v1.AdminService.Audit.
@@ -376,6 +412,10 @@ type AdminServiceHandler interface {
 	AcknowledgeFindings(context.Context, *connect.Request[v1.AcknowledgeFindingsRequest]) (*connect.Response[v1.AcknowledgeFindingsResponse], error)
 	// ReopenFindings takes that back, or an explanation or a repair. Twice is once.
 	ReopenFindings(context.Context, *connect.Request[v1.ReopenFindingsRequest]) (*connect.Response[v1.ReopenFindingsResponse], error)
+	// ListApologies gives a page of the promises that have no stock behind them, oldest first.
+	ListApologies(context.Context, *connect.Request[v1.ListApologiesRequest]) (*connect.Response[v1.ListApologiesResponse], error)
+	// AcknowledgeApology says of one that the shop has seen to it. Twice is once.
+	AcknowledgeApology(context.Context, *connect.Request[v1.AcknowledgeApologyRequest]) (*connect.Response[v1.AcknowledgeApologyResponse], error)
 	// Audit compares all holds and levels of both stores.
 	Audit(context.Context, *connect.Request[v1.AuditRequest], *connect.ServerStream[v1.AuditResponse]) error
 	// CheckConservation checks promise P2 inside each store.
@@ -467,6 +507,20 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceListApologiesHandler := connect.NewUnaryHandler(
+		AdminServiceListApologiesProcedure,
+		svc.ListApologies,
+		connect.WithSchema(adminServiceMethods.ByName("ListApologies")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceAcknowledgeApologyHandler := connect.NewUnaryHandler(
+		AdminServiceAcknowledgeApologyProcedure,
+		svc.AcknowledgeApology,
+		connect.WithSchema(adminServiceMethods.ByName("AcknowledgeApology")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
+		connect.WithHandlerOptions(opts...),
+	)
 	adminServiceAuditHandler := connect.NewServerStreamHandler(
 		AdminServiceAuditProcedure,
 		svc.Audit,
@@ -532,6 +586,10 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceAcknowledgeFindingsHandler.ServeHTTP(w, r)
 		case AdminServiceReopenFindingsProcedure:
 			adminServiceReopenFindingsHandler.ServeHTTP(w, r)
+		case AdminServiceListApologiesProcedure:
+			adminServiceListApologiesHandler.ServeHTTP(w, r)
+		case AdminServiceAcknowledgeApologyProcedure:
+			adminServiceAcknowledgeApologyHandler.ServeHTTP(w, r)
 		case AdminServiceAuditProcedure:
 			adminServiceAuditHandler.ServeHTTP(w, r)
 		case AdminServiceCheckConservationProcedure:
@@ -593,6 +651,14 @@ func (UnimplementedAdminServiceHandler) AcknowledgeFindings(context.Context, *co
 
 func (UnimplementedAdminServiceHandler) ReopenFindings(context.Context, *connect.Request[v1.ReopenFindingsRequest]) (*connect.Response[v1.ReopenFindingsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.ReopenFindings is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ListApologies(context.Context, *connect.Request[v1.ListApologiesRequest]) (*connect.Response[v1.ListApologiesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.ListApologies is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) AcknowledgeApology(context.Context, *connect.Request[v1.AcknowledgeApologyRequest]) (*connect.Response[v1.AcknowledgeApologyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.AcknowledgeApology is not implemented"))
 }
 
 func (UnimplementedAdminServiceHandler) Audit(context.Context, *connect.Request[v1.AuditRequest], *connect.ServerStream[v1.AuditResponse]) error {
