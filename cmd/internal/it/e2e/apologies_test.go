@@ -43,7 +43,9 @@ func TestApologies(t *testing.T) {
 	}
 	do(t, c, "XF.RESTOCK", shop, "mug", "1", "OPID", "s1", "MODE", "ONHAND")
 	r.stage("shadow")
-	claim("in-redis", 3) // one unit is there
+	claim("in-redis", 3)                                   // one unit is there
+	do(t, c, "XF.RESTOCK", shop, "mug", "2", "OPID", "s2") // pays the debt; the promise is still to be seen to
+	r.drained(20 * time.Second)
 	r.stage("live")
 	claim("in-mysql", 2)
 	if l := two.apologies(); holdsOf(l) != "in-redis in-mysql" || l.Sum.Open != 2 || l.Sum.OpenUnits != 4 || l.Apologies[0].Quantity != 2 || !l.Apologies[0].Redis || !l.Apologies[1].MySQL {
