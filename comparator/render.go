@@ -186,7 +186,7 @@ func findingLines(p *page, f *Finding) {
 	if f.Hold != "" {
 		subject = fmt.Sprintf("hold %q", f.Hold)
 	}
-	p.item("  ", fmt.Sprintf("%s  %s, %s, %s, %s, found by %s, seen %s, last %s", f.ID, f.Class, count(f.TotalUnits, "unit"), f.Life, subject, f.Source, times(f.Count), clock(f.LastSeen)))
+	p.item("  ", fmt.Sprintf("%s  %s, %s, %s, %s, found by %s, seen %s, last %s", f.ID, f.Class, count(f.TotalUnits, "unit"), f.state(), subject, f.Source, times(f.Count), clock(f.LastSeen)))
 	const most = 3
 	for i, u := range f.Units {
 		if i == most {

@@ -38,7 +38,7 @@ func (l *FindingList) table() string {
 	for i := range l.Findings {
 		f := &l.Findings[i]
 		p.line("")
-		p.line("  %s  %s, %s, %s", f.ID, f.Class, f.Life, count(f.TotalUnits, "unit"))
+		p.line("  %s  %s, %s, %s", f.ID, f.Class, f.state(), count(f.TotalUnits, "unit"))
 		p.item("      ", fmt.Sprintf("%s; found by %s, seen %s, last %s", f.subject(), f.Source, times(f.Count), clock(f.LastSeen)))
 		if n := len(f.History); n > 0 {
 			p.item("      ", f.History[n-1].text())
@@ -52,6 +52,14 @@ func (l *FindingList) table() string {
 		p.line("There are more:  --after %s, or --all", l.Next)
 	}
 	return p.b.String()
+}
+
+// state is the finding's life, with the excuse that covers it.
+func (f *Finding) state() string {
+	if f.Life == LifeExcused {
+		return fmt.Sprintf("%s (%s)", f.Life, f.Excuse)
+	}
+	return f.Life.String()
 }
 
 // subject says in a line what the finding is about.
@@ -126,7 +134,7 @@ func (d *FindingDetail) Write(w io.Writer, f Format) error {
 func (d *FindingDetail) table() string {
 	var p page
 	p.line("Finding %s of pod %q", d.ID, d.Pod)
-	p.item("", fmt.Sprintf("%s, %s, %s: %s", d.Class, d.Life, count(d.TotalUnits, "unit"), d.Meaning))
+	p.item("", fmt.Sprintf("%s, %s, %s: %s", d.Class, d.state(), count(d.TotalUnits, "unit"), d.Meaning))
 	p.head("WHAT IT IS ABOUT")
 	p.item("  ", fmt.Sprintf("%s; found by %s in stage %s, epoch %d%s", d.subject(), d.Source, d.Stage, d.Epoch, d.origin()))
 	for _, u := range d.Units {
@@ -171,7 +179,7 @@ func (d *FindingDetail) origin() string {
 	if d.Caller != "" {
 		s += ", caller " + d.Caller
 	}
-	if d.Excuse != "" {
+	if d.Excuse != "" && d.Life != LifeExcused {
 		s += ", covered by the excuse " + d.Excuse
 	}
 	if d.TraceID != "" {
@@ -238,13 +246,21 @@ func (f Facts) lines() []string {
 func (d *FindingDetail) timeline(p *page) {
 	p.head("TIMELINE")
 	p.line("  %s  first seen", clock(d.FirstSeen))
+	seen := func() { p.line("  %s  last seen, %s in all", clock(d.LastSeen), times(d.Count)) }
+	told := false
 	for i, e := range d.History {
+		if !told && e.At.After(d.LastSeen) {
+			seen()
+			told = true
+		}
 		p.item("  "+clock(e.At)+"  ", fmt.Sprintf("%s (%s, seen %s)", e.text(), count(e.Units, "unit"), times(e.Sights)))
 		if i == 0 && d.HistoryDropped > 0 {
 			p.line("  … %s left out", plural(d.HistoryDropped, "change is", "changes are"))
 		}
 	}
-	p.line("  %s  last seen, %s in all", clock(d.LastSeen), times(d.Count))
+	if !told {
+		seen()
+	}
 }
 
 // MovedFindings is what became of a change by hand.

@@ -54,6 +54,30 @@ func TestFindingPages(t *testing.T) {
 	}
 }
 
+// The timeline is in order: what somebody did after the last sight comes behind it.
+func TestTimeline(t *testing.T) {
+	f := aFinding("order-7", "85123A", 2)
+	m, err := comparator.LifeChange{To: comparator.LifeAcknowledged, By: "ann", Why: "known", At: noon.Add(time.Hour)}.Apply(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		name          string
+		f             comparator.Finding
+		before, after string
+	}{{"acknowledged after the last sight", m.Finding, "last seen", "by ann"}, {"seen again", reviewed(t), "by ann: known", "last seen"}} {
+		d := comparator.Detail(x.f)
+		var b bytes.Buffer
+		if err := d.Write(&b, comparator.FormatTable); err != nil {
+			t.Fatal(err)
+		}
+		before, after := strings.Index(b.String(), x.before), strings.LastIndex(b.String(), x.after)
+		if before < 0 || after < before || strings.Count(b.String(), "last seen") != 1 {
+			t.Errorf("%s:\n%s", x.name, &b)
+		}
+	}
+}
+
 // A list that is read page by page ends, and a cursor that nobody gave is refused.
 func TestFindingCursor(t *testing.T) {
 	f := aFinding("h", "mug", 1)

@@ -4,14 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
 	"github.com/crossfade-proxy/crossfade/comparator"
 )
 
-// maxFiled bounds what a proxy remembers of apologies that it has filed: as many as Redis keeps.
-const maxFiled = 100_000
+const (
+	// maxFiled bounds what a proxy remembers of apologies that it has filed: as many as Redis keeps.
+	maxFiled = 100_000
+	// collectWithin bounds the reading of one store. A list has reportWithin, and still has to be read when
+	// a store has not answered.
+	collectWithin = 2 * time.Second
+)
 
 // filed is an apology that a store has, and the book too.
 type filed struct {
@@ -22,7 +27,7 @@ type filed struct {
 // apologies brings what the stores file into the book. What a proxy has filed it does not file again, until the
 // epoch is another one: a store that was replaced or restored serves under a new epoch.
 type apologies struct {
-	mu    sync.Mutex
+	turn  chan struct{} // has room for the one who collects
 	epoch uint64
 	// redis is how far Redis's stream was read. MySQL's are read from the first: transactions of several
 	// proxies commit in another order than that of their numbers.
@@ -30,23 +35,39 @@ type apologies struct {
 	known map[filed]bool
 }
 
+func newApologies() *apologies { return &apologies{turn: make(chan struct{}, 1)} }
+
 // collect files the apologies of the sides given. The error of each is its own.
 func (a *apologies) collect(ctx context.Context, p *podRuntime, sides ...backends.Side) map[backends.Side]error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	errs := map[backends.Side]error{}
+	select {
+	case a.turn <- struct{}{}:
+		defer func() { <-a.turn }()
+	case <-time.After(collectWithin):
+		for _, side := range sides {
+			errs[side] = fmt.Errorf("%w: another reading of it takes long", backends.ErrBusy)
+		}
+		return errs
+	case <-ctx.Done():
+		for _, side := range sides {
+			errs[side] = ctx.Err()
+		}
+		return errs
+	}
 	if e := p.pod.Gate().Serving().Epoch; e != a.epoch || len(a.known) > maxFiled {
 		a.epoch, a.redis, a.known = e, "", nil
 	}
 	if a.known == nil {
 		a.known = map[filed]bool{}
 	}
-	errs := map[backends.Side]error{}
 	for _, side := range sides {
 		from := ""
 		if side == backends.SideRedis {
 			from = a.redis
 		}
-		to, err := comparator.ReadApologies(ctx, p.stores.Of(side), from, func(as []backends.Apology) error { return a.file(ctx, p, side, as) })
+		cctx, cancel := context.WithTimeout(ctx, collectWithin)
+		to, err := comparator.ReadApologies(cctx, p.stores.Of(side), from, func(as []backends.Apology) error { return a.file(cctx, p, side, as) })
+		cancel()
 		if side == backends.SideRedis {
 			a.redis = to
 		}

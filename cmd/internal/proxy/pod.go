@@ -41,7 +41,7 @@ type podRuntime struct {
 	comparator *comparator.Comparator
 	findings   comparator.Store
 	book       comparator.ApologyBook
-	sorry      apologies
+	sorry      *apologies
 	retain     time.Duration
 	settle     time.Duration
 	control    killswitch.ControlStore

@@ -141,7 +141,7 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 	kept := mysqlfindings.New(ms.DB())
 	r := &podRuntime{
 		name: name, template: tpl, retain: time.Duration(c.Retain), proxyID: p.cfg.ProxyID,
-		stores: dualwrite.Stores{Redis: rs, MySQL: ms}, findings: kept, book: kept,
+		stores: dualwrite.Stores{Redis: rs, MySQL: ms}, findings: kept, book: kept, sorry: newApologies(),
 		control: p.control, driver: p.driver, log: p.log.With("pod", c.Name), watcher: ms.Watcher(), pools: ms.Pools,
 		setup:    map[backends.Side]error{backends.SideRedis: errSetupPending, backends.SideMySQL: errSetupPending},
 		excuses:  p.excuses,
