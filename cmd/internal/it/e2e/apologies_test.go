@@ -110,12 +110,17 @@ func TestApologies(t *testing.T) {
 func (r *rig) apologiesWithoutStores(id string) {
 	r.t.Helper()
 	p := r.proxies[0]
-	if err := r.kv.Kill(); err != nil {
-		r.t.Fatal(err)
-	}
-	out, err := p.run("apologies", podName)
-	if exitOf(err) != 5 || !strings.Contains(string(out), "in-mysql") || !strings.Contains(string(out), "PROBLEM: what redis has filed") {
-		r.t.Errorf("without Redis: %v\n%s", err, out)
+	for _, away := range []struct {
+		name string
+		do   func() error
+	}{{"hangs", r.kv.Pause}, {"is dead", r.kv.Kill}} {
+		if err := away.do(); err != nil {
+			r.t.Fatal(err)
+		}
+		out, err := p.run("apologies", podName)
+		if exitOf(err) != 5 || !strings.Contains(string(out), "in-mysql") || !strings.Contains(string(out), "PROBLEM: what redis has filed") {
+			r.t.Errorf("Redis %s: %v\n%s", away.name, err, out)
+		}
 	}
 	if err := r.sql.Kill(); err != nil {
 		r.t.Fatal(err)
