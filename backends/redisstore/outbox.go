@@ -194,7 +194,7 @@ func (s *Store) SettleOp(ctx context.Context, t backends.Token, k backends.Key, 
 		return false, err
 	}
 	p := replyOf(v)
-	return p.num(0) == 1, p.err()
+	return p.num(1) == 1, p.err()
 }
 
 func (s *Store) reemit(ctx context.Context, t backends.Token, cmds []*command) (int, error) {

@@ -103,9 +103,6 @@ func (m *moved) emitted(v *verdict, i int, op backends.Op, id backends.OpID, k b
 		if op == backends.OpCount {
 			m.entry.Level.Answer = m.value
 		}
-		if op == backends.OpCount {
-			m.entry.Level.Answer = m.value
-		}
 	}
 	return v.err()
 }

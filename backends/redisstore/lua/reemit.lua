@@ -3,35 +3,23 @@
 -- counter, 8 operation id; ARGV 6 field, 7 operation id, 8 for how long a take's id is kept, in ms).
 admit('truth')
 local epoch = tonumber(EPOCH)
-if ARGV[5] == 'level' then
+if ARGV[5] ~= 'hold' then
+  local opid, known = ARGV[7] or '', nil
   load({ARGV[6]}, {KEYS[7]})
   local l = level(ARGV[6])
-  if not l.known then return {0} end
+  if opid == '' and not l.known then return {0} end
+  if opid ~= '' then known = read_op(KEYS[8]) end
+  local void = opid ~= '' and not (known and not known.void)
   plan(l, 0, 0, 0, 0)
-  local verdict = outbox(REEMIT, false)
+  -- What becomes of an operation is never dropped: a backfill would not bring it.
+  local verdict = outbox(REEMIT, opid ~= '')
   settle()
   l.te = math.max(l.te, epoch)
   commit()
-  local seq = emit_level(verdict, REEMIT, l, true, '', '0 0')
+  local seq = emit_level(verdict, REEMIT, l, true, opid, void and VOID or known and known.result or '0 0')
+  if void and not known then redis.call('SET', KEYS[8], VOID, 'PX', ARGV[8]) end
   flush()
-  return {seq ~= '' and 1 or 0}
-end
-if ARGV[5] == 'op' then
-  local opid, opkey = ARGV[7], KEYS[8]
-  local known = read_op(opkey)
-  local result = known and known.result or VOID
-  load({ARGV[6]}, {KEYS[7]})
-  local l = level(ARGV[6])
-  plan(l, 0, 0, 0, 0)
-  -- Such an entry is never dropped: a backfill would not bring it.
-  local verdict = outbox(REEMIT, true)
-  settle()
-  l.te = math.max(l.te, epoch)
-  commit()
-  emit_level(verdict, REEMIT, l, true, opid, result)
-  if not known then redis.call('SET', opkey, VOID, 'PX', ARGV[8]) end
-  flush()
-  return {result == VOID and 1 or 0}
+  return {seq ~= '' and 1 or 0, void and 1 or 0}
 end
 local id, key = ARGV[6], KEYS[7]
 local h = read_hold(key)
