@@ -39,7 +39,7 @@ func (s *Store) Apply(ctx context.Context, t backends.Token, asOf backends.Insta
 				most, apart = 1, done+n // halves would wait for it again and again
 			}
 			continue
-		case n == 1 && errors.Is(err, backends.ErrBusy):
+		case n == 1 && err != nil && (rest[0].Level != nil || errors.Is(err, backends.ErrBusy)):
 			to[0] = backends.Applied{Seq: rest[0].Seq, Err: err}
 		case n == 0 || err != nil: // the first wants a transaction of its own
 			n = 1
@@ -60,7 +60,7 @@ func (s *Store) Apply(ctx context.Context, t backends.Token, asOf backends.Insta
 // applyMany follows entries from the front in one transaction, and tells how many. 0 says that the
 // first wants one of its own.
 func (s *Store) applyMany(ctx context.Context, j job, asOf backends.Instant, es []backends.Entry, as []backends.Applied) (n int, err error) {
-	if n := levelRun(es); n > 1 {
+	if n := levelRun(es); n > 0 {
 		return n, s.applyLevels(ctx, j, asOf, es[:n], as[:n])
 	}
 	if n := s.holdRun(es); n > 0 {
@@ -72,8 +72,6 @@ func (s *Store) applyMany(ctx context.Context, j job, asOf backends.Instant, es 
 func (s *Store) applyOne(ctx context.Context, j job, asOf backends.Instant, e *backends.Entry, a *backends.Applied) error {
 	a.Seq = e.Seq
 	switch {
-	case e.Level != nil:
-		return s.applyLevel(ctx, j, asOf, e, a)
 	case e.Hold == nil:
 		return damaged(errEmptyEntry)
 	case nameless(e.Hold):
@@ -118,40 +116,9 @@ func (s *Store) ageOf(asOf, now backends.Instant) error {
 	return nil
 }
 
-// applyLevel takes the taken sum by its version, and the delta as the state of its operation id.
-func (s *Store) applyLevel(ctx context.Context, j job, asOf backends.Instant, e *backends.Entry, a *backends.Applied) error {
-	ch := e.Level
-	return s.again(ctx, func() error {
-		a.Changed, a.Debt = false, nil
-		o := operation{id: ch.OpID, key: ch.Key}
-		j.first = func(x *txn, b *batch) { x.askLevels(b, []backends.Key{ch.Key}) }
-		err := s.write(ctx, j, func(x *txn) error {
-			if err := s.ageOf(asOf, x.now); err != nil {
-				return err
-			}
-			changed := x.levels[ch.Key] == nil
-			if changed {
-				if err := x.lock(ctx, []backends.Key{ch.Key}, inAll); err != nil {
-					return err
-				}
-			}
-			b := x.batch()
-			x.askOp(b, &o)
-			if err := x.send(ctx, b); err != nil {
-				return err
-			}
-			return x.followLevel(ctx, ch, &o, changed, a)
-		})
-		if errors.Is(err, errNothing) {
-			return nil
-		}
-		return err
-	})
-}
-
 // levelBatch bounds the level changes of one transaction: a load of stock is thousands of them, each
 // of which would wait for its own COMMIT to reach the disk.
-const levelBatch = 32
+const levelBatch = 64
 
 // levelRun tells how many entries at the front are level changes of different keys, which one
 // transaction can take.
@@ -167,67 +134,101 @@ func levelRun(es []backends.Entry) int {
 	return len(es)
 }
 
-// applyLevels is applyLevel for several entries in one transaction, with their levels locked in the
-// order of keys.
+// applyLevels follows level changes of different keys in one transaction, with their levels locked
+// in the order of keys: each taken sum by its version, each delta as the state of its operation id.
 func (s *Store) applyLevels(ctx context.Context, j job, asOf backends.Instant, es []backends.Entry, as []backends.Applied) error {
-	keys := make([]backends.Key, len(es))
+	sorted := make([]*followed, len(es))
 	for i := range es {
-		keys[i] = es[i].Level.Key
+		sorted[i] = &followed{ch: es[i].Level, a: &as[i], seq: es[i].Seq}
 	}
-	slices.SortFunc(keys, backends.Key.Compare)
+	slices.SortFunc(sorted, func(f, g *followed) int { return f.ch.Key.Compare(g.ch.Key) })
+	keys := make([]backends.Key, len(es))
+	for i, f := range sorted {
+		keys[i] = f.ch.Key
+	}
+	j.first = func(x *txn, b *batch) { x.askLevels(b, keys) }
+	create := false
 	return s.again(ctx, func() error {
-		ops := make([]operation, len(es))
-		for i := range es {
-			as[i] = backends.Applied{Seq: es[i].Seq}
-			ops[i] = operation{id: es[i].Level.OpID, key: es[i].Level.Key}
-		}
-		j.first = nil
-		return s.write(ctx, j, func(x *txn) error {
+		err := s.write(ctx, j, func(x *txn) error {
 			if err := s.ageOf(asOf, x.now); err != nil {
 				return err
 			}
-			if err := x.lock(ctx, keys, inAll); err != nil {
-				return err
-			}
-			b := x.batch()
-			for i := range ops {
-				x.askOp(b, &ops[i])
-			}
-			if err := x.send(ctx, b); err != nil {
-				return err
-			}
-			for i := range es {
-				err := x.followLevel(ctx, es[i].Level, &ops[i], false, &as[i])
-				if err != nil && !errors.Is(err, errNothing) {
-					return err
-				}
-			}
-			return nil
+			return x.followLevels(ctx, keys, sorted, create)
 		})
+		if errors.Is(err, errNoLevel) {
+			create, j.first = true, nil
+		}
+		if errors.Is(err, errNothing) {
+			return nil
+		}
+		return err
 	})
 }
 
-func (x *txn) followLevel(ctx context.Context, ch *backends.LevelChange, o *operation, changed bool, a *backends.Applied) error {
-	l := x.levels[ch.Key]
-	var c levelMove
-	if ch.Version.After(l.version) {
-		c.takes = ch.Taken - l.taken
-		l.version = ch.Version
+// followed is a level change and what becomes of it.
+type followed struct {
+	ch  *backends.LevelChange
+	a   *backends.Applied
+	seq string
+	op  operation
+}
+
+// followLevels follows changes in the order of their keys, whose levels are locked unless they are to be made.
+func (x *txn) followLevels(ctx context.Context, keys []backends.Key, fs []*followed, create bool) error {
+	if create {
+		if err := x.lock(ctx, keys, inAll); err != nil {
+			return err
+		}
+	}
+	b := x.batch()
+	for _, f := range fs {
+		if l := x.levels[f.ch.Key]; l == nil || !l.adopted {
+			return again(errNoLevel)
+		}
+		*f.a = backends.Applied{Seq: f.seq}
+		f.op = operation{id: f.ch.OpID, key: f.ch.Key}
+		x.askOp(b, &f.op)
+	}
+	if err := x.send(ctx, b); err != nil {
+		return err
+	}
+	var cs []levelMove
+	for _, f := range fs {
+		made := x.levels[f.ch.Key].dirty
+		if c, changed := x.levelMove(f); changed || made {
+			cs = append(cs, c)
+			f.a.Changed = true
+		}
+	}
+	if len(cs) == 0 {
+		return errNothing
+	}
+	if err := x.moveLevels(ctx, cs, x.s.cfg.firstFor); err != nil {
+		return err
+	}
+	for _, f := range fs {
+		if f.a.Changed {
+			f.a.Debt = x.debts([]backends.Key{f.ch.Key})
+		}
+	}
+	return nil
+}
+
+// levelMove is what a mirrored change makes of a locked level; false: nothing.
+func (x *txn) levelMove(f *followed) (c levelMove, changed bool) {
+	c.op = &f.op
+	l := x.levels[f.ch.Key]
+	if f.ch.Version.After(l.version) {
+		c.takes = f.ch.Taken - l.taken
+		l.version = f.ch.Version
 		changed = true
 	}
-	next := result{value: ch.Answer, delta: ch.OnHandDelta, void: ch.Void}
-	if o.id != "" && !o.void && (!o.known || o.result != next) {
+	next := result{value: f.ch.Answer, delta: f.ch.OnHandDelta, void: f.ch.Void}
+	if o := &f.op; o.id != "" && !o.void && (!o.known || o.result != next) {
 		c.onHand, c.note = next.delta-o.delta, &next
 		changed = true
 	}
-	if !changed {
-		return errNothing
-	}
-	if err := x.moveLevel(ctx, o, c); err != nil {
-		return err
-	}
-	a.Changed, a.Debt = true, x.debts([]backends.Key{ch.Key})
-	return nil
+	return c, changed
 }
 
 // debts lists the debts at levels that are locked.

@@ -35,6 +35,9 @@ const (
 	// startShare: what is stocked fills a pool up to this share of its cap; so does a refill of a pool that
 	// is emptied slowly.
 	startShare = 4
+	// firstRows is how many rows the pool gets of an item that the other store stocks: enough for its
+	// first buyers. A shop's catalogue is mostly items that nobody buys today.
+	firstRows = 32
 	// lowWaterShare: a pool below this share of its cap is refilled.
 	lowWaterShare = 8
 )
@@ -174,7 +177,12 @@ func (c *Config) startFor(k backends.Key) int64 {
 	return max(1, c.capFor(k)/startShare)
 }
 
-// lowWaterFor is the number of rows below which a pool is refilled; at least one.
+// firstFor is the number of rows that suffices for a pool from which nothing is taken; at least one.
+func (c *Config) firstFor(k backends.Key) int64 {
+	return min(firstRows, c.startFor(k))
+}
+
+// lowWaterFor is the number of rows below which a pool is refilled that somebody takes from; at least one.
 func (c *Config) lowWaterFor(k backends.Key) int64 {
 	return max(1, c.capFor(k)/lowWaterShare)
 }

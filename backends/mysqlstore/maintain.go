@@ -44,14 +44,15 @@ func (s *Store) Maintain(ctx context.Context, t backends.Token) (more bool, err 
 	if !j.role.admitted(fence, t) {
 		return false, s.fenced(fence, t)
 	}
-	keys, more, err := s.toRefill(ctx)
-	if err != nil {
+	keys, more := s.hints.toMaintain(maintainKeys)
+	if err := s.topUp(ctx, j, keys, s.cfg.lowWaterFor, s.cfg.capFor); err != nil {
 		return false, err
 	}
-	for _, k := range keys {
-		if err := s.replenish(ctx, j, []backends.Key{k}, s.cfg.lowWaterFor, s.cfg.capFor); err != nil && !errors.Is(err, backends.ErrBusy) {
-			return false, err // a busy level has somebody else at work, and comes again
-		}
+	if keys, err = s.nextPage(ctx); err != nil {
+		return false, err
+	}
+	if err := s.topUp(ctx, j, keys, s.cfg.firstFor, s.cfg.startFor); err != nil {
+		return false, err
 	}
 	oldest := now.Add(-s.cfg.Retain)
 	moreHolds, err := s.purgeHolds(ctx, j, oldest)
@@ -62,23 +63,31 @@ func (s *Store) Maintain(ctx context.Context, t backends.Token) (more bool, err 
 	return more || moreHolds || moreOps, err
 }
 
-// toRefill lists keys whose pools are low though there are unmaterialised units, or which have debt
-// and a pool at once. More says that there are more keys that were touched lately.
-func (s *Store) toRefill(ctx context.Context) (low []backends.Key, more bool, err error) {
-	keys, more := s.hints.toMaintain(maintainKeys)
-	paged, err := s.nextPage(ctx)
+// topUp replenishes those of keys that are low, one at a time.
+func (s *Store) topUp(ctx context.Context, j job, keys []backends.Key, below, upTo func(backends.Key) int64) error {
+	low, err := s.toRefill(ctx, keys, below)
 	if err != nil {
-		return nil, false, err
+		return err
 	}
-	keys = append(keys, paged...)
+	for _, k := range low {
+		if err := s.replenish(ctx, j, []backends.Key{k}, below, upTo); err != nil && !errors.Is(err, backends.ErrBusy) {
+			return err // a busy level has somebody else at work, and comes again
+		}
+	}
+	return nil
+}
+
+// toRefill lists those of keys whose pools have fewer rows than below says though there are
+// unmaterialised units, or which have debt and a pool at once.
+func (s *Store) toRefill(ctx context.Context, keys []backends.Key, below func(backends.Key) int64) (low []backends.Key, err error) {
 	slices.SortFunc(keys, backends.Key.Compare)
-	for part := range slices.Chunk(slices.Compact(keys), maxBranches) {
+	for part := range slices.Chunk(keys, maxBranches) {
 		var got []backends.Key
 		err := s.read(ctx, "maintain", "", func(b *batch) {
 			got = nil
 			var args []any
 			for i, k := range part {
-				args = append(append(append(append(args, i), s.keyArgs(k)...), s.cfg.lowWaterFor(k)), s.keyArgs(k)...)
+				args = append(append(append(append(args, i), s.keyArgs(k)...), below(k)), s.keyArgs(k)...)
 			}
 			b.ask(func(r *sql.Rows) error {
 				var i int
@@ -86,18 +95,18 @@ func (s *Store) toRefill(ctx context.Context) (low []backends.Key, more bool, er
 				if err := r.Scan(&i, &st.unmaterialised, &st.pool); err != nil {
 					return err
 				}
-				if st.unmaterialised > 0 && st.pool < s.cfg.lowWaterFor(part[i]) || st.unmaterialised < 0 && st.pool > 0 {
+				if st.unmaterialised > 0 && st.pool < below(part[i]) || st.unmaterialised < 0 && st.pool > 0 {
 					got = append(got, part[i])
 				}
 				return nil
 			}, statementUnitsLow.times(len(part)), args...)
 		})
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		low = append(low, got...)
 	}
-	return low, more, nil
+	return low, nil
 }
 
 // nextPage is the next keys of a slow scan over all levels, which finds what hints have lost.

@@ -88,6 +88,7 @@ func (x *txn) record(b *batch, o *operation, r result) {
 
 // levelMove is a change of one level that has been decided.
 type levelMove struct {
+	op     *operation
 	onHand int64 // delta of OnHand, and of Sellable with it
 	takes  int64 // delta of Taken, and of Sellable against it
 	// note is to be recorded of the operation id.
@@ -96,43 +97,58 @@ type levelMove struct {
 	more func(b *batch)
 }
 
-// moveLevel writes a change of a locked level, and its operation id. What a restock brings goes to
-// the ledger, and into the pool only as far as suffices to start: loading a shop must not write a row
-// for every unit. What a give-back brings goes the way of a release.
-func (x *txn) moveLevel(ctx context.Context, o *operation, c levelMove) error {
-	l := x.levels[o.key]
-	l.dirty = true
-	l.taken += c.takes
-	m := move{key: o.key, onHand: c.onHand, sellable: c.onHand - c.takes}
+// moveLevels writes changes of locked levels, of one each and in the order of keys, and their operation ids.
+// What a restock brings goes to the ledger, and into the pool only as far as enough says: loading a
+// shop must not write a row for every unit. What a give-back brings goes the way of a release.
+func (x *txn) moveLevels(ctx context.Context, cs []levelMove, enough func(backends.Key) int64) error {
+	var ms []move
+	var brought []backends.Key
+	for _, c := range cs {
+		k := c.op.key
+		l := x.levels[k]
+		l.dirty = true
+		l.taken += c.takes
+		ms = append(ms, move{key: k, onHand: c.onHand, sellable: c.onHand - c.takes})
+		if c.onHand > 0 {
+			brought = append(brought, k)
+		}
+	}
 	b := x.batch()
-	x.moveOnHand(b, []move{m})
+	x.moveOnHand(b, ms)
 	if err := x.send(ctx, b); err != nil {
 		return err
 	}
 	ch := newChanges()
-	if c.onHand > 0 {
-		x.after = append(x.after, func() { x.s.fill.stocked(o.key) })
-		l.unmaterialised += c.onHand
-		m.sellable -= c.onHand
+	for i := range ms {
+		if m := &ms[i]; m.onHand > 0 {
+			x.after = append(x.after, func() { x.s.fill.stocked(m.key) })
+			x.levels[m.key].unmaterialised += m.onHand
+			m.sellable -= m.onHand
+		}
 	}
-	if err := x.shift(ctx, []move{m}, ch); err != nil {
+	if err := x.shift(ctx, ms, ch); err != nil {
 		return err
 	}
-	if c.onHand > 0 {
-		if err := x.refill(ctx, []backends.Key{o.key}, x.s.cfg.startFor, x.s.cfg.startFor, ch); err != nil {
-			return err
-		}
+	if err := x.refill(ctx, brought, enough, enough, ch); err != nil {
+		return err
 	}
 	b = x.batch()
 	x.writeUnits(b, ch)
 	x.writeLevels(b)
-	if c.note != nil {
-		x.record(b, o, *c.note)
-	}
-	if c.more != nil {
-		c.more(b)
+	for _, c := range cs {
+		if c.note != nil {
+			x.record(b, c.op, *c.note)
+		}
+		if c.more != nil {
+			c.more(b)
+		}
 	}
 	return x.finish(ctx, b)
+}
+
+// moveLevel is moveLevels for the one level of an operation of the truth, whose buyers are waiting.
+func (x *txn) moveLevel(ctx context.Context, c levelMove) error {
+	return x.moveLevels(ctx, []levelMove{c}, x.s.cfg.startFor)
 }
 
 // tellLevel adds the outbox entry of an operation. moved tells whether the taken sum moved; else the
@@ -179,7 +195,7 @@ func (s *Store) Restock(ctx context.Context, t backends.Token, r *backends.Resto
 			return err
 		}
 		x.owes(l, delta)
-		return x.moveLevel(ctx, o, levelMove{onHand: delta, note: &result{delta: x.attributed(delta)}, more: func(*batch) {
+		return x.moveLevel(ctx, levelMove{op: o, onHand: delta, note: &result{delta: x.attributed(delta)}, more: func(*batch) {
 			d.Entry, d.Dropped = x.tellLevel(d.Op, l, false, r.OpID, result{delta: delta})
 		}})
 	})
@@ -252,7 +268,7 @@ func (s *Store) Count(ctx context.Context, t backends.Token, r *backends.CountRe
 		x.owes(l, rest)
 		*res = backends.CountResult{Value: sellable + r.Delta}
 		note := &result{value: res.Value, delta: x.attributed(rest)}
-		return x.moveLevel(ctx, o, levelMove{onHand: rest, takes: takes, note: note, more: func(*batch) {
+		return x.moveLevel(ctx, levelMove{op: o, onHand: rest, takes: takes, note: note, more: func(*batch) {
 			res.Entry, _ = x.tellLevel(backends.OpCount, l, takes != 0, r.OpID, result{value: res.Value, delta: rest})
 		}})
 	})

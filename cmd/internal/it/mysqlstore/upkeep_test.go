@@ -22,8 +22,9 @@ func (r rig) maintain(t *testing.T) {
 	}
 }
 
-// TestMaintainRefills: a pool that reserves have brought low is filled to its cap, by the proxy that
-// took from it, and by another that never heard of the key.
+// TestMaintainRefills: a pool that reserves have brought low is filled to its cap by the proxy that
+// took from it, and with as much as an item needs that nobody asks for by another that never heard
+// of the key.
 func TestMaintainRefills(t *testing.T) {
 	onEach(t, func(t *testing.T, srv *lab.Server) {
 		dsn := srv.NewDatabase(t)
@@ -40,13 +41,13 @@ func TestMaintainRefills(t *testing.T) {
 		other := rig{open(t, dsn, small), r.ctx}
 		other.maintain(t)
 		for _, item := range []backends.Item{"mug", "lamp"} {
-			if l := r.level(t, key(item)); l.Available != size || l.Sellable() != 96 {
+			if l := r.level(t, key(item)); l.Available != size/4 || l.Sellable() != 96 {
 				t.Errorf("after the other's round: %+v", l)
 			}
 		}
-		r.grant(t, cart("more", line("mug", 19)))
+		r.grant(t, cart("more", line("mug", size/4-1)))
 		r.maintain(t)
-		if l := r.level(t, key("mug")); l.Available != size || l.Sellable() != 77 {
+		if l := r.level(t, key("mug")); l.Available != size || l.Sellable() != 92 {
 			t.Errorf("after its own round: %+v", l)
 		}
 		r.conserved(t)
@@ -73,7 +74,7 @@ func TestMaintainPaysDebt(t *testing.T) {
 func TestMaintainPages(t *testing.T) {
 	onEach(t, func(t *testing.T, srv *lab.Server) {
 		dsn := srv.NewDatabase(t)
-		r := live(t, dsn, func(c *mysqlstore.Config) { c.PoolCap, c.NoAhead = 4, true })
+		r := live(t, dsn, func(c *mysqlstore.Config) { c.PoolCap, c.NoAhead = 8, true })
 		const items = 300
 		db := raw(t, dsn)
 		for i := range items {
