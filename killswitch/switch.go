@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/crossfade-proxy/crossfade/backends"
 )
@@ -97,17 +98,49 @@ func (d *Driver) drainable(ctx context.Context, pod backends.Pod, sw *Switch) er
 	return nil
 }
 
-// Begin announces a switch and answers the run that takes its steps. DryRun is not for it.
+// Begin announces a switch and answers the run that takes its steps. DryRun is not for it. When the record
+// changes before the announcement, as at the end of a backfill, it plans anew: whoever asked for
+// the switch cannot know of that, and has nothing to decide about it.
 func (d *Driver) Begin(ctx context.Context, r SwitchRequest) (*Run, error) {
-	seen, rev, sw, err := d.plan(ctx, r)
-	if err != nil {
-		return nil, err
+	for attempt := 1; ; attempt++ {
+		seen, rev, sw, err := d.plan(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		run, err := d.open(ctx, seen.State, rev, sw)
+		if attempt == updateAttempts || !errors.Is(err, ErrConflict) {
+			return run, err
+		}
 	}
-	return d.open(ctx, seen.State, rev, sw)
 }
 
-// open writes a switch into the record: from then on it is finished or undone by someone.
+// open writes a switch into the record: from then on it is finished or undone by someone. That a worker
+// gave a sign of life meanwhile is no conflict: the gates may have taken longer than its beat.
 func (d *Driver) open(ctx context.Context, st PodState, rev Revision, sw Switch) (*Run, error) {
+	for range updateAttempts {
+		run, err := d.announce(ctx, st, rev, sw)
+		if !errors.Is(err, ErrConflict) {
+			return run, err
+		}
+		now, at, lost := d.o.Control.Get(ctx, st.Pod)
+		if lost != nil || !sameButWorker(st, now) {
+			return nil, err
+		}
+		st, rev = now, at
+	}
+	return nil, fmt.Errorf("announcing the switch of pod %s: %w", st.Pod, ErrConflict)
+}
+
+// sameButWorker tells whether two records differ in nothing but their workers' lives.
+func sameButWorker(a, b PodState) bool {
+	if a.Worker == nil || b.Worker == nil || a.Worker.Driver != b.Worker.Driver {
+		return false
+	}
+	b.Worker = a.Worker
+	return reflect.DeepEqual(a, b)
+}
+
+func (d *Driver) announce(ctx context.Context, st PodState, rev Revision, sw Switch) (*Run, error) {
 	stores, err := d.o.Stores(st.Pod)
 	if err != nil {
 		return nil, err
