@@ -15,9 +15,6 @@ const (
 	// dryFor is how long a refusal makes further reserves of its key look before they lock. It is
 	// a matter of cost alone: looking first is right at any time.
 	dryFor = time.Second
-	// maxTouched bounds the keys that wait for upkeep because reserves took from them; beyond it
-	// the paged scan finds them.
-	maxTouched = 10_000
 )
 
 // hints is what a store remembers of keys between transactions. All of it may be wrong: whoever
@@ -25,11 +22,10 @@ const (
 type hints struct {
 	now func() time.Time
 
-	mu      sync.Mutex
-	keys    map[backends.Key]hint
-	touched map[backends.Key]struct{}
-	busy    map[backends.Key]chan struct{} // keys with a confirmed reserve under way
-	rows    int                            // in all of keys' free
+	mu   sync.Mutex
+	keys map[backends.Key]hint
+	busy map[backends.Key]chan struct{} // keys with a confirmed reserve under way
+	rows int                            // in all of keys' free
 }
 
 type hint struct {
@@ -42,7 +38,7 @@ type hint struct {
 const maxFree = 500_000
 
 func newHints(now func() time.Time) *hints {
-	return &hints{now: now, keys: map[backends.Key]hint{}, touched: map[backends.Key]struct{}{}, busy: map[backends.Key]chan struct{}{}}
+	return &hints{now: now, keys: map[backends.Key]hint{}, busy: map[backends.Key]chan struct{}{}}
 }
 
 // cursor is where to begin looking for free rows.
@@ -83,15 +79,6 @@ func (h *hints) tookBorrowed(k backends.Key, id uint64) {
 			v.cursor = min(v.cursor, v.free[0])
 		}
 	})
-}
-
-// touch notes that rows were taken, for upkeep.
-func (h *hints) touch(k backends.Key) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(h.touched) < maxTouched {
-		h.touched[k] = struct{}{}
-	}
 }
 
 // made notes rows that have come in: a cursor that is past them would hide them.
@@ -149,20 +136,6 @@ func (h *hints) dry(ws []want) bool {
 		}
 	}
 	return false
-}
-
-// toMaintain hands out at most n of the touched keys.
-func (h *hints) toMaintain(n int) (out []backends.Key, more bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for k := range h.touched {
-		if len(out) == n {
-			return out, true
-		}
-		out = append(out, k)
-		delete(h.touched, k)
-	}
-	return out, false
 }
 
 // claim makes the caller the one confirmed reserve of this store at the keys; otherwise it answers

@@ -12,8 +12,7 @@ import (
 )
 
 const (
-	// maintainKeys bounds the pools that one round looks at: those that reserves took from, and
-	// as many again from the paged scan.
+	// maintainKeys bounds the pools that one round looks at.
 	maintainKeys = 128
 	// purgeBatch bounds the rows that one round removes of each kind: a short transaction.
 	purgeBatch = 500
@@ -44,14 +43,11 @@ func (s *Store) Maintain(ctx context.Context, t backends.Token) (more bool, err 
 	if !j.role.admitted(fence, t) {
 		return false, s.fenced(fence, t)
 	}
-	keys, more := s.hints.toMaintain(maintainKeys)
-	if err := s.topUp(ctx, j, keys, s.cfg.lowWaterFor, s.cfg.capFor); err != nil {
+	keys, err := s.nextPage(ctx)
+	if err != nil {
 		return false, err
 	}
-	if keys, err = s.nextPage(ctx); err != nil {
-		return false, err
-	}
-	if err := s.topUp(ctx, j, keys, s.cfg.firstFor, s.cfg.startFor); err != nil {
+	if err := s.topUp(ctx, j, keys); err != nil {
 		return false, err
 	}
 	oldest := now.Add(-s.cfg.Retain)
@@ -60,34 +56,34 @@ func (s *Store) Maintain(ctx context.Context, t backends.Token) (more bool, err 
 		return false, err
 	}
 	moreOps, err := s.purgeOps(ctx, j, oldest)
-	return more || moreHolds || moreOps, err
+	return moreHolds || moreOps, err
 }
 
-// topUp replenishes those of keys that are low, one at a time.
-func (s *Store) topUp(ctx context.Context, j job, keys []backends.Key, below, upTo func(backends.Key) int64) error {
-	low, err := s.toRefill(ctx, keys, below)
+// topUp replenishes those of keys whose pools have next to nothing, one at a time. The pools that this store
+// takes from are the filler's, which knows them without a look.
+func (s *Store) topUp(ctx context.Context, j job, keys []backends.Key) error {
+	low, err := s.toRefill(ctx, keys)
 	if err != nil {
 		return err
 	}
 	for _, k := range low {
-		if err := s.replenish(ctx, j, []backends.Key{k}, below, upTo); err != nil && !errors.Is(err, backends.ErrBusy) {
+		if err := s.replenish(ctx, j, []backends.Key{k}, s.cfg.firstFor, s.cfg.startFor); err != nil && !errors.Is(err, backends.ErrBusy) {
 			return err // a busy level has somebody else at work, and comes again
 		}
 	}
 	return nil
 }
 
-// toRefill lists those of keys whose pools have fewer rows than below says though there are
+// toRefill lists those of keys whose pools have not even what first buyers need though there are
 // unmaterialised units, or which have debt and a pool at once.
-func (s *Store) toRefill(ctx context.Context, keys []backends.Key, below func(backends.Key) int64) (low []backends.Key, err error) {
-	slices.SortFunc(keys, backends.Key.Compare)
+func (s *Store) toRefill(ctx context.Context, keys []backends.Key) (low []backends.Key, err error) {
 	for part := range slices.Chunk(keys, maxBranches) {
 		var got []backends.Key
 		err := s.read(ctx, "maintain", "", func(b *batch) {
 			got = nil
 			var args []any
 			for i, k := range part {
-				args = append(append(append(append(args, i), s.keyArgs(k)...), below(k)), s.keyArgs(k)...)
+				args = append(append(append(append(args, i), s.keyArgs(k)...), s.cfg.firstFor(k)), s.keyArgs(k)...)
 			}
 			b.ask(func(r *sql.Rows) error {
 				var i int
@@ -95,7 +91,7 @@ func (s *Store) toRefill(ctx context.Context, keys []backends.Key, below func(ba
 				if err := r.Scan(&i, &st.unmaterialised, &st.pool); err != nil {
 					return err
 				}
-				if st.unmaterialised > 0 && st.pool < below(part[i]) || st.unmaterialised < 0 && st.pool > 0 {
+				if st.unmaterialised > 0 && st.pool < s.cfg.firstFor(part[i]) || st.unmaterialised < 0 && st.pool > 0 {
 					got = append(got, part[i])
 				}
 				return nil

@@ -286,7 +286,6 @@ func TestHints(t *testing.T) {
 	k, other := backends.Key{Item: "a"}, backends.Key{Item: "b"}
 	h.took(k, 7)
 	h.took(k, 5)
-	h.touch(k)
 	if got := h.cursor(k); got != 8 {
 		t.Errorf("the cursor is %d, want behind the last that was taken", got)
 	}
@@ -301,9 +300,6 @@ func TestHints(t *testing.T) {
 	now = now.Add(dryFor)
 	if h.dry([]want{{Key: k}}) {
 		t.Error("dry for ever")
-	}
-	if ks, more := h.toMaintain(10); len(ks) != 1 || more || ks[0] != k {
-		t.Errorf("touched are %v, %t", ks, more)
 	}
 	release, wait := h.claim([]want{{Key: k}, {Key: other}})
 	if wait != nil || release == nil {
@@ -362,10 +358,9 @@ func TestHintsAreBounded(t *testing.T) {
 	for i := range maxHints + 10 {
 		k := backends.Key{Item: backends.Item(fmt.Sprint(i))}
 		h.took(k, 1)
-		h.touch(k)
 	}
-	if len(h.keys) > maxHints || len(h.touched) > maxTouched {
-		t.Errorf("%d hints, %d touched", len(h.keys), len(h.touched))
+	if len(h.keys) > maxHints {
+		t.Errorf("%d hints", len(h.keys))
 	}
 }
 

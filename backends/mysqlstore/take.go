@@ -141,7 +141,7 @@ func (x *txn) askFree(b *batch, wants []want, into map[backends.Key][]uint64) {
 			into[k] = append(into[k], id)
 			return err
 		}, text, args...)
-	}, statementUnitsPoints)
+	}, textUnitPoint, statementUnitsPoints)
 	x.askSkip(b, scans, x.s.hints.cursor, into)
 }
 
@@ -156,7 +156,6 @@ func (x *txn) noteTaken(holds int, gone, left map[backends.Key][]uint64) {
 			} else {
 				s.hints.took(k, slices.Max(ids))
 			}
-			s.hints.touch(k)
 			s.fill.took(x.tok, k, int64(len(ids)))
 		}
 		for k := range x.borrowed {

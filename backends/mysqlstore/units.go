@@ -13,6 +13,9 @@ const (
 	// maxPoints bounds the rows that one statement names: about 15 kB of text, and few enough statements that what
 	// each costs by itself is small beside its rows.
 	maxPoints = 256
+	// fewPoints is up to how many rows a statement for each costs less than one for all, whose list the server has to
+	// make a table of: 0.17 ms to lock and 0.23 ms to delete, whether one row or three.
+	fewPoints = 3
 	// maxInsert bounds the rows of one INSERT: about 100 kB of text.
 	maxInsert = 1000
 	// everything asks reach for all rows of a pool; there is no use in skipping some of them then.
@@ -22,9 +25,11 @@ const (
 var (
 	statementUnitsSkip   = named("units_skip")
 	statementUnitsPoints = named("units_points")
+	textUnitPoint        = named("unit_point").one()
 	statementUnitsWait   = named("units_wait")
 	statementUnitsCount  = named("units_count")
 	statementUnitsDelete = named("units_delete")
+	textUnitDelete       = named("unit_delete").one()
 	statementUnitsInsert = named("units_insert")
 )
 
@@ -324,23 +329,32 @@ func sortedKeys[V any](m map[backends.Key]V) []backends.Key {
 func (x *txn) deleteUnits(b *batch, gone map[backends.Key][]uint64) {
 	x.s.eachPoints(gone, func(text string, args []any, n int64) {
 		b.must(n, again(errVanished), text, args...)
-	}, statementUnitsDelete)
+	}, textUnitDelete, statementUnitsDelete)
 }
 
-// eachPoints makes statements about single rows.
-func (s *Store) eachPoints(rows map[backends.Key][]uint64, add func(text string, args []any, n int64), st statement) {
-	var args []any
+// eachPoints makes statements about single rows: one for each of a few, else some for many each.
+func (s *Store) eachPoints(rows map[backends.Key][]uint64, add func(text string, args []any, n int64), one string, many statement) {
 	total := 0
+	for _, ids := range rows {
+		total += len(ids)
+	}
+	few := total <= fewPoints
+	var args []any
+	n := 0
 	flush := func() {
-		if total > 0 {
-			add(st.times(total), append(args, s.cfg.Pod), int64(total))
+		if n > 0 {
+			add(many.times(n), append(args, s.cfg.Pod), int64(n))
 		}
-		args, total = nil, 0
+		args, n = nil, 0
 	}
 	for _, k := range sortedKeys(rows) {
 		for _, id := range rows[k] {
+			if few {
+				add(one, append(s.keyArgs(k), id), 1)
+				continue
+			}
 			args = append(args, k.Shop, k.Item, k.Location, id)
-			if total++; total == maxPoints {
+			if n++; n == maxPoints {
 				flush()
 			}
 		}

@@ -13,6 +13,11 @@ SELECT u.id FROM (SELECT NULL AS shop, NULL AS item, NULL AS location, 0 AS id[[
   STRAIGHT_JOIN crossfade_units u FORCE INDEX (PRIMARY) ON u.pod = ? AND u.shop = v.shop AND u.item = v.item AND u.location = v.location AND u.id = v.id
   FOR UPDATE SKIP LOCKED;
 
+-- name: unit_point
+-- The same for one row, at half the cost. index: PRIMARY const. locks: X,REC_NOT_GAP on the row, if it is
+-- there and nobody has it.
+SELECT id FROM crossfade_units WHERE pod = ? AND shop = ? AND item = ? AND location = ? AND id = ? FOR UPDATE SKIP LOCKED;
+
 -- name: units_wait
 -- index: PRIMARY ref (pod, shop, item, location). locks: X,REC_NOT_GAP on the rows answered; it waits
 -- for rows that others have locked. No condition on id: the end of a range, unlike the end of a
@@ -36,6 +41,10 @@ SELECT u.id FROM (SELECT NULL AS shop, NULL AS item, NULL AS location, 0 AS id[[
 -- index: PRIMARY eq_ref for each row of the list. locks: none new, the rows are locked.
 DELETE u FROM (SELECT NULL AS shop, NULL AS item, NULL AS location, 0 AS id[[ UNION ALL SELECT ?, ?, ?, ?|]]) v
   STRAIGHT_JOIN crossfade_units u FORCE INDEX (PRIMARY) ON u.pod = ? AND u.shop = v.shop AND u.item = v.item AND u.location = v.location AND u.id = v.id;
+
+-- name: unit_delete
+-- The same for one row, at a quarter of the cost. index: PRIMARY const. locks: none new, the row is locked.
+DELETE FROM crossfade_units WHERE pod = ? AND shop = ? AND item = ? AND location = ? AND id = ?;
 
 -- name: units_insert
 -- locks: implicit ones on the new rows.

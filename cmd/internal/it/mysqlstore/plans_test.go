@@ -157,6 +157,8 @@ func everyStatement(t *testing.T, ctx context.Context, dsn string) { //nolint:re
 	ok(err)
 	_, err = r.s.Extend(ctx, token, &backends.ExtendRequest{ID: "hold-003", TTL: time.Hour})
 	ok(err)
+	_, err = r.s.Reserve(ctx, token, cart("several", line("item-07", 9), line("item-08", 9)))
+	ok(err)
 	_, err = r.s.Reserve(ctx, token, cart("large", line("item-04", 190)))
 	ok(err)
 	_, err = r.s.Reemit(ctx, token, []backends.HoldID{"hold-004", "hold-005", "nobody"})
