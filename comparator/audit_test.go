@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ type pod struct {
 	redis, mysql  *memstore.Store
 	truth, shadow *memstore.Store
 	now           time.Time
+	skew          atomic.Int64 // milliseconds that the stores' clock is ahead of now
 	waited        int
 	onWait        func()
 }
@@ -30,7 +32,7 @@ var ctx = context.Background()
 
 func newPod(t *testing.T, stage backends.Stage) *pod {
 	p := &pod{t: t, stage: stage, token: backends.Token{Epoch: 1}, now: noon}
-	clock := func() backends.Instant { return backends.Instant(p.now.UnixMilli()) }
+	clock := func() backends.Instant { return backends.Instant(p.now.UnixMilli() + p.skew.Load()) }
 	p.redis = memstore.New(memstore.Options{Side: backends.SideRedis, Clock: clock, OutboxMax: 100})
 	p.mysql = memstore.New(memstore.Options{Side: backends.SideMySQL, Clock: clock, OutboxMax: 100})
 	p.truth, p.shadow = p.redis, p.mysql

@@ -46,6 +46,40 @@ const (
 	maxLookRefs  = 1024
 	maxRefKeys   = 8
 
+	// maxSearchKeys, maxSearchInstants and maxSearchNodes bound the search for a legal order: some
+	// tens of milliseconds at worst. A decision about more keys, with more instants to try, or with more
+	// sums to count up than that is too large to be explained.
+	maxSearchKeys     = 8
+	maxSearchInstants = 4096
+	maxSearchNodes    = 200_000
+	// maxSearchSteps bounds the recorded operations that one search is given.
+	maxSearchSteps = 20_000
+	// maxFollowed bounds the followed entries that wait to be recorded: a second of a very busy
+	// proxy. maxRecorded bounds what is recorded, in keys touched: at some 80 bytes each it is 40 MB
+	// for a pod at worst. recordFor is how long it is kept: a case is looked into within seconds, and
+	// needs what was followed since its decision.
+	maxFollowed = 16_384
+	maxRecorded = 524_288
+	recordFor   = 45 * time.Second
+	// bornBefore is how much older than a decision a hold has to be for its first state to have been
+	// decided before it for sure: MySQL reads its clock before it commits.
+	bornBefore = 10 * time.Second
+	// maxOwnSteps bounds what is taken from a record for one case, before what does not overlap is left out.
+	maxOwnSteps = 40_000
+	// maxWants bounds the keys that one proxy asks the others about, maxSheetSteps the operations
+	// that it tells them in one sheet.
+	maxWants      = 256
+	maxSheetSteps = 4096
+	// sheetEvery is how often the sheets are exchanged while somebody asks something, sheetIdle how
+	// often otherwise: the latter is what a decision waits for at most until all know of it.
+	// sheetGone is when a proxy that has not written its sheet counts as gone.
+	sheetEvery = 500 * time.Millisecond
+	sheetIdle  = 5 * time.Second
+	sheetGone  = time.Minute
+	// restPatience is how long a decision that has its order waits for a moment at which its keys
+	// are at rest in both stores, to compare the levels as well.
+	restPatience = 10 * time.Second
+
 	// saveBatch is how many findings or rows one call of the store carries.
 	saveBatch = 100
 	// saveTimeout bounds one call of the store; stopPatience the last flush of all.

@@ -22,6 +22,9 @@ type Config struct {
 	// Rechecker looks at the stores; without one a divergence that is not confirmed at once ends as
 	// undetermined.
 	Rechecker Rechecker
+	// Sheets is where the proxies of the pod tell each other what they had the shadow follow; without
+	// it this proxy has to be the only one, or what it records is not all there is.
+	Sheets Sheets
 	// Judge decides; nil means [Judge]. A panic of it is counted, and its decision is undetermined.
 	Judge func(Observation) Judgement
 	// Excuses gives those that are in the file at present; nil means none. What is confirmed and covered
@@ -88,6 +91,9 @@ type Comparator struct {
 	shadow latencies
 	stats  counters
 	keep   *keeper
+
+	record   *recorder
+	exchange *exchange
 	// slowest is the longest pause between looks for one decision, such that a long settle window
 	// has no more than maxEvidence of them.
 	slowest time.Duration
@@ -115,6 +121,9 @@ func New(cfg Config) (*Comparator, error) {
 		queue: newSettleQueue(cfg.MaxSettling),
 		in:    make(chan Observation, cfg.Queue),
 		keep:  newKeeper(),
+
+		record:   newRecorder(cfg.Now),
+		exchange: newExchange(cfg.Pod, cfg.Proxy, cfg.Run, cfg.Now),
 
 		slowest: max(maxRecheck, 2*cfg.SettleWindow/maxEvidence),
 	}, nil
@@ -164,6 +173,17 @@ func (c *Comparator) Observe(o Observation) {
 	default:
 		c.undetermined(o.Epoch, Pending, causeQueueFull)
 	}
+}
+
+// Following notes that an attempt to bring entries to the shadow begins, at from by the shadow's clock, and
+// answers its ticket: until that is handed back with [Comparator.Followed], the record is not complete.
+func (c *Comparator) Following(from backends.Instant) uint64 { return c.record.begin(from) }
+
+// Followed records an attempt to bring entries to the shadow: the operations among which the search for
+// a legal order looks. Call it before any of them leaves the outbox. It never blocks and never panics.
+func (c *Comparator) Followed(f Followed) {
+	defer c.recovered("record")
+	c.record.take(f)
 }
 
 // noDecision accounts for an observation without a decision of the shadow.
@@ -217,6 +237,7 @@ func (c *Comparator) Record(f Finding) {
 	f.limit()
 	f.TotalUnits = max(f.TotalUnits, total)
 	c.excuse(&f)
+	f.weigh()
 	c.put(f)
 }
 
@@ -261,6 +282,7 @@ func (c *Comparator) run(ctx context.Context) {
 	wg.Go(func() { c.judgeLoop(ctx) })
 	wg.Go(func() { c.settleLoop(ctx) })
 	wg.Go(func() { c.flushLoop(ctx) })
+	wg.Go(func() { c.sheetLoop(ctx) })
 	wg.Wait()
 	c.gate.Lock()
 	c.closed = true
@@ -273,6 +295,7 @@ func (c *Comparator) run(ctx context.Context) {
 	}
 	last, cancel := context.WithTimeout(context.Background(), stopPatience)
 	defer cancel()
+	c.leave(last)
 	_ = c.Flush(last) // what neither store nor spool took is in Stats.Unsaved
 }
 

@@ -6,8 +6,10 @@
 //     decided by itself ([backends.OwnDecision]) or the reason why that is not known.
 //   - [Judge] turns it into a [Judgement]: match, diverged with a [Class] and units, or unknown.
 //     Unknown is never a match and never a mismatch.
-//   - A diverged decision waits in the settle queue until a [Rechecker] has looked at the stores
-//     often enough for [Settle] to call it explained, confirmed or undetermined.
+//   - A diverged decision waits in the settle queue until the record of operations ([Step]) and looks
+//     at the stores ([Rechecker]) say enough for [Settle] to call it explained, confirmed or
+//     undetermined.
+//   - A [Sheet] is what a proxy tells the others of its pod about what it had the shadow follow.
 //   - A [Finding] is a recorded divergence, with its units and its life.
 //   - [Coverage] is the account of every decision: each is in exactly one column.
 //   - An [Audit] compares all holds and all levels of both stores.
@@ -29,43 +31,109 @@
 //     shadow decides when an entry reaches it, the truth has gone on since), or the stock of the
 //     stores differs for good.
 //
-// To tell the two cases of (2) apart, a look at the stores reads, in this order: the truth's
+// The two cases of (2) are told apart by a search, and by looks at the stores.
+//
+// # The search for a legal order
+//
+// Every change of Sellable is a state that the truth decides and the shadow follows: of a hold, of an
+// operation on a level, of a taken sum. So, at each key,
+//
+//	Sellable in the shadow when it decided
+//	  = Sellable in the truth when that decided
+//	  + what was taken by states that the truth had reached then
+//	  - what was taken by states that the shadow had reached then
+//
+// and only those states count that one store had reached and the other not: the operations that stand
+// between the two decisions. [FindOrder] looks for instants of both decisions and for a state of each
+// hold at each of them, such that the sum fits what the stores say they saw ([backends.Decision.Seen]), or
+// that the rule gives the answer of the store that did not say. That is a legal order of the
+// overlapping operations that gives both outcomes; the operations between the two decisions are kept
+// with the verdict, each with its place.
+//
+// What may be assumed of the order: a state was reached within the span of time that is known of it.
+// Truth spans are by the truth's clock: Redis decides at the instant that the entry bears; MySQL
+// between that instant and the end of the call that decided. Shadow spans are by the shadow's
+// clock, which each proxy reads once a second and carries on by its own: from the start of the attempt
+// that brought the entry there to its end; of an attempt that failed, from its start on for ever. No two
+// proxies' clocks are compared. At one instant within the spans of both decisions each hold has
+// a few states to choose from, and holds choose on their own, so the sums that can be reached are
+// counted up hold by hold. That is exact: rapid checks it against going through all orders. It is
+// bounded in keys, instants and sums; beyond that the answer is "too large".
+//
+// The record has to be complete, or neither "an order" nor "none" is a proof:
+//
+//   - Whoever mirrors hands over each attempt ([Comparator.Followed]) before an entry leaves the outbox.
+//     So once a look shows that no entry older than the truth's decision waits at the keys, all that
+//     the truth had decided by then is in some proxy's record.
+//   - What the truth decided later may have reached the shadow first, by an attempt that has not returned
+//     yet. So each attempt is announced ([Comparator.Following]), and as long as one is under way that
+//     began before the end of the shadow's decision, the record waits for it.
+//   - Proxies ask each other by sheets, in the findings' store, one row for each run of a proxy: from the
+//     sheet that follows that look on, the keys and the instant are in it, and each run that has been
+//     heard of within a minute of the decision has to have answered that sheet.
+//   - A later state may have overtaken a hold's first ones. What a thread took before its first recorded
+//     state follows from that state only where the hold is much older than the decision; else both is
+//     allowed. A state that is missing between two recorded ones leaves the search without an answer.
+//   - What did not fit into a bounded record, or was forgotten before it was asked for, leaves the
+//     instants concerned unproven.
+//
+// # Looks
+//
+// A look at the stores reads, in this order: the truth's
 // outbox, the truth's levels, the shadow's levels, the truth's and the shadow's levels again, the
 // outbox again. A key is quiescent in a look when no pending entry touched it in either reading of
 // the outbox, neither store's level changed between its two readings, and none owes the other a
 // delta from mysql-only ([backends.Level.Owed]). At a quiescent moment
-// everything that the truth has decided at that key has reached the shadow, so:
+// everything that the truth has decided at that key has reached the shadow, so levels (Sellable, OnHand,
+// Taken) that differ by the same amounts at two quiescent moments differ for good.
 //
-//   - Levels agree (Sellable, OnHand, Taken): the stock that the stores saw differed
-//     only by entries that were on their way. The truth's order, with the shadow's decision
-//     placed before the entries that had not reached it, is a legal order with both outcomes.
-//     All keys concerned must have had such a moment: then the decision is explained.
-//   - Levels differ by the same amounts at two quiescent moments: no entry will make up for it.
-//     Confirmed, with the decision's class, and as a level_drift of that key.
-//   - No such moment within the settle window: undetermined, counted, never a match.
+// # What becomes of a decision
+//
+//   - Levels that differ at two quiescent moments: confirmed, with the decision's class, and as a
+//     level_drift of that key.
+//   - A complete record with no legal order: confirmed, even though the stores agree afterwards.
+//   - A complete record with a legal order: explained, once the levels have agreed at a quiescent
+//     moment, or when the keys have not come to rest within some seconds and nothing differed at rest.
+//   - A search that can tell nothing, of a decision that left the shadow in debt, and levels that agree at
+//     rest: the debt was paid. Explained.
+//   - Otherwise, or at the end of the settle window: undetermined, counted, never a match.
+//
+// Units are the severity ([Finding.Severity]): at risk of oversell, or wrongly refused.
 //
 // # Limits of that reasoning
 //
-// It proves that the stores agree afterwards, not which order of operations it was: that takes a
-// search over recorded histories. So a decision is explained even though it was wrong, when the
-// store gave no Seen for it, or a wrong one that fits, and the shadow then followed the truth. A
-// look can also be deceived: operations that begin and are mirrored entirely between its two
-// readings of the outbox, cancel out in the truth, and straddle both readings of the shadow,
-// look like a difference. That is why one quiescent difference is not enough, and why the two
-// must be of the same amounts and apart in time. An outbox that has lost entries, or is longer
-// than a look reads, gives no quiescent moment at all.
+//   - An order is a proof that the decision may have been right, not that it was: where many operations
+//     overlap, a wrong decision may fit one of their orders. What was lost or doubled for good differs at
+//     rest, and is confirmed or found by the audit; what the record alone can show is a wrong
+//     decision among few operations.
+//   - Of two refusals that name different lines each line is searched for on its own, and that there is
+//     no order confirms nothing: a store may tell from a moment apart which lines are short besides
+//     the one that decides.
+//   - A decision whose stores both did not say what they saw (a swept entry, and a grant by MySQL)
+//     cannot be searched. It is undetermined, unless it left a debt that was paid.
+//   - Taken sums (counters) say nothing about the one before. Where one stands between the two decisions
+//     and its predecessor is not recorded, the search can tell nothing. During a backfill what the
+//     shadow had of a hold before is not known either, and both is allowed.
+//   - A step of a store's clock within the seconds around a decision makes spans wrong.
+//   - A proxy that is killed takes its record with it: for a minute, what overlaps is undetermined.
+//     A run that nobody has heard of yet, in the moment of its start, is not asked.
+//   - A look can be deceived: operations that begin and are mirrored entirely between its two
+//     readings of the outbox, cancel out in the truth, and straddle both readings of the shadow,
+//     look like a difference. That is why one quiescent difference is not enough, and why the two
+//     must be of the same amounts and apart in time. An outbox that has lost entries, or is longer
+//     than a look reads, gives no quiescent moment at all.
 //
 // # Invariants
 //
-//   - P5: [Comparator.Observe] never blocks: what does not fit its bounded queue is counted as
-//     undetermined. No panic of a judge, a rechecker or a store leaves the comparator.
+//   - P5: [Comparator.Observe] and [Comparator.Followed] never block: what does not fit their bounds is
+//     counted, and leaves decisions undetermined. No panic of a judge, a rechecker or a store leaves the comparator.
 //   - P6: each decision is in exactly one column, and a rate is printed with its denominator.
 //     What is persisted are sums of one run, proxy and minute, written as absolute values with a
 //     growing revision: twice is once, late is nothing. A crash loses at most what was not flushed.
 //   - A finding's id follows from pod, class and hold (or key): found twice it is one finding with
 //     a later last sight. None is lost while its store is away: it waits in memory and in the
 //     spool, and where a bound is reached that is counted.
-//   - Judge, Settle, the audit's comparisons and the renderers are pure; time comes in.
+//   - Judge, FindOrder, Settle, the audit's comparisons and the renderers are pure; time comes in.
 //
 // # Arrows
 //

@@ -64,7 +64,14 @@ type KeyEvidence struct {
 	ShadowBefore, ShadowAfter *backends.Level
 	// PendingBefore and PendingAfter count entries of the truth's outbox that may move the key.
 	PendingBefore, PendingAfter int
+	// Oldest is when the truth decided the oldest entry of those PendingBefore, by its clock; 0 when
+	// there is none, or when one of them does not say.
+	Oldest backends.Instant
 }
+
+// DecidedBy tells whether everything that the truth had decided at the key by t had reached the
+// shadow before the look.
+func (e KeyEvidence) DecidedBy(t backends.Instant) bool { return e.PendingBefore == 0 || e.Oldest > t }
 
 // HoldEvidence is what a look saw of one hold. An unknown hold is nil.
 type HoldEvidence struct {
@@ -82,6 +89,8 @@ type EntryRef struct {
 	// Keys are those of its keys that were asked for, at most maxRefKeys; none when the entry does
 	// not name what it may move.
 	Keys []backends.Key `json:"keys,omitempty"`
+	// Place is where it stands in a legal order: PlaceBehind, PlaceAhead, or empty.
+	Place string `json:"place,omitempty"`
 }
 
 // Quiescent tells whether nothing moved or was waiting at the key during the look. A level that

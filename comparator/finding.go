@@ -21,13 +21,16 @@ type Finding struct {
 	Shop   backends.Shop    `json:"shop,omitempty"`
 	Units  []backends.Units `json:"units"` // by key, at most MaxFindingUnits
 	// TotalUnits is the severity: the sum over all keys, also those beyond MaxFindingUnits.
-	TotalUnits int64  `json:"total_units"`
-	Caller     string `json:"caller,omitempty"`
-	Truth      Facts  `json:"truth"`
-	Shadow     Facts  `json:"shadow"`
-	Diff       string `json:"diff"`
-	Proof      string `json:"proof"` // why it is what it is
-	// Order lists entries that were seen on their way: with Proof, the order that explains it.
+	TotalUnits int64 `json:"total_units"`
+	// Severity says the same in shop terms, of a confirmed one: what the units stand for.
+	Severity string `json:"severity,omitempty"`
+	Caller   string `json:"caller,omitempty"`
+	Truth    Facts  `json:"truth"`
+	Shadow   Facts  `json:"shadow"`
+	Diff     string `json:"diff"`
+	Proof    string `json:"proof"` // why it is what it is
+	// Order lists the operations that stand between the two decisions in the order that explains it (see
+	// EntryRef.Place), or entries that were seen on their way.
 	Order           []EntryRef `json:"order,omitempty"`
 	TruthLatencyUS  int64      `json:"truth_latency_us"` // 0 when not known
 	ShadowLatencyUS int64      `json:"shadow_latency_us"`
@@ -75,11 +78,19 @@ func (f *Finding) limit() {
 	for _, u := range f.Units {
 		f.TotalUnits += u.Quantity
 	}
+	f.weigh()
 	if len(f.Units) > MaxFindingUnits {
 		f.Units = f.Units[:MaxFindingUnits:MaxFindingUnits]
 	}
 	f.Diff, f.Proof, f.Why = clip(f.Diff, MaxText), clip(f.Proof, MaxText), clip(f.Why, MaxText)
 	f.By, f.TraceID = clip(f.By, backends.MaxIDLen), clip(f.TraceID, backends.MaxIDLen)
+}
+
+// weigh says in words what the units of a confirmed one stand for.
+func (f *Finding) weigh() {
+	if f.Severity = ""; f.Life.Confirmed() {
+		f.Severity = f.Class.severity(f.TotalUnits)
+	}
 }
 
 // boundAnswer keeps of an answer what concerns at most MaxFindingUnits entries of each list: a

@@ -99,6 +99,7 @@ func (c *Comparator) flushLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+			c.record.tidy()
 			_ = c.flush(ctx, false) // counted in Stats
 		}
 	}

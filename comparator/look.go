@@ -108,6 +108,7 @@ func Look(ctx context.Context, p Pair, keys []backends.Key, holds []backends.Hol
 		ev.Keys[k] = KeyEvidence{
 			TruthBefore: tk1[k], TruthAfter: tk2[k], ShadowBefore: sk1[k], ShadowAfter: sk2[k],
 			PendingBefore: before.keys[k] + before.any, PendingAfter: after.keys[k] + after.any,
+			Oldest: before.oldestAt(k),
 		}
 	}
 	ev.Holds = make(map[backends.HoldID]HoldEvidence, len(holds))
@@ -150,14 +151,23 @@ type waiting struct {
 	keys  map[backends.Key]int
 	holds map[backends.HoldID]int
 	// any counts entries that may move keys that they do not name (a voided hold).
-	any    int
+	any int
+	// oldest is when the truth decided the oldest entry at a key; 0 when one of them does not say.
+	oldest map[backends.Key]backends.Instant
 	unsure string
 	refs   []EntryRef
 }
 
+func (w *waiting) oldestAt(k backends.Key) backends.Instant {
+	if w.any > 0 {
+		return 0
+	}
+	return w.oldest[k]
+}
+
 // read reads the outbox into a copy of w's shape; w itself only says what is asked for.
 func (w *waiting) read(ctx context.Context, o backends.Outbox, keep bool) (waiting, error) {
-	out := waiting{keys: map[backends.Key]int{}, holds: map[backends.HoldID]int{}}
+	out := waiting{keys: map[backends.Key]int{}, oldest: map[backends.Key]backends.Instant{}, holds: map[backends.HoldID]int{}}
 	st, err := o.OutboxStats(ctx)
 	if err != nil {
 		return out, err
@@ -200,6 +210,9 @@ func (w *waiting) note(out *waiting, e *backends.Entry, keep bool) {
 	}
 	for _, k := range ks {
 		if _, asked := w.keys[k]; asked {
+			if at, seen := out.oldest[k]; !seen || e.At < at {
+				out.oldest[k] = e.At
+			}
 			out.keys[k]++
 			hit = true
 			if len(r.Keys) < maxRefKeys {

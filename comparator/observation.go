@@ -91,6 +91,12 @@ type Observation struct {
 	// Debt lists the keys that following the truth left below zero in the shadow.
 	Debt []backends.Units
 
+	// TruthSpan and ShadowSpan are when the stores decided, each by its own clock; zero when not
+	// known. RecordSince is not later than the truth's decision, by the shadow's clock: what the
+	// shadow followed before it stood before both decisions.
+	TruthSpan, ShadowSpan Span
+	RecordSince           backends.Instant
+
 	TraceID string    // optional
 	At      time.Time // when it was observed; the comparator fills it in when zero
 }

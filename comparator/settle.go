@@ -2,6 +2,7 @@ package comparator
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +37,7 @@ type Case struct {
 	Since       time.Time // when it came into the settle queue
 	Window      time.Duration
 	History     []Evidence // looks, oldest first
+	Search      Search     // what the record of operations says by now
 }
 
 // Drift is a key whose levels differ at rest.
@@ -49,7 +51,7 @@ type Drift struct {
 type Settlement struct {
 	End   Settled
 	Proof string     // for people
-	Order []EntryRef // entries seen on their way, in the truth's order: what explains it
+	Order []EntryRef // the operations between the two decisions, or what was seen on its way
 	Drift []Drift    // confirmed: the keys that differ at rest
 }
 
@@ -87,16 +89,61 @@ func Settle(c Case, now time.Time) Settlement {
 			drift = append(drift, states[i].drift)
 		}
 	}
+	r := resting{agreed: agreed, all: agreed == len(states), states: states, drift: drift}
+	for i := range states {
+		r.gap = r.gap || !states[i].agreed && states[i].moments > 0
+	}
+	return c.settle(now.Sub(c.Since), &r)
+}
+
+// resting is what the looks say of the keys at rest.
+type resting struct {
+	agreed int  // keys at which the stores agreed
+	all    bool // at all of them
+	gap    bool // one differed, and has not agreed since
+	states []keyState
+	drift  []Drift
+}
+
+// settle joins what the looks and the search say.
+func (c *Case) settle(waited time.Duration, r *resting) Settlement {
+	s := &c.Search
+	over := waited >= c.Window
+	patient := waited >= min(c.Window, restPatience)
 	switch {
-	case len(drift) > 0:
-		return Settlement{End: SettledConfirmed, Drift: drift, Proof: driftProof(drift)}
-	case agreed == len(states):
-		return Settlement{End: SettledExplained, Order: order(c.History), Proof: agreeProof(&c, states)}
-	case now.Sub(c.Since) >= c.Window:
-		return Settlement{End: SettledUndetermined, Order: order(c.History), Proof: undeterminedProof(&c, agreed)}
+	case len(r.drift) > 0:
+		return Settlement{End: SettledConfirmed, Drift: r.drift, Proof: driftProof(r.drift)}
+	case s.Complete && s.Found == FoundNone && c.exact() && (r.all || patient): // a moment for what differs at rest to show
+		return Settlement{End: SettledConfirmed, Proof: noneProof(c)}
+	case s.Complete && s.Found == FoundOrder && (r.all || patient && !r.gap):
+		return Settlement{End: SettledExplained, Order: s.Order, Proof: orderProof(c, r)}
+	case r.all && c.debtPaid() && (patient || s.Complete && s.Found != FoundOrder):
+		return Settlement{End: SettledExplained, Order: order(c.History), Proof: debtProof(c, r.states)}
+	case over, s.Complete && r.all && (s.Found == FoundTooLarge || s.Found == FoundNone), s.Broken && patient:
+		return Settlement{End: SettledUndetermined, Order: order(c.History), Proof: undeterminedProof(c, r)}
 	default:
 		return Settlement{}
 	}
+}
+
+// exact tells whether a search that finds no order is a proof. Of two refusals it is none: which of
+// the lines are short besides the one that decides it, a store may tell from a moment apart.
+func (c *Case) exact() bool {
+	return !twoRefusals(&c.Observation)
+}
+
+// debtPaid tells whether following the truth left the shadow in debt at keys concerned: with the levels
+// equal at rest, it has been paid since. A decision that no order explains is not helped by that.
+func (c *Case) debtPaid() bool {
+	if c.Search.Found == FoundNone {
+		return false
+	}
+	for _, u := range c.Observation.Debt {
+		if _, ok := slices.BinarySearchFunc(c.Judgement.Keys, u.Key, backends.Key.Compare); ok {
+			return true
+		}
+	}
+	return false
 }
 
 // follow goes through the looks at one key. Its first agreement at rest settles it: what differs
@@ -142,28 +189,48 @@ func order(history []Evidence) []EntryRef {
 
 const maxProofKeys = 5 // keys that a proof spells out; the finding's units list more
 
-func agreeProof(c *Case, states []keyState) string {
+func orderProof(c *Case, r *resting) string {
 	var b strings.Builder
-	b.WriteString("both stores agree at rest, with no entry for these keys waiting:")
+	s := &c.Search
+	fmt.Fprintf(&b, "a legal order of the operations gives both outcomes: of %s that overlap, %d stood before the truth's decision and after the shadow's, %d the other way round",
+		count(int64(s.Steps), "operation"), s.Behind, s.Ahead)
+	if s.Behind+s.Ahead > len(s.Order) {
+		fmt.Fprintf(&b, " (%d of them are listed)", len(s.Order))
+	}
+	if r.all {
+		b.WriteString("; and the stores agree at rest:")
+		atRest(&b, c, r.states)
+	} else {
+		fmt.Fprintf(&b, "; %d of %d keys were not at rest in %d looks, so that their levels are left to the audit", len(r.states)-r.agreed, len(r.states), len(c.History))
+	}
+	return clip(b.String(), MaxText)
+}
+
+func noneProof(c *Case) string {
+	return clip(fmt.Sprintf("no order of operations explains it: the record of what was decided and followed at these keys is complete (%s overlap), and none of the orders that their times allow gives both outcomes",
+		count(int64(c.Search.Steps), "operation")), MaxText)
+}
+
+func debtProof(c *Case, states []keyState) string {
+	var b strings.Builder
+	b.WriteString("the debt that following the truth left in the shadow has been paid, and the stores agree at rest:")
+	atRest(&b, c, states)
+	return clip(b.String(), MaxText)
+}
+
+func atRest(b *strings.Builder, c *Case, states []keyState) {
 	for i, st := range states {
 		if i == maxProofKeys {
-			fmt.Fprintf(&b, " and %d keys more.", len(states)-i)
-			break
+			fmt.Fprintf(b, " and %d keys more.", len(states)-i)
+			return
 		}
 		var l backends.Level
 		if st.level != nil {
 			l = *st.level
 		}
-		fmt.Fprintf(&b, " %s (sellable %d, on hand %d, taken %d) %s after the decision was judged;", c.Judgement.Keys[i],
+		fmt.Fprintf(b, " %s (sellable %d, on hand %d, taken %d) %s after the decision was judged;", c.Judgement.Keys[i],
 			l.Sellable(), l.OnHand, l.Taken, st.agreedAt.Sub(c.Since).Round(time.Millisecond))
 	}
-	b.WriteString(" so the stores differed at the decision only by entries on their way")
-	if refs := order(c.History); len(refs) > 0 {
-		fmt.Fprintf(&b, ", %d of which were seen waiting", len(refs))
-	} else {
-		b.WriteString(", all delivered before the first look")
-	}
-	return clip(b.String(), MaxText)
 }
 
 func driftProof(drift []Drift) string {
@@ -179,14 +246,19 @@ func driftProof(drift []Drift) string {
 	return clip(b.String(), MaxText)
 }
 
-func undeterminedProof(c *Case, agreed int) string {
+func undeterminedProof(c *Case, r *resting) string {
 	if len(c.History) == 0 {
 		return fmt.Sprintf("the stores could not be looked at within %s", c.Window)
 	}
-	last := &c.History[len(c.History)-1]
-	if last.Unsure != "" {
+	s := &c.Search
+	switch last := &c.History[len(c.History)-1]; {
+	case last.Unsure != "":
 		return clip(fmt.Sprintf("not settled within %s: %s", c.Window, last.Unsure), MaxText)
+	case s.Complete && s.Found == FoundNone:
+		return "no order of the recorded operations makes these lines short; a store may tell from a moment apart which lines are short besides the one that decides"
+	case s.Why != "":
+		return clip(fmt.Sprintf("no legal order was found: %s; %d of %d keys agreed at rest in %d looks", s.Why, r.agreed, len(r.states), len(c.History)), MaxText)
+	default:
+		return fmt.Sprintf("the stores did not come to rest in agreement within %s: %d of %d keys agreed in %d looks", c.Window, r.agreed, len(r.states), len(c.History))
 	}
-	return fmt.Sprintf("no quiescent moment at all keys within %s: %d of %d keys agreed in %d looks, the others were in motion",
-		c.Window, agreed, len(c.Judgement.Keys), len(c.History))
 }

@@ -3,6 +3,8 @@ package comparator
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -46,6 +48,7 @@ func (c *Comparator) settleRound(ctx context.Context) bool {
 	for _, oc := range cases {
 		if err == nil {
 			oc.History = append(oc.History, ev.only(oc.Judgement.Keys))
+			c.inquire(oc, &ev)
 		}
 		s := c.settlement(oc, now)
 		if s.End == SettledWait {
@@ -55,9 +58,68 @@ func (c *Comparator) settleRound(ctx context.Context) bool {
 			continue
 		}
 		c.queue.end()
-		c.conclude(oc, s, causeWindow)
+		if oc.asked > 0 {
+			c.exchange.drop(oc.Judgement.Keys)
+		}
+		c.conclude(oc, s, oc.why())
 	}
 	return true
+}
+
+// why names the cause for which a decision would stay undetermined.
+func (oc *openCase) why() cause {
+	switch {
+	case oc.Search.Found == FoundTooLarge:
+		return causeTooLarge
+	case oc.asked > 0 && !oc.Search.Complete:
+		return causeRecord
+	default:
+		return causeWindow
+	}
+}
+
+// inquire searches what is recorded for a legal order. It waits for a look that shows that all that the
+// truth had decided by then has reached the shadow: then whoever brought it there has recorded it,
+// and can be asked.
+func (c *Comparator) inquire(oc *openCase, ev *Evidence) {
+	defer c.recovered("search")
+	o, keys := &oc.Observation, oc.Judgement.Keys
+	if oc.Search.Complete || len(keys) == 0 || !o.TruthSpan.Known() {
+		return
+	}
+	if oc.asked == 0 {
+		if ev.Unsure != "" || slices.ContainsFunc(keys, func(k backends.Key) bool { return !ev.Keys[k].DecidedBy(o.TruthSpan.To) }) {
+			oc.Search.Why = "not all that the truth had decided by then is known to have reached the shadow"
+			return
+		}
+		if oc.asked = c.exchange.ask(keys, o.RecordSince); oc.asked == 0 {
+			oc.Search.Why = "the other proxies are being asked about too many keys already"
+			return
+		}
+	}
+	own := c.record.at(keys, o.RecordSince, maxOwnSteps)
+	h := heard{}
+	if c.cfg.Sheets != nil {
+		h = c.exchange.about(o, keys, oc.asked)
+	}
+	s := Search{Intact: max(own.Intact, h.intact) <= o.RecordSince && !h.lost}
+	if own.Truth != o.Stage.Truth() {
+		s.Intact, own.Steps = s.Intact && own.Truth == backends.SideUnknown, nil
+	}
+	if own.Open <= o.ShadowSpan.To && h.silent == "" {
+		h.silent = c.cfg.Proxy
+	}
+	s.Complete = s.Intact && h.silent == ""
+	switch {
+	case !s.Intact:
+		s.Why = "operations of that time are not in the record any more"
+	case !s.Complete:
+		s.Why = fmt.Sprintf("proxy %s has not told yet what it had the shadow follow", h.silent)
+	default:
+		s.look(o, &oc.Judgement, append(own.Steps, h.steps...))
+	}
+	s.Broken = !s.Intact
+	oc.Search = s
 }
 
 var errPanicked = errors.New("comparator: it panicked")

@@ -13,6 +13,8 @@ type openCase struct {
 	Case
 	due   time.Time
 	pause time.Duration
+	// asked is the sheet with which the other proxies were asked about the keys; 0: not yet.
+	asked uint64
 }
 
 // settleQueue is bounded and ordered by when each case is due.

@@ -20,10 +20,11 @@ const (
 	causeNoVerdict
 	causePanic
 	causeStopped
+	causeRecord
 	causes
 )
 
-var causeNames = [...]string{"other", "queue_full", "settle_queue_full", "window", "too_large", "probe_failed", "overtaken", "no_verdict", "panic", "stopped"}
+var causeNames = [...]string{"other", "queue_full", "settle_queue_full", "window", "too_large", "probe_failed", "overtaken", "no_verdict", "panic", "stopped", "record_incomplete"}
 
 // counters of one run, for metrics.
 type counters struct {
@@ -34,6 +35,7 @@ type counters struct {
 	savesFailed  atomic.Int64
 	spoolFailed  atomic.Int64
 	dropped      atomic.Int64
+	sheetsFailed atomic.Int64
 	notKept      atomic.Int64
 	undetermined [causes]atomic.Int64
 
@@ -59,6 +61,8 @@ type Stats struct {
 	LooksFailed  int64            `json:"looks_failed"`    // of which failed
 	SavesFailed  int64            `json:"saves_failed"`    // calls of the store that failed
 	SpoolFailed  int64            `json:"spool_failed"`    // appends that failed
+	NotRecorded  int64            `json:"not_recorded"`    // operations that the record had no room for
+	SheetsFailed int64            `json:"sheets_failed"`   // exchanges with the other proxies that failed
 	Panics       int64            `json:"panics"`          // recovered
 	LastPanic    string           `json:"last_panic"`      // its text
 	LastError    string           `json:"last_error"`      // of store, spool or look
@@ -76,6 +80,7 @@ func (c *Comparator) Stats() Stats {
 		Ignored: c.stats.ignored.Load(), NotKept: c.stats.notKept.Load(), Dropped: c.stats.dropped.Load(),
 		Looks: c.stats.looks.Load(), LooksFailed: c.stats.looksFailed.Load(),
 		SavesFailed: c.stats.savesFailed.Load(), SpoolFailed: c.stats.spoolFailed.Load(), Panics: c.stats.panics.Load(),
+		NotRecorded: c.record.losses(), SheetsFailed: c.stats.sheetsFailed.Load(),
 		Truth: c.truth.sum(), Shadow: c.shadow.sum(),
 		SlowLimitMS: c.cfg.SlowShadow.Milliseconds(), SettleWindow: int64(c.cfg.SettleWindow.Seconds()),
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -24,49 +23,8 @@ type item struct {
 	probe    bool
 	applied  *backends.Applied // set: the shadow has confirmed it
 	mirrored time.Duration     // how long the shadow took
-}
-
-// nowCache keeps the last reading of a store's clock for nowTrusted.
-type nowCache struct {
-	mu   sync.Mutex
-	side backends.Side
-	at   time.Time
-	now  backends.Instant
-}
-
-// shadowNow is the asOf of a mirror attempt: the reading itself, which is in the past.
-func (p *Pod) shadowNow(ctx context.Context, side backends.Side) (backends.Instant, error) {
-	return p.nows.read(ctx, p, side)
-}
-
-// readClock is a store's time now: the cached reading and what has passed here since.
-func (p *Pod) readClock(ctx context.Context, c *nowCache, side backends.Side) (backends.Instant, error) {
-	n, err := c.read(ctx, p, side)
-	if err != nil {
-		return 0, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return n.Add(p.o.Clock.Now().Sub(c.at)), nil
-}
-
-func (c *nowCache) read(ctx context.Context, p *Pod, side backends.Side) (backends.Instant, error) {
-	local := p.o.Clock.Now()
-	c.mu.Lock()
-	if c.side == side && local.Sub(c.at) < nowTrusted && !c.at.IsZero() {
-		n := c.now
-		c.mu.Unlock()
-		return n, nil
-	}
-	c.mu.Unlock()
-	n, err := p.stores.Of(side).Now(ctx)
-	if err != nil {
-		return 0, err
-	}
-	c.mu.Lock()
-	c.side, c.at, c.now = side, local, n
-	c.mu.Unlock()
-	return n, nil
+	followed comparator.Span   // when it did, by its clock; From 0: an earlier attempt may have done it
+	clock    reading           // of the shadow's clock, that this rests on
 }
 
 // shadowOf is the side that takes mirrors under f.
@@ -84,13 +42,16 @@ func (p *Pod) apply(ctx context.Context, f backends.Fence, items []item) ([]back
 		entries[i] = items[i].entry
 	}
 	start := p.o.Clock.Now()
-	res, err := p.stores.Of(side).Apply(ctx, backends.Token{Epoch: f.Epoch}, asOf, entries)
+	a := attempt{f: f, clock: asOf, from: start, ticket: p.o.Comparer.Following(asOf.span(start, start).From)}
+	res, err := p.stores.Of(side).Apply(ctx, backends.Token{Epoch: f.Epoch}, asOf.now, entries)
 	took := p.o.Clock.Now().Sub(start)
 	p.o.Observer.StoreCall(p.name, side, "shadow", entries[0].Op, err, took)
 	if err != nil {
+		p.tell(&a, items, nil)
 		return nil, err
 	}
 	if len(res) != len(items) {
+		p.tell(&a, items, nil)
 		return nil, fmt.Errorf("%w: %s answered %d results for %d entries", backends.ErrDamaged, side, len(res), len(items))
 	}
 	for i := range res {
@@ -99,6 +60,7 @@ func (p *Pod) apply(ctx context.Context, f backends.Fence, items []item) ([]back
 			items[i].applied = &res[i]
 		}
 	}
+	p.tell(&a, items, res)
 	return res, nil
 }
 
@@ -183,7 +145,7 @@ func (p *Pod) finish(ctx context.Context, f backends.Fence, items []item, swept 
 			lag = max(lag, now.Sub(it.at))
 		}
 		if it.entry.Op == backends.OpReserve && it.entry.Hold != nil {
-			p.o.Comparer.Observe(p.observed(f, it))
+			p.o.Comparer.Observe(p.observed(ctx, f, it))
 		}
 	}
 	p.o.Observer.Mirrored(p.name, len(removed), lag, swept)
@@ -196,15 +158,15 @@ func (p *Pod) finish(ctx context.Context, f backends.Fence, items []item, swept 
 func (p *Pod) Probes(ctx context.Context, f backends.Fence, its []item) {
 	for len(its) > 0 {
 		first, rest := its[0].ask.reserve, its[:0:0]
-		start := p.o.Clock.Now()
-		own, err := p.probe(ctx, f, first)
-		took := p.o.Clock.Now().Sub(start)
+		l, err := p.probe(ctx, f, first)
 		for i := range its {
 			if it := &its[i]; i == 0 || sameCart(first, it.ask.reserve) {
-				o := comparator.FromRefusal(p.name, f.Stage, it.fence.Epoch, it.ask.reserve, it.decision, own)
-				o.TruthLatency, o.ShadowLatency = it.took, took
+				o := comparator.FromRefusal(p.name, f.Stage, it.fence.Epoch, it.ask.reserve, it.decision, l.own)
+				o.TruthLatency, o.ShadowLatency = it.took, l.to.Sub(l.from)
 				if err != nil {
 					o.Detail = err.Error()
+				} else {
+					p.probedAt(ctx, f.Stage.Truth(), it, &l, &o)
 				}
 				p.o.Comparer.Observe(o)
 			} else {
@@ -215,14 +177,27 @@ func (p *Pod) Probes(ctx context.Context, f backends.Fence, its []item) {
 	}
 }
 
-func (p *Pod) probe(ctx context.Context, f backends.Fence, r *backends.ReserveRequest) (own *backends.OwnDecision, err error) {
+// glance is one look of the shadow at a cart.
+type glance struct {
+	own      *backends.OwnDecision
+	clock    reading // of the shadow's clock
+	from, to time.Time
+}
+
+func (p *Pod) probe(ctx context.Context, f backends.Fence, r *backends.ReserveRequest) (l glance, err error) {
+	l.from = p.o.Clock.Now()
 	err = p.o.Guard.Do(func() (err error) {
 		ctx, cancel := context.WithTimeout(ctx, p.o.MirrorTimeout)
 		defer cancel()
-		own, err = p.stores.Of(shadowOf(f)).Probe(ctx, r)
+		if l.clock, err = p.shadowNow(ctx, shadowOf(f)); err != nil {
+			return err
+		}
+		l.from = p.o.Clock.Now()
+		l.own, err = p.stores.Of(shadowOf(f)).Probe(ctx, r)
 		return err
 	})
-	return own, err
+	l.to = p.o.Clock.Now()
+	return l, err
 }
 
 // sameCart tells whether a store decides both alike.
@@ -242,6 +217,10 @@ type Comparer interface {
 	// SampledOut ends n refusals that are not probed, Lost n decisions that never reach the shadow.
 	SampledOut(epoch uint64, n int64)
 	Lost(epoch uint64, n int64)
+	// Following and Followed record an attempt to bring entries to the shadow: that it begins, at from
+	// by the shadow's clock, and what became of it, before any of them leaves the outbox.
+	Following(from backends.Instant) (ticket uint64)
+	Followed(f comparator.Followed)
 }
 
 // NoComparer ignores everything.
@@ -259,13 +238,20 @@ func (NoComparer) SampledOut(uint64, int64) {}
 // Lost implements Comparer.
 func (NoComparer) Lost(uint64, int64) {}
 
+// Following implements Comparer.
+func (NoComparer) Following(backends.Instant) uint64 { return 0 }
+
+// Followed implements Comparer.
+func (NoComparer) Followed(comparator.Followed) {}
+
 // observed is a mirrored grant with what the shadow had decided for itself.
-func (p *Pod) observed(f backends.Fence, it *item) comparator.Observation {
+func (p *Pod) observed(ctx context.Context, f backends.Fence, it *item) comparator.Observation {
 	o := comparator.FromEntry(p.name, f.Stage, &it.entry, it.applied.Own)
 	o.TruthLatency, o.ShadowLatency, o.Debt = it.took, it.mirrored, it.applied.Debt
 	if it.decision != nil {
 		o.Truth.Seen = it.decision.Seen
 	}
+	p.spans(ctx, f.Stage.Truth(), it, &o)
 	return o
 }
 

@@ -133,6 +133,9 @@ type book struct {
 	mu                      sync.Mutex
 	begun, sampledOut, lost int64
 	seen                    []comparator.Observation
+	tickets                 uint64
+	followed                []comparator.Followed
+	told                    func(comparator.Followed) // called before it is written down
 }
 
 func (b *book) Begin(uint64) {
@@ -145,6 +148,22 @@ func (b *book) Observe(o comparator.Observation) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.seen = append(b.seen, o)
+}
+
+func (b *book) Following(backends.Instant) uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.tickets++
+	return b.tickets
+}
+
+func (b *book) Followed(f comparator.Followed) {
+	if b.told != nil {
+		b.told(f)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.followed = append(b.followed, f)
 }
 
 func (b *book) SampledOut(_ uint64, n int64) {

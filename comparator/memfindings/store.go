@@ -40,13 +40,14 @@ type Store struct {
 	findings  map[findingKey]comparator.Finding
 	rows      map[rowKey]comparator.CoverageRow
 	apologies map[findingKey]comparator.ApologyRecord
+	sheets    map[sheetKey]keptSheet
 }
 
 var _ comparator.Store = (*Store)(nil)
 
 // New makes an empty store.
 func New() *Store {
-	return &Store{findings: map[findingKey]comparator.Finding{}, rows: map[rowKey]comparator.CoverageRow{}, apologies: map[findingKey]comparator.ApologyRecord{}}
+	return &Store{findings: map[findingKey]comparator.Finding{}, rows: map[rowKey]comparator.CoverageRow{}, apologies: map[findingKey]comparator.ApologyRecord{}, sheets: map[sheetKey]keptSheet{}}
 }
 
 func (s *Store) lock(ctx context.Context) error {

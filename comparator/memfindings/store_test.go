@@ -14,6 +14,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestSuite(t *testing.T) {
 	findingstest.Exercise(t, func(testing.TB) comparator.Store { return memfindings.New() })
+	findingstest.ExerciseSheets(t, func(testing.TB) comparator.Sheets { return memfindings.New() })
 }
 
 func TestBook(t *testing.T) {

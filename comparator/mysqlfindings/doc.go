@@ -1,7 +1,7 @@
-// Package mysqlfindings keeps findings, coverage and the book of apologies in the pod's MySQL or MariaDB: it fills
-// [comparator.Store] and [comparator.ApologyBook].
+// Package mysqlfindings keeps findings, coverage, the book of apologies and the proxies' sheets in the pod's
+// MySQL or MariaDB: it fills [comparator.Store], [comparator.ApologyBook] and [comparator.Sheets].
 //
-// The tables are made by migrations 0002, 0004 and 0005 of backends/mysqlstore, which runs all migrations. The
+// The tables are made by migrations 0002, 0004, 0005 and 0006 of backends/mysqlstore, which runs all migrations. The
 // *sql.DB is the caller's: its pool is what bounds the connections used here (P8); one call uses one
 // connection at a time.
 //

@@ -43,6 +43,10 @@ var (
 	apologySum         = named("apology_sum")
 	apologyLock        = named("apology_lock")
 	apologyAck         = named("apology_ack")
+	sheetPut           = named("sheet_put")
+	sheetHeads         = named("sheet_heads")
+	sheetRead          = named("sheet_read")
+	sheetPrune         = named("sheet_prune")
 )
 
 // named gives a statement of the embedded files. It is for package variables: a name that is not

@@ -148,7 +148,7 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 		troubles: map[string]string{}, debt: map[backends.Side]int64{},
 	}
 	r.comparator, err = comparator.New(comparator.Config{
-		Pod: name, Proxy: p.cfg.ProxyID, Store: r.findings, Spool: sp, SettleWindow: time.Duration(c.SettleWindow),
+		Pod: name, Proxy: p.cfg.ProxyID, Store: r.findings, Sheets: kept, Spool: sp, SettleWindow: time.Duration(c.SettleWindow),
 		Rechecker: comparator.NewStoreRechecker(r.pair, time.Now), Excuses: p.excuses.current,
 	})
 	if err != nil {

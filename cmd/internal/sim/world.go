@@ -278,9 +278,11 @@ func (p *proxy) follow() {
 // counter is the comparer: it only counts, for P6.
 type counter struct{ w *world }
 
-func (c counter) Begin(uint64)                 { c.w.begun++ }
-func (c counter) SampledOut(_ uint64, n int64) { c.w.sampledOut += n }
-func (c counter) Lost(_ uint64, n int64)       { c.w.lost += n }
+func (c counter) Begin(uint64)                      { c.w.begun++ }
+func (c counter) SampledOut(_ uint64, n int64)      { c.w.sampledOut += n }
+func (c counter) Lost(_ uint64, n int64)            { c.w.lost += n }
+func (c counter) Following(backends.Instant) uint64 { return 0 }
+func (c counter) Followed(comparator.Followed)      {}
 
 func (c counter) Observe(o comparator.Observation) {
 	c.w.observed++

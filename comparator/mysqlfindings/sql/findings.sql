@@ -87,3 +87,21 @@ SELECT proxy, run, epoch, MAX(minute), MAX(rev), CAST(SUM(decisions) AS SIGNED),
 -- name: coverage_prune
 -- index: PRIMARY, range. locks: X on the rows that it removes, all of them old.
 DELETE FROM crossfade_coverage WHERE pod = ? AND minute < ? ORDER BY minute LIMIT ?;
+
+-- name: sheet_put
+-- index: PRIMARY. locks: X,REC_NOT_GAP on the row, which only this run of this proxy writes.
+INSERT INTO crossfade_sheets (pod, proxy, run, n, written, body)
+  VALUES (?, ?, ?, ?, CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED), ?)
+  ON DUPLICATE KEY UPDATE n = VALUES(n), written = VALUES(written), body = VALUES(body);
+
+-- name: sheet_heads
+-- index: PRIMARY, range. locks: none. It reads no bodies.
+SELECT proxy, run, n, CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED) - written FROM crossfade_sheets WHERE pod = ?;
+
+-- name: sheet_read
+-- index: PRIMARY const. locks: none.
+SELECT n, CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED) - written, body FROM crossfade_sheets WHERE pod = ? AND proxy = ? AND run = ?;
+
+-- name: sheet_prune
+-- index: PRIMARY, range. locks: X on the rows of the pod: some dozens at most.
+DELETE FROM crossfade_sheets WHERE pod = ? AND written < ? LIMIT ?;

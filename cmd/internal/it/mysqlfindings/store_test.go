@@ -52,6 +52,7 @@ func TestSuite(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			findingstest.Exercise(t, func(t testing.TB) comparator.Store { return mysqlfindings.New(open(t, kind)) })
 			findingstest.ExerciseBook(t, func(t testing.TB) comparator.ApologyBook { return mysqlfindings.New(open(t, kind)) })
+			findingstest.ExerciseSheets(t, func(t testing.TB) comparator.Sheets { return mysqlfindings.New(open(t, kind)) })
 		})
 	}
 }
@@ -107,6 +108,9 @@ func TestPlans(t *testing.T) {
 				{"apology_ack", statement(t, "apology_ack"), "PRIMARY", []any{1, "ann", 1, "x", pod, "f5"}},
 				{"coverage_sum", statement(t, "coverage_sum"), "PRIMARY", []any{pod, since}},
 				{"coverage_prune", statement(t, "coverage_prune"), "PRIMARY", []any{pod, 10, 10}},
+				{"sheet_heads", statement(t, "sheet_heads"), "PRIMARY", []any{pod}},
+				{"sheet_read", statement(t, "sheet_read"), "PRIMARY", []any{pod, "p", "r1"}},
+				{"sheet_prune", statement(t, "sheet_prune"), "PRIMARY", []any{pod, 100, 10}},
 			} {
 				if got := plan(t, db, c.query, c.args...); got != c.index {
 					t.Errorf("%s uses index %q, want %q", c.name, got, c.index)
@@ -124,6 +128,7 @@ func fill(t *testing.T, db *sql.DB) {
 		"INSERT INTO crossfade_findings SELECT ?, CONCAT('f', seq.n), 'quantity', 'open', 1, 1, seq.n, seq.n, REPEAT('x', 200), '\tmug\n', '' FROM ",
 		"INSERT INTO crossfade_apology_book (pod, id, hold, shop, item, location, quantity, reason, at, redis, mysql) SELECT ?, CONCAT('f', seq.n), 'h', 's', 'i', 'l', 1, 'r', seq.n, 1, 0 FROM ",
 		"INSERT INTO crossfade_coverage SELECT ?, seq.n, 'p', 'r', 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM ",
+		"INSERT INTO crossfade_sheets SELECT ?, 'p', CONCAT('r', seq.n), 1, seq.n, 'x' FROM ",
 	} {
 		digits := "(SELECT 0 AS d" + strings.Repeat(" UNION ALL SELECT ?", 9) + ")"
 		from := "(SELECT a.d*100 + b.d*10 + c.d AS n FROM " + digits + " a, " + digits + " b, " + digits + " c) seq"

@@ -1,0 +1,81 @@
+package mysqlfindings
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/comparator"
+)
+
+var _ comparator.Sheets = (*Store)(nil)
+
+// PutSheet implements [comparator.Sheets].
+func (s *Store) PutSheet(ctx context.Context, sh comparator.Sheet) error {
+	body, err := json.Marshal(&sh)
+	if err != nil {
+		return fmt.Errorf("sheet %d of proxy %q: %w", sh.N, sh.Proxy, err)
+	}
+	if _, err := s.db.ExecContext(ctx, tag+sheetPut.times(1), string(sh.Pod), sh.Proxy, sh.Run, sh.N, body); err != nil {
+		return fmt.Errorf("writing the sheet of proxy %q: %w", sh.Proxy, err)
+	}
+	return nil
+}
+
+// Sheets implements [comparator.Sheets]: it reads the heads of all, and the bodies of those that are new.
+func (s *Store) Sheets(ctx context.Context, pod backends.Pod, known map[string]uint64) ([]comparator.Sheet, error) {
+	out, err := s.sheetHeads(ctx, pod)
+	if err != nil {
+		return nil, fmt.Errorf("reading the sheets of pod %q: %w", pod, err)
+	}
+	for i := range out {
+		sh := &out[i]
+		if n, has := known[sh.Run]; has && n == sh.N {
+			continue
+		}
+		if err := s.sheet(ctx, sh); err != nil && !errors.Is(err, sql.ErrNoRows) { // pruned a moment ago: its head says all
+			return nil, fmt.Errorf("reading the sheet of proxy %q: %w", sh.Proxy, err)
+		}
+	}
+	return out, nil
+}
+
+func (s *Store) sheetHeads(ctx context.Context, pod backends.Pod) ([]comparator.Sheet, error) {
+	rows, err := s.db.QueryContext(ctx, tag+sheetHeads.times(1), string(pod))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := []comparator.Sheet{}
+	for rows.Next() {
+		sh := comparator.Sheet{Pod: pod}
+		var age int64
+		if err := rows.Scan(&sh.Proxy, &sh.Run, &sh.N, &age); err != nil {
+			return nil, err
+		}
+		sh.Age = time.Duration(age) * time.Microsecond
+		out = append(out, sh)
+	}
+	return out, rows.Err()
+}
+
+// sheet fills the rest in; the sheet may be a later one than its head was.
+func (s *Store) sheet(ctx context.Context, sh *comparator.Sheet) error {
+	var n uint64
+	var age int64
+	var body []byte
+	if err := s.db.QueryRowContext(ctx, tag+sheetRead.times(1), string(sh.Pod), sh.Proxy, sh.Run).Scan(&n, &age, &body); err != nil {
+		return err
+	}
+	var whole comparator.Sheet
+	if err := json.Unmarshal(body, &whole); err != nil {
+		return fmt.Errorf("%w: its body: %w", backends.ErrDamaged, err)
+	}
+	whole.Age = time.Duration(age) * time.Microsecond
+	*sh = whole
+	return nil
+}

@@ -1,0 +1,409 @@
+package comparator
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+// Span is when something happened, by one store's clock: at some instant within it, both ends
+// included. The zero Span is not known.
+type Span struct {
+	From backends.Instant `json:"from"`
+	To   backends.Instant `json:"to"`
+}
+
+// Known tells whether anything is known of it.
+func (s Span) Known() bool { return s != Span{} }
+
+// Never stands for the end of a step that may not have happened yet.
+const Never = backends.Instant(1) << 62
+
+// Found is what a search says. The zero value says nothing.
+type Found uint8
+
+// The answers of a search.
+const (
+	FoundNothing  Found = iota // not searched, or the record does not say enough
+	FoundOrder                 // there is a legal order with both outcomes
+	FoundNone                  // there is none among the operations that are recorded
+	FoundTooLarge              // given up at a bound
+)
+
+var foundNames = [...]string{"nothing", "order", "no order", "too large"}
+
+// String gives the words used in reports.
+func (f Found) String() string {
+	if int(f) < len(foundNames) {
+		return foundNames[f]
+	}
+	return "nothing"
+}
+
+// vec is a number of units at each of a history's keys, in their order.
+type vec [maxSearchKeys]int64
+
+func (v vec) plus(o vec) vec {
+	for i := range v {
+		v[i] += o[i]
+	}
+	return v
+}
+
+func (v vec) times(n int64) vec {
+	for i := range v {
+		v[i] *= n
+	}
+	return v
+}
+
+func (v vec) less(o vec) bool { return slices.Compare(v[:], o[:]) < 0 }
+
+func (v vec) minus(o vec) vec {
+	for i := range v {
+		v[i] -= o[i]
+	}
+	return v
+}
+
+// history is what a search is about: one decision of each store, and the operations around them.
+//
+// The truth decided at one instant within truth, the shadow at one within shadow. Each thread (the
+// states of one hold; an operation on a level) stood at one of its states then, in each store.
+// Sellable in the shadow is Sellable in the truth, plus what a thread takes in the truth, less
+// what it takes in the shadow, summed over the threads.
+type history struct {
+	truth, shadow Span
+	threads       []thread
+	// meets tells whether both outcomes follow when the shadow has so much more for sale than the
+	// truth.
+	meets func(vec) bool
+}
+
+// thread is a sequence of states of one thing, each of which the truth decided, and the shadow
+// followed, within its spans.
+type thread struct {
+	// base is what it takes before its first state: each alternative. Empty: that is not known.
+	base   []vec
+	states []state
+	holed  bool // a state between two of them is not recorded
+}
+
+type state struct {
+	takes         vec
+	truth, shadow Span
+	ref           EntryRef
+}
+
+// place is where a thread stood: at state truth-1 in the truth and shadow-1 in the shadow; 0 is before
+// its first.
+type place struct{ truth, shadow int }
+
+// searched is a search's answer; places has one for each thread when an order was found.
+type searched struct {
+	found  Found
+	places []place
+	nodes  int
+}
+
+// search looks for instants of the two decisions, and for a state of each thread at each of them, such
+// that both outcomes follow. A state was reached by instant tau if it ended before tau, not if it began
+// after tau, and perhaps otherwise; so at each tau a thread has a few states to choose from, the threads
+// choose on their own, and the sums that can be reached are counted up, threads with the same
+// choices together.
+//
+// It is pure, and bounded by maxSearchNodes and maxSearchInstants.
+func (h *history) search() searched {
+	free, fixed, places := h.split()
+	ts := instants(h.truth, free, func(s *state) Span { return s.truth })
+	ss := instants(h.shadow, free, func(s *state) Span { return s.shadow })
+	if len(ts)*len(ss) > maxSearchInstants {
+		return searched{found: FoundTooLarge}
+	}
+	out := searched{found: FoundNone}
+	for _, t := range ts {
+		for _, s := range ss {
+			sums := sums{room: maxSearchNodes - out.nodes, all: []node{{sum: fixed, before: -1}}}
+			found := sums.at(free, t, s, h.meets)
+			out.nodes += len(sums.all)
+			switch found {
+			case FoundOrder:
+				out.found, out.places = found, places
+				sums.trace(free, places)
+				return out
+			case FoundTooLarge:
+				out.found = found
+				return out
+			case FoundNothing:
+				out.found = found // another instant may still show an order
+			case FoundNone:
+			}
+		}
+	}
+	return out
+}
+
+// free is a thread that has a choice at some instants.
+type free struct {
+	*thread
+	i int // its index
+}
+
+// split finds the threads that stand at one state in each store whatever the instants of the decisions
+// within their spans: what they add together is fixed. The others are free.
+func (h *history) split() (out []free, fixed vec, places []place) {
+	places = make([]place, len(h.threads))
+	for i := range h.threads {
+		th := &h.threads[i]
+		stands := func(span Span, of func(*state) Span) bool {
+			return !slices.ContainsFunc(th.states, func(s state) bool { x := of(&s); return x.To >= span.From && x.From <= span.To })
+		}
+		if stands(h.truth, func(s *state) Span { return s.truth }) && stands(h.shadow, func(s *state) Span { return s.shadow }) {
+			if cs, known := th.choices(h.truth.To, h.shadow.To); known && len(cs) == 1 {
+				fixed, places[i] = fixed.plus(cs[0].adds), cs[0].at
+				continue
+			}
+		}
+		out = append(out, free{th, i})
+	}
+	return out, fixed, places
+}
+
+// instants are those at which a decision within span has to be tried: a later instant allows more
+// until it passes the end of a state, which then was surely reached.
+func instants(span Span, ths []free, of func(*state) Span) []backends.Instant {
+	out := []backends.Instant{span.To}
+	for _, th := range ths {
+		for j := range th.states {
+			if to := of(&th.states[j]).To; to >= span.From && to < span.To {
+				out = append(out, to)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// choice is one way in which a thread may have stood, with what it adds to the shadow's stock.
+type choice struct {
+	adds vec
+	at   place
+}
+
+// node is a sum that can be reached, and how.
+type node struct {
+	sum    vec
+	before int // index of the node that it comes from; -1: none
+	group  int
+	others int // how many of the group do not take its first choice
+}
+
+// alike is threads that have the same choices. Of one of two choices any number may take the second;
+// one of more is a group of its own, whose others is the choice.
+type alike struct {
+	members []int // indexes of free threads
+	choices [][]choice
+}
+
+// sums counts up what can be reached at two given instants.
+type sums struct {
+	room   int
+	groups []alike
+	all    []node
+	end    int // the node that fits
+}
+
+func (u *sums) at(ths []free, t, s backends.Instant, meets func(vec) bool) Found {
+	unclear := false
+	pairs := map[[2]vec]int{}
+	for i, th := range ths {
+		cs, known := th.choices(t, s)
+		unclear = unclear || !known
+		switch len(cs) {
+		case 0: // it can only be where nobody knows what it takes
+		case 2:
+			if cs[1].adds.less(cs[0].adds) {
+				cs[0], cs[1] = cs[1], cs[0]
+			}
+			k := [2]vec{cs[0].adds, cs[1].adds}
+			if g, there := pairs[k]; there {
+				u.groups[g].members, u.groups[g].choices = append(u.groups[g].members, i), append(u.groups[g].choices, cs)
+				continue
+			}
+			pairs[k] = len(u.groups)
+			fallthrough
+		default:
+			u.groups = append(u.groups, alike{[]int{i}, [][]choice{cs}})
+		}
+	}
+	// Small moves first, and an answer as soon as the rest may stand still: an order takes few operations.
+	slices.SortStableFunc(u.groups, func(a, b alike) int { return cmp.Compare(a.reach(), b.reach()) })
+	still := len(u.groups) // from this group on all may add nothing
+	for still > 0 && u.groups[still-1].still() >= 0 {
+		still--
+	}
+	switch found, whole := u.count(still, meets); {
+	case found:
+		return FoundOrder
+	case !whole:
+		return FoundTooLarge
+	case unclear:
+		return FoundNothing
+	default:
+		return FoundNone
+	}
+}
+
+// count makes the nodes, group by group, until one meets and the groups behind it may stand still: then end
+// is that node. whole is false when there are too many.
+func (u *sums) count(still int, meets func(vec) bool) (found, whole bool) {
+	fits := func(i, next int) bool {
+		if next < still || !meets(u.all[i].sum) {
+			return false
+		}
+		u.end = i
+		return true
+	}
+	if fits(0, 0) {
+		return true, true
+	}
+	last := 0 // the first node of the layer before
+	for g := range u.groups {
+		begin := len(u.all)
+		reached := make(map[vec]struct{}, 2*(begin-last))
+		for from := last; from < begin; from++ {
+			for others := range u.groups[g].ways() {
+				sum := u.all[from].sum.plus(u.groups[g].adds(others))
+				if _, there := reached[sum]; there {
+					continue
+				}
+				reached[sum] = struct{}{}
+				u.all = append(u.all, node{sum: sum, before: from, group: g, others: others})
+				if fits(len(u.all)-1, g+1) {
+					return true, true
+				}
+			}
+			if len(u.all) > u.room {
+				return false, false
+			}
+		}
+		last = begin
+	}
+	return false, true
+}
+
+// still is the way in which the group adds nothing; -1 when there is none.
+func (g *alike) still() int {
+	for others := range g.ways() {
+		if g.adds(others) == (vec{}) {
+			return others
+		}
+	}
+	return -1
+}
+
+// reach is how far apart the choices are.
+func (g *alike) reach() (n int64) {
+	cs := g.choices[0]
+	for _, c := range cs[1:] {
+		d := c.adds.minus(cs[0].adds)
+		for i := range d {
+			n += abs(d[i])
+		}
+	}
+	return n
+}
+
+// ways is in how many ways the group may stand, as far as sums go.
+func (g *alike) ways() int {
+	if len(g.choices[0]) == 2 {
+		return len(g.members) + 1
+	}
+	return len(g.choices[0])
+}
+
+func (g *alike) adds(others int) vec {
+	cs := g.choices[0]
+	if len(cs) != 2 {
+		return cs[others].adds
+	}
+	return cs[0].adds.times(int64(len(g.members) - others)).plus(cs[1].adds.times(int64(others)))
+}
+
+// trace notes where each free thread stands in what was found.
+func (u *sums) trace(ths []free, places []place) {
+	n := u.all[u.end]
+	behind := 0 // the first group that is not in the sum
+	if n.before >= 0 {
+		behind = n.group + 1
+	}
+	for i := behind; i < len(u.groups); i++ {
+		u.groups[i].stand(u.groups[i].still(), ths, places)
+	}
+	for ; n.before >= 0; n = u.all[n.before] {
+		u.groups[n.group].stand(n.others, ths, places)
+	}
+}
+
+func (g *alike) stand(others int, ths []free, places []place) {
+	for k, i := range g.members {
+		pick := others
+		if len(g.choices[k]) == 2 {
+			pick = 0
+			if k < others {
+				pick = 1
+			}
+		}
+		places[ths[i].i] = g.choices[k][pick].at
+	}
+}
+
+// choices are the ways in which the thread may have stood in the truth at t and in the shadow at s,
+// those that add the same counted once. known is false when one of them adds nobody knows what.
+func (th *thread) choices(t, s backends.Instant) (out []choice, known bool) {
+	known = !th.holed
+	add := func(c choice) {
+		if !slices.ContainsFunc(out, func(o choice) bool { return o.adds == c.adds }) {
+			out = append(out, c)
+		}
+	}
+	for a := range len(th.states) + 1 {
+		if !th.mayStand(a, t, func(s *state) Span { return s.truth }) {
+			continue
+		}
+		for b := range len(th.states) + 1 {
+			switch {
+			case !th.mayStand(b, s, func(s *state) Span { return s.shadow }):
+			case a > 0 && b > 0:
+				add(choice{th.states[a-1].takes.minus(th.states[b-1].takes), place{a, b}})
+			case a == b:
+				add(choice{vec{}, place{}})
+			case len(th.base) == 0:
+				known = false
+			case a > 0:
+				for _, base := range th.base {
+					add(choice{th.states[a-1].takes.minus(base), place{a, b}})
+				}
+			default:
+				for _, base := range th.base {
+					add(choice{base.minus(th.states[b-1].takes), place{a, b}})
+				}
+			}
+		}
+	}
+	return out, known
+}
+
+// mayStand tells whether state i (0: none of them) may have been the last that was reached at tau.
+func (th *thread) mayStand(i int, tau backends.Instant, of func(*state) Span) bool {
+	if i > 0 && of(&th.states[i-1]).From > tau {
+		return false
+	}
+	for j := i; j < len(th.states); j++ {
+		if of(&th.states[j]).To < tau {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,324 @@
+package comparator
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+// Sheet is what one run of a proxy tells the others of its pod: what it asks, and what it answers. Each
+// run has one, and writes a new one over it.
+type Sheet struct {
+	Pod   backends.Pod `json:"pod"`
+	Proxy string       `json:"proxy"`
+	Run   string       `json:"run"`
+	N     uint64       `json:"n"` // grows with each sheet of the run
+	// Wants are the keys about which it asks what the others had the shadow follow there.
+	Wants []Want `json:"wants,omitempty"`
+	// Read says which sheet of each other run this one answers, by run.
+	Read map[string]uint64 `json:"read,omitempty"`
+	// Steps are the operations that the run has recorded at the keys that the others want; Intact is
+	// the instant, by the shadow's clock, since which they lack nothing.
+	Steps  []Step           `json:"steps,omitempty"`
+	Intact backends.Instant `json:"intact"`
+	// Open is when the earliest attempt that the run had under way had begun; zero when the run was asked
+	// nothing, Never when there was none.
+	Open backends.Instant `json:"open,omitempty"`
+	// Epoch is the last under which the run had anything followed, Truth the store that decided it then.
+	Epoch uint64        `json:"epoch,omitempty"`
+	Truth backends.Side `json:"truth,omitempty"`
+	// Ended: the run has stopped, and follows nothing any more.
+	Ended bool `json:"ended,omitempty"`
+	// Age is how long ago it was written, by the store's clock; whoever reads it gets it filled in.
+	Age time.Duration `json:"-"`
+}
+
+// Want asks about one key, since an instant by the shadow's clock.
+type Want struct {
+	Key   backends.Key     `json:"key"`
+	Since backends.Instant `json:"since"`
+}
+
+// Sheets is where the proxies of a pod leave their sheets for each other.
+type Sheets interface {
+	// PutSheet keeps a run's sheet, over an earlier one of it.
+	PutSheet(ctx context.Context, s Sheet) error
+	// Sheets answers the sheets of a pod, one for each run. Of a run whose sheet has the number that
+	// known gives it, only Pod, Proxy, Run, N and Age are filled in.
+	Sheets(ctx context.Context, pod backends.Pod, known map[string]uint64) ([]Sheet, error)
+}
+
+// exchange holds this run's questions and the others' sheets.
+type exchange struct {
+	pod        backends.Pod
+	proxy, run string
+	now        func() time.Time
+
+	mu     sync.Mutex
+	n      uint64 // of the sheet that was written last
+	wants  map[backends.Key]*wanted
+	others map[string]*other
+	fresh  time.Time // when the others' sheets were last read; zero: never
+	put    time.Time // when ours was last written
+	putN   uint64    // its number, at least
+	heardN uint64    // that of ours that was written before the others' were last read
+	asked  time.Time // when a question of anybody was last seen
+}
+
+type wanted struct {
+	since backends.Instant
+	cases int
+}
+
+// other is what is known of another run.
+type other struct {
+	Sheet
+	seen time.Time // when it was written, by the local clock
+}
+
+func newExchange(pod backends.Pod, proxy, run string, now func() time.Time) *exchange {
+	return &exchange{pod: pod, proxy: proxy, run: run, now: now, wants: map[backends.Key]*wanted{}, others: map[string]*other{}}
+}
+
+// ask asks about keys from the next sheet on, and answers its number; 0 when too much is asked already.
+func (x *exchange) ask(keys []backends.Key, since backends.Instant) uint64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	more := 0
+	for _, k := range keys {
+		if x.wants[k] == nil {
+			more++
+		}
+	}
+	if len(x.wants)+more > maxWants {
+		return 0
+	}
+	for _, k := range keys {
+		w := x.wants[k]
+		if w == nil {
+			w = &wanted{since: since}
+			x.wants[k] = w
+		}
+		w.since, w.cases = min(w.since, since), w.cases+1
+	}
+	x.asked = x.now()
+	return x.n + 1
+}
+
+// drop ends a question.
+func (x *exchange) drop(keys []backends.Key) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, k := range keys {
+		if w := x.wants[k]; w != nil {
+			if w.cases--; w.cases == 0 {
+				delete(x.wants, k)
+			}
+		}
+	}
+}
+
+// heard is what the others have told about some keys.
+type heard struct {
+	steps  []Step
+	intact backends.Instant
+	// silent names a proxy that has not answered; "" when all have. lost: one has forgotten already.
+	silent string
+	lost   bool
+}
+
+// about gathers what the others told about a decision's keys in answer to sheet n. A run that was gone
+// long before the decision has nothing to tell.
+func (x *exchange) about(ob *Observation, keys []backends.Key, n uint64) heard {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var out heard
+	if x.heardN < n {
+		out.silent = x.proxy // it has not asked yet, or not looked who there is to answer
+		return out
+	}
+	for _, run := range slices.Sorted(maps.Keys(x.others)) {
+		o := x.others[run]
+		if !o.Ended && (o.Read[x.run] < n || o.Open <= ob.ShadowSpan.To) && o.seen.After(ob.At.Add(-sheetGone)) {
+			out.silent = o.Proxy
+		}
+		if o.Truth != ob.Stage.Truth() { // its record is of another time: nothing since, or too much
+			out.lost = out.lost || o.Epoch > ob.Epoch
+			continue
+		}
+		out.intact = max(out.intact, o.Intact)
+		for i := range o.Steps {
+			if slices.ContainsFunc(o.Steps[i].Takes, func(u backends.Units) bool {
+				_, ok := slices.BinarySearchFunc(keys, u.Key, backends.Key.Compare)
+				return ok
+			}) {
+				out.steps = append(out.steps, o.Steps[i])
+			}
+		}
+	}
+	return out
+}
+
+// due tells whether the sheets are to be exchanged now, busy whether this run follows anything.
+func (x *exchange) due(busy bool) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	now := x.now()
+	since := now.Sub(x.fresh)
+	switch {
+	case x.fresh.IsZero(), len(x.wants) > 0, now.Sub(x.asked) < sheetIdle:
+		return true
+	case busy:
+		return since >= sheetIdle
+	default:
+		return since >= sheetGone/3
+	}
+}
+
+// known are the numbers of the sheets that are here.
+func (x *exchange) known() map[string]uint64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	out := make(map[string]uint64, len(x.others))
+	for run, o := range x.others {
+		out[run] = o.N
+	}
+	return out
+}
+
+// learn takes the others' sheets in.
+func (x *exchange) learn(sheets []Sheet, asOf time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.fresh, x.heardN = asOf, x.putN
+	for i := range sheets {
+		s := &sheets[i]
+		if s.Run == x.run {
+			continue
+		}
+		o := x.others[s.Run]
+		if o == nil {
+			o = &other{}
+			x.others[s.Run] = o
+		}
+		if s.N != o.N {
+			o.Sheet = *s
+		}
+		if o.seen = asOf.Add(-s.Age); len(o.Wants) > 0 && s.Age < sheetIdle {
+			x.asked = asOf
+		}
+	}
+	maps.DeleteFunc(x.others, func(_ string, o *other) bool { return asOf.Sub(o.seen) > 3*sheetGone })
+}
+
+// next makes this run's next sheet; ok is false when it would say nothing new.
+func (x *exchange) next(r *recorder) (Sheet, bool) {
+	x.mu.Lock()
+	s := Sheet{Pod: x.pod, Proxy: x.proxy, Run: x.run, N: x.n + 1, Read: map[string]uint64{}}
+	for k, w := range x.wants {
+		s.Wants = append(s.Wants, Want{k, w.since})
+	}
+	theirs := map[backends.Key]backends.Instant{}
+	for run, o := range x.others {
+		if o.Ended || x.now().Sub(o.seen) > sheetGone {
+			continue
+		}
+		s.Read[run] = o.N
+		for _, w := range o.Wants {
+			if at, there := theirs[w.Key]; !there || w.Since < at {
+				theirs[w.Key] = w.Since
+			}
+		}
+	}
+	say := len(s.Wants) > 0 || len(theirs) > 0 || x.now().Sub(x.put) >= sheetGone/3
+	if say {
+		x.n = s.N // used up, whether it arrives or not: what is asked from now on is in the next one
+	}
+	x.mu.Unlock()
+	slices.SortFunc(s.Wants, func(a, b Want) int { return a.Key.Compare(b.Key) })
+	if say && len(theirs) > 0 {
+		t := r.wanted(theirs)
+		s.Steps, s.Intact, s.Open, s.Epoch, s.Truth = t.Steps, t.Intact, t.Open, t.Epoch, t.Truth
+	}
+	return s, say
+}
+
+// wanted lists the steps at keys since the instant of each, of their units only those at them.
+func (r *recorder) wanted(since map[backends.Key]backends.Instant) told {
+	keys := slices.SortedFunc(maps.Keys(since), backends.Key.Compare)
+	first := Never
+	for _, at := range since {
+		first = min(first, at)
+	}
+	t := r.at(keys, first, maxSheetSteps)
+	for i := range t.Steps {
+		s := &t.Steps[i]
+		s.Takes = slices.DeleteFunc(slices.Clone(s.Takes), func(u backends.Units) bool { _, ok := since[u.Key]; return !ok })
+	}
+	return t
+}
+
+// sheetLoop exchanges sheets until the context ends, and leaves one that says so.
+func (c *Comparator) sheetLoop(ctx context.Context) {
+	if c.cfg.Sheets == nil {
+		return
+	}
+	t := time.NewTicker(sheetEvery)
+	defer t.Stop()
+	for {
+		if c.exchange.due(c.record.busy(sheetGone)) {
+			if err := c.exchangeOnce(ctx); err != nil && ctx.Err() == nil {
+				c.stats.sheetsFailed.Add(1)
+				c.failed(err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// exchangeOnce reads the others' sheets, and then writes ours.
+func (c *Comparator) exchangeOnce(ctx context.Context) (err error) {
+	err = errPanicked
+	defer c.recovered("sheets")
+	sctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
+	x := c.exchange
+	asOf := c.cfg.Now()
+	sheets, rerr := c.cfg.Sheets.Sheets(sctx, c.cfg.Pod, x.known())
+	if rerr != nil {
+		err = rerr
+		return err
+	}
+	x.learn(sheets, asOf)
+	s, say := x.next(c.record)
+	if !say {
+		return nil
+	}
+	if perr := c.cfg.Sheets.PutSheet(sctx, s); perr != nil {
+		err = perr
+		return err
+	}
+	x.mu.Lock()
+	x.put, x.putN = c.cfg.Now(), s.N
+	x.mu.Unlock()
+	return nil
+}
+
+// leave writes the last sheet. What was followed last is in it, for those who still ask.
+func (c *Comparator) leave(ctx context.Context) {
+	if c.cfg.Sheets == nil {
+		return
+	}
+	defer c.recovered("sheets")
+	s, _ := c.exchange.next(c.record)
+	s.Ended, s.Wants = true, nil
+	_ = c.cfg.Sheets.PutSheet(ctx, s) // a run that did not say so counts as gone after sheetGone
+}

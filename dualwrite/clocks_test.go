@@ -1,0 +1,105 @@
+package dualwrite_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/comparator"
+)
+
+func within(s comparator.Span, from, to backends.Instant) bool { return s.From <= from && to <= s.To }
+
+// What is followed is told before it leaves the outbox: else a search could take a record for complete that
+// lacks it. When it was decided, and when it was followed, is within the spans that are told.
+func TestWhatIsFollowedIsToldBeforeItLeavesTheOutbox(t *testing.T) {
+	for _, stage := range []backends.Stage{backends.Shadow, backends.Live} {
+		t.Run(stage.String(), func(t *testing.T) {
+			r := newRig(t, stage)
+			truth := map[backends.Stage]*link{backends.Shadow: r.redis, backends.Live: r.mysql}[stage]
+			r.book.told = func(f comparator.Followed) {
+				es, err := truth.Pending(r.ctx, "", 0, 10)
+				if err != nil || len(es) != 1 || len(f.Items) != 1 || es[0].Seq != f.Items[0].Entry.Seq {
+					t.Errorf("%v: in the outbox %+v, told %+v", err, es, f.Items)
+				}
+			}
+			decided := r.clock.instant()
+			shadow := map[backends.Stage]*link{backends.Shadow: r.mysql, backends.Live: r.redis}[stage]
+			var applied backends.Instant
+			shadow.before = func(call string) error {
+				if call == "apply" {
+					r.clock.pass(7 * time.Millisecond)
+					applied = r.clock.instant()
+					r.clock.pass(7 * time.Millisecond)
+				}
+				return nil
+			}
+			r.reserve("h1", "lamp", 1)
+			r.clock.pass(300 * time.Millisecond)
+			r.LaneStep(r.ctx, 0)
+			if len(r.book.followed) != 1 || len(r.book.seen) != 1 {
+				t.Fatalf("told %+v, %s", r.book.followed, r.book.counts())
+			}
+			f, o := r.book.followed[0], r.book.seen[0]
+			if it := f.Items[0]; !it.Confirmed || !it.Changed || !within(it.Truth, decided, decided) || !within(f.Shadow, applied, applied) {
+				t.Errorf("decided at %d, followed at %d: %+v", decided, applied, f)
+			}
+			if !within(o.TruthSpan, decided, decided) || !within(o.ShadowSpan, applied, applied) || o.RecordSince > decided || o.RecordSince < decided-10 {
+				t.Errorf("decided at %d, followed at %d: %+v", decided, applied, o)
+			}
+		})
+	}
+}
+
+// An attempt that fails may have taken effect, and one that finds it done says nothing of when.
+func TestAnAttemptThatFailsIsToldAsOpen(t *testing.T) {
+	r := newRig(t, backends.Shadow)
+	r.mysql.before = func(call string) error {
+		if call == "apply" {
+			return errors.New("the line is cut")
+		}
+		return nil
+	}
+	r.reserve("h1", "lamp", 1)
+	r.LaneStep(r.ctx, 0)
+	r.mysql.before = nil
+	if len(r.book.followed) != 1 || r.book.followed[0].Items[0].Confirmed {
+		t.Fatalf("%+v", r.book.followed)
+	}
+	// Another proxy brings it there, and dies before it is out of the outbox.
+	es, err := r.redis.Pending(r.ctx, "", 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.mysql.Apply(r.ctx, r.tok(), r.clock.instant(), es); err != nil {
+		t.Fatal(err)
+	}
+	decided := r.clock.instant()
+	r.clock.pass(5 * time.Second)
+	if n, _, err := r.SweepNow(r.ctx, time.Second); err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
+	if it := r.book.followed[1].Items[0]; !it.Confirmed || it.Changed {
+		t.Errorf("%+v", it)
+	}
+	if o := r.book.seen[0]; o.ShadowSpan.From > decided || o.RecordSince > decided || !within(o.TruthSpan, decided, decided) {
+		t.Errorf("decided at %d: %+v", decided, o)
+	}
+}
+
+// A refusal is probed with both spans known.
+func TestAProbeTellsWhenBothDecided(t *testing.T) {
+	r := newRig(t, backends.Shadow)
+	r.reserve("h1", "lamp", 1)
+	r.LaneStep(r.ctx, 0)
+	decided := r.clock.instant()
+	r.reserve("h2", "lamp", 1)
+	r.clock.pass(400 * time.Millisecond)
+	probed := r.clock.instant()
+	r.LaneStep(r.ctx, 0)
+	o := r.book.seen[len(r.book.seen)-1]
+	if o.How != comparator.HowProbe || !within(o.TruthSpan, decided, decided) || !within(o.ShadowSpan, probed, probed) || o.RecordSince > decided {
+		t.Errorf("decided at %d, probed at %d: %+v", decided, probed, o)
+	}
+}
