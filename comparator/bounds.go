@@ -46,12 +46,18 @@ const (
 	maxLookRefs  = 1024
 	maxRefKeys   = 8
 
-	// maxSearchKeys, maxSearchInstants and maxSearchNodes bound the search for a legal order: some
-	// tens of milliseconds at worst. A decision about more keys, with more instants to try, or with more
-	// sums to count up than that is too large to be explained.
+	// maxSearchKeys, maxSearchInstants, maxSearchNodes and maxSearchWork bound the search for a legal order: some
+	// hundred milliseconds at worst. A decision about more keys, with more instants to try, with more
+	// sums to count up, or with an operation that may have stood in more than maxChoices ways, is too large
+	// to be explained.
 	maxSearchKeys     = 8
 	maxSearchInstants = 4096
 	maxSearchNodes    = 200_000
+	maxSearchWork     = 2_000_000
+	maxChoices        = 256
+	// maxCartKeys is how many keys of a cart every store reads at one instant. A larger cart may be read
+	// in parts, which no single instant has to fit.
+	maxCartKeys = 64
 	// maxSearchSteps bounds the recorded operations that one search is given.
 	maxSearchSteps = 20_000
 	// maxFollowed bounds the followed entries that wait to be recorded: a second of a very busy

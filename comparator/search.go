@@ -87,13 +87,38 @@ type thread struct {
 	// base is what it takes before its first state: each alternative. Empty: that is not known.
 	base   []vec
 	states []state
-	holed  bool // a state between two of them is not recorded
 }
 
 type state struct {
 	takes         vec
 	truth, shadow Span
-	ref           EntryRef
+	// hole: the state after it is not recorded, so that whoever has reached this one may stand at that.
+	hole bool
+	ref  EntryRef
+}
+
+// trim leaves out the states at which the thread cannot have stood in either store, for a decision of the
+// truth within t and one of the shadow within s.
+func (th *thread) trim(t, s Span) {
+	first := min(firstAt(th.states, t.From, truthOf), firstAt(th.states, s.From, shadowOf))
+	last := len(th.states)
+	for last > first && th.states[last-1].truth.From > t.To && th.states[last-1].shadow.From > s.To {
+		last--
+	}
+	th.states = th.states[max(0, first-1):last]
+}
+
+func truthOf(s *state) Span  { return s.truth }
+func shadowOf(s *state) Span { return s.shadow }
+
+// firstAt is the first place at which a thread may have stood at tau: all states before it had been left.
+func firstAt(states []state, tau backends.Instant, of func(*state) Span) int {
+	for i := len(states); i > 0; i-- {
+		if of(&states[i-1]).To < tau {
+			return i
+		}
+	}
+	return 0
 }
 
 // place is where a thread stood: at state truth-1 in the truth and shadow-1 in the shadow; 0 is before
@@ -104,7 +129,7 @@ type place struct{ truth, shadow int }
 type searched struct {
 	found  Found
 	places []place
-	nodes  int
+	work   int
 }
 
 // search looks for instants of the two decisions, and for a state of each thread at each of them, such
@@ -113,20 +138,23 @@ type searched struct {
 // choose on their own, and the sums that can be reached are counted up, threads with the same
 // choices together.
 //
-// It is pure, and bounded by maxSearchNodes and maxSearchInstants.
+// It is pure but for trimming the threads, and bounded by maxSearchWork and maxSearchInstants.
 func (h *history) search() searched {
+	for i := range h.threads {
+		h.threads[i].trim(h.truth, h.shadow)
+	}
 	free, fixed, places := h.split()
-	ts := instants(h.truth, free, func(s *state) Span { return s.truth })
-	ss := instants(h.shadow, free, func(s *state) Span { return s.shadow })
+	ts := instants(h.truth, free, truthOf)
+	ss := instants(h.shadow, free, shadowOf)
 	if len(ts)*len(ss) > maxSearchInstants {
 		return searched{found: FoundTooLarge}
 	}
 	out := searched{found: FoundNone}
 	for _, t := range ts {
 		for _, s := range ss {
-			sums := sums{room: maxSearchNodes - out.nodes, all: []node{{sum: fixed, before: -1}}}
+			sums := sums{room: maxSearchWork - out.work, all: []node{{sum: fixed, before: -1}}}
 			found := sums.at(free, t, s, h.meets)
-			out.nodes += len(sums.all)
+			out.work += sums.work
 			switch found {
 			case FoundOrder:
 				out.found, out.places = found, places
@@ -159,8 +187,8 @@ func (h *history) split() (out []free, fixed vec, places []place) {
 		stands := func(span Span, of func(*state) Span) bool {
 			return !slices.ContainsFunc(th.states, func(s state) bool { x := of(&s); return x.To >= span.From && x.From <= span.To })
 		}
-		if stands(h.truth, func(s *state) Span { return s.truth }) && stands(h.shadow, func(s *state) Span { return s.shadow }) {
-			if cs, known := th.choices(h.truth.To, h.shadow.To); known && len(cs) == 1 {
+		if stands(h.truth, truthOf) && stands(h.shadow, shadowOf) {
+			if cs, known, whole := th.choices(h.truth.To, h.shadow.To, new(int), maxSearchWork); known && whole && len(cs) == 1 {
 				fixed, places[i] = fixed.plus(cs[0].adds), cs[0].at
 				continue
 			}
@@ -208,7 +236,8 @@ type alike struct {
 
 // sums counts up what can be reached at two given instants.
 type sums struct {
-	room   int
+	room   int // for work
+	work   int // choices and nodes that were made
 	groups []alike
 	all    []node
 	end    int // the node that fits
@@ -218,10 +247,14 @@ func (u *sums) at(ths []free, t, s backends.Instant, meets func(vec) bool) Found
 	unclear := false
 	pairs := map[[2]vec]int{}
 	for i, th := range ths {
-		cs, known := th.choices(t, s)
+		cs, known, whole := th.choices(t, s, &u.work, u.room)
+		if !whole {
+			return FoundTooLarge
+		}
 		unclear = unclear || !known
 		switch len(cs) {
 		case 0: // it can only be where nobody knows what it takes
+			return FoundNothing
 		case 2:
 			if cs[1].adds.less(cs[0].adds) {
 				cs[0], cs[1] = cs[1], cs[0]
@@ -274,6 +307,7 @@ func (u *sums) count(still int, meets func(vec) bool) (found, whole bool) {
 		reached := make(map[vec]struct{}, 2*(begin-last))
 		for from := last; from < begin; from++ {
 			for others := range u.groups[g].ways() {
+				u.work++
 				sum := u.all[from].sum.plus(u.groups[g].adds(others))
 				if _, there := reached[sum]; there {
 					continue
@@ -284,7 +318,7 @@ func (u *sums) count(still int, meets func(vec) bool) (found, whole bool) {
 					return true, true
 				}
 			}
-			if len(u.all) > u.room {
+			if u.work > u.room || len(u.all) > maxSearchNodes {
 				return false, false
 			}
 		}
@@ -360,49 +394,52 @@ func (g *alike) stand(others int, ths []free, places []place) {
 }
 
 // choices are the ways in which the thread may have stood in the truth at t and in the shadow at s,
-// those that add the same counted once. known is false when one of them adds nobody knows what.
-func (th *thread) choices(t, s backends.Instant) (out []choice, known bool) {
-	known = !th.holed
+// those that add the same counted once. known is false when one of them adds nobody knows what, whole
+// when there were too many to go through: work counts those, and room bounds it.
+func (th *thread) choices(t, s backends.Instant, work *int, room int) (out []choice, known, whole bool) {
+	known = true
 	add := func(c choice) {
 		if !slices.ContainsFunc(out, func(o choice) bool { return o.adds == c.adds }) {
 			out = append(out, c)
 		}
 	}
-	for a := range len(th.states) + 1 {
-		if !th.mayStand(a, t, func(s *state) Span { return s.truth }) {
+	firstB := firstAt(th.states, s, shadowOf)
+	for a := firstAt(th.states, t, truthOf); a <= len(th.states); a++ {
+		if a > 0 && th.states[a-1].truth.From > t {
 			continue
 		}
-		for b := range len(th.states) + 1 {
-			switch {
-			case !th.mayStand(b, s, func(s *state) Span { return s.shadow }):
-			case a > 0 && b > 0:
-				add(choice{th.states[a-1].takes.minus(th.states[b-1].takes), place{a, b}})
-			case a == b:
-				add(choice{vec{}, place{}})
-			case len(th.base) == 0:
-				known = false
-			case a > 0:
-				for _, base := range th.base {
-					add(choice{th.states[a-1].takes.minus(base), place{a, b}})
-				}
-			default:
-				for _, base := range th.base {
-					add(choice{base.minus(th.states[b-1].takes), place{a, b}})
-				}
+		for b := firstB; b <= len(th.states); b++ {
+			if b > 0 && th.states[b-1].shadow.From > s {
+				continue
 			}
+			if *work += 1 + len(out); *work > room || len(out) > maxChoices {
+				return nil, false, false
+			}
+			known = th.stand(a, b, add) && known
 		}
 	}
-	return out, known
+	return out, known, true
 }
 
-// mayStand tells whether state i (0: none of them) may have been the last that was reached at tau.
-func (th *thread) mayStand(i int, tau backends.Instant, of func(*state) Span) bool {
-	if i > 0 && of(&th.states[i-1]).From > tau {
+// stand adds the ways in which it may stand at a in the truth and at b in the shadow. It answers whether it is
+// known what all of them add.
+func (th *thread) stand(a, b int, add func(choice)) bool {
+	switch {
+	case a > 0 && th.states[a-1].hole, b > 0 && th.states[b-1].hole:
 		return false
-	}
-	for j := i; j < len(th.states); j++ {
-		if of(&th.states[j]).To < tau {
-			return false
+	case a > 0 && b > 0:
+		add(choice{th.states[a-1].takes.minus(th.states[b-1].takes), place{a, b}})
+	case a == b:
+		add(choice{vec{}, place{}})
+	case len(th.base) == 0:
+		return false
+	case a > 0:
+		for _, base := range th.base {
+			add(choice{th.states[a-1].takes.minus(base), place{a, b}})
+		}
+	default:
+		for _, base := range th.base {
+			add(choice{base.minus(th.states[b-1].takes), place{a, b}})
 		}
 	}
 	return true

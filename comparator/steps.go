@@ -57,6 +57,9 @@ func (it *FollowedItem) steps(shadow Span) []Step {
 	}
 	e := &it.Entry
 	s := Step{Seq: e.Seq, Op: e.Op, Truth: it.Truth, Shadow: shadow}
+	if e.Op == backends.OpReemit {
+		s.Truth.From = 0 // emitted once more: the truth decided it at any time before
+	}
 	if h := e.Hold; h != nil {
 		s.Hold, s.Version, s.Takes, s.Born, s.Gone = h.ID, h.Version, h.Takes(), h.CreatedAt, !h.State.Takes() || h.LedgerOwed
 		return []Step{s}
@@ -108,8 +111,10 @@ func (s *Step) before(keys []backends.Key, decided backends.Instant) []vec {
 		return []vec{{}}
 	case s.Hold == "":
 		return nil // a taken sum says nothing about the one before
-	case s.Op == backends.OpReserve || s.Version.N == 1:
+	case s.Version.N == 1:
 		return []vec{{}}
+	case s.Truth.From == 0:
+		return []vec{whole, {}} // a state that was there already, told under whatever operation met it
 	case s.Born.Add(bornBefore) > decided:
 		return []vec{whole, {}}
 	case s.Op == backends.OpRelease, s.Op == backends.OpExpire, s.Op == backends.OpExtend:
@@ -186,7 +191,9 @@ func weaveOne(keys []backends.Key, ss []*Step, decided backends.Instant) thread 
 			last.truth, last.shadow = both(last.truth, s.Truth), attempts(last.shadow, s.Shadow)
 			continue
 		}
-		th.holed = th.holed || i > 0 && s.Version.N > ss[i-1].Version.N+1
+		if i > 0 && s.Version.N > ss[i-1].Version.N+1 {
+			th.states[len(th.states)-1].hole = true
+		}
 		st := state{truth: s.Truth, shadow: s.Shadow, ref: s.ref(keys)}
 		if !s.Gone {
 			st.takes = toVec(keys, s.Takes)
