@@ -26,6 +26,9 @@ const (
 	// lookEvery is the shortest time between two looks: each reads the whole outbox twice, and
 	// checkout shares the stores. With maxCasesPerLook it is 5,000 decisions a second.
 	lookEvery = 50 * time.Millisecond
+	// maxAskedAnew bounds the refusals about which the shadow is asked once more between two looks: each
+	// is a read of the shadow.
+	maxAskedAnew = 32
 	// maxEvidence bounds the looks for one decision: all of them are kept.
 	maxEvidence = 64
 	// momentsApart is how far apart two quiescent moments have to be to count as two: longer
@@ -72,10 +75,11 @@ const (
 	bornBefore = 10 * time.Second
 	// maxOwnSteps bounds what is taken from a record for one case, before what does not overlap is left out.
 	maxOwnSteps = 40_000
-	// maxWants bounds the keys that one proxy asks the others about, maxSheetSteps the operations
-	// that it tells them in one sheet.
+	// maxWants bounds the keys that one proxy asks the others about, maxSheetSteps and maxSheetUnits the
+	// operations that it tells them in one sheet, and the keys that they touch: some 4 MB at worst.
 	maxWants      = 256
 	maxSheetSteps = 4096
+	maxSheetUnits = 4 * maxSheetSteps
 	// sheetEvery is how often the sheets are exchanged while somebody asks something, sheetIdle how
 	// often otherwise: the latter is what a decision waits for at most until all know of it.
 	// sheetGone is when a proxy that has not written its sheet counts as gone.
@@ -83,7 +87,8 @@ const (
 	sheetIdle  = 5 * time.Second
 	sheetGone  = time.Minute
 	// restPatience is how long a decision that has its order waits for a moment at which its keys
-	// are at rest in both stores, to compare the levels as well.
+	// are at rest in both stores, to compare the levels as well; and how long one that has none waits for
+	// a proxy of which nobody has heard yet to tell of itself.
 	restPatience = 10 * time.Second
 
 	// saveBatch is how many findings or rows one call of the store carries.

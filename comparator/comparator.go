@@ -123,7 +123,7 @@ func New(cfg Config) (*Comparator, error) {
 		keep:  newKeeper(),
 
 		record:   newRecorder(cfg.Now),
-		exchange: newExchange(cfg.Pod, cfg.Proxy, cfg.Run, cfg.Now),
+		exchange: newExchange(cfg.Pod, cfg.Proxy, cfg.Run, cfg.SettleWindow, cfg.Now),
 
 		slowest: max(maxRecheck, 2*cfg.SettleWindow/maxEvidence),
 	}, nil
@@ -158,7 +158,7 @@ func (c *Comparator) Observe(o Observation) {
 	if o.Pod == "" {
 		o.Pod = c.cfg.Pod
 	}
-	if o.Shadow == nil {
+	if o.Shadow == nil && (o.Missing != ReasonUnknownStock || o.Again == nil) {
 		c.noDecision(&o)
 		return
 	}
@@ -194,12 +194,10 @@ func (c *Comparator) noDecision(o *Observation) {
 		c.SampledOut(o.Epoch, 1)
 	case ReasonLost:
 		c.Lost(o.Epoch, 1)
-	case ReasonProbeFailed:
-		c.undetermined(o.Epoch, Pending, causeProbeFailed)
 	case ReasonOvertaken:
 		c.undetermined(o.Epoch, Pending, causeOvertaken)
 	default:
-		c.undetermined(o.Epoch, Pending, causeOther)
+		c.undetermined(o.Epoch, Pending, causeOfNone(o.Missing))
 	}
 }
 
@@ -291,6 +289,10 @@ func (c *Comparator) run(ctx context.Context) {
 		c.judge(<-c.in)
 	}
 	for _, oc := range c.queue.empty() {
+		if oc.awaits {
+			c.undetermined(oc.Observation.Epoch, Settling, causeStopped)
+			continue
+		}
 		c.conclude(oc, Settlement{End: SettledUndetermined, Proof: "the proxy was stopped before it was settled"}, causeStopped)
 	}
 	last, cancel := context.WithTimeout(context.Background(), stopPatience)
@@ -313,6 +315,10 @@ func (c *Comparator) judgeLoop(ctx context.Context) {
 // judge judges one observation and puts it into its column.
 func (c *Comparator) judge(o Observation) {
 	c.truth.add(o.TruthLatency)
+	if o.Shadow == nil {
+		c.await(o, c.cfg.Now())
+		return
+	}
 	c.shadow.add(o.ShadowLatency)
 	c.slow(&o)
 	j, ok := c.judgement(o)
@@ -344,16 +350,24 @@ func (c *Comparator) diverged(o Observation, j Judgement, now time.Time) {
 		Case: Case{Observation: o, Judgement: j, Since: now, Window: c.cfg.SettleWindow},
 		due:  now.Add(firstRecheck), pause: firstRecheck,
 	}
-	switch {
+	if !c.atOnce(oc) && !c.queue.add(oc) {
+		c.conclude(oc, Settlement{End: SettledUndetermined, Proof: "the settle queue was full"}, causeSettleFull)
+	}
+}
+
+// atOnce concludes a diverged decision that no look can say more about.
+func (c *Comparator) atOnce(oc *openCase) bool {
+	switch j := &oc.Judgement; {
 	case j.AtOnce:
-		c.conclude(oc, Settle(oc.Case, now), causeOther)
+		c.conclude(oc, Settle(oc.Case, oc.Since), causeOther)
 	case c.cfg.Rechecker == nil:
 		c.conclude(oc, Settlement{End: SettledUndetermined, Proof: "there is nothing to look at the stores with"}, causeOther)
 	case len(j.Keys) > maxKeysPerLook:
 		c.conclude(oc, Settlement{End: SettledUndetermined, Proof: fmt.Sprintf("it concerns %d keys, more than one look reads", len(j.Keys))}, causeTooLarge)
-	case !c.queue.add(oc):
-		c.conclude(oc, Settlement{End: SettledUndetermined, Proof: "the settle queue was full"}, causeSettleFull)
+	default:
+		return false
 	}
+	return true
 }
 
 // slow files a slow_shadow finding; all slow decisions of a pod are sights of one.

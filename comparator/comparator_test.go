@@ -63,7 +63,7 @@ func (r *rig) overlap(decided, followed backends.Instant) {
 func (r *rig) decide(hold string, t answer, s *own) {
 	r.Begin(1)
 	o := observed(hold, "mug", 1, t, s)
-	o.TruthSpan, o.ShadowSpan, o.RecordSince = comparator.Span{From: 100, To: 100}, comparator.Span{From: 140, To: 160}, 90
+	o.TruthSpan, o.ShadowSpan, o.RecordSince, o.Decided = comparator.Span{From: 100, To: 100}, comparator.Span{From: 140, To: 160}, 90, time.Now()
 	if t.Seen == nil && s != nil && s.Seen == nil && t.Outcome != s.Outcome {
 		stock := map[backends.Outcome][]backends.Units{granted: {units(1, "mug", "A")}, soldOut: {units(0, "mug", "A")}}
 		shadow := *s

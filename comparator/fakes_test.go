@@ -82,6 +82,7 @@ func (f *flaky) SaveCoverage(ctx context.Context, rows []comparator.CoverageRow)
 // scripted is a rechecker that says the same of every key.
 type scripted struct {
 	mu    sync.Mutex
+	stage backends.Stage
 	what  int // 0 levels agree, 1 they differ, 2 in motion, 3 it fails, 4 it panics
 	looks int
 }
@@ -102,7 +103,7 @@ func (s *scripted) Recheck(_ context.Context, keys []backends.Key, _ []backends.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.looks++
-	ev := comparator.Evidence{At: time.Now(), Stage: backends.Shadow, Keys: map[backends.Key]comparator.KeyEvidence{}}
+	ev := comparator.Evidence{At: time.Now(), Stage: max(s.stage, backends.Shadow), Keys: map[backends.Key]comparator.KeyEvidence{}}
 	for _, k := range keys {
 		truth := &backends.Level{Key: k, OnHand: 5, Available: 5}
 		shadow := &backends.Level{Key: k, OnHand: 5, Available: 5}

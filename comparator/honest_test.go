@@ -41,11 +41,13 @@ type world struct {
 	lies  int // number of the reserve about which the shadow says that all is sold; 0: none
 	lied  backends.HoldID
 	seen  map[backends.HoldID][]backends.Units
+	// decided is when the truth granted each, by the local clock.
+	decided map[backends.HoldID]time.Time
 }
 
 func playActs(t *testing.T, acts []act, loses, lies int) (comparator.Coverage, []comparator.Finding, *world) {
 	store := memfindings.New()
-	w := &world{pod: newPod(t, backends.Shadow), loses: loses, lies: lies, seen: map[backends.HoldID][]backends.Units{}}
+	w := &world{pod: newPod(t, backends.Shadow), loses: loses, lies: lies, seen: map[backends.HoldID][]backends.Units{}, decided: map[backends.HoldID]time.Time{}}
 	w.now = time.Now()
 	w.stock("a", 4)
 	w.stock("b", 4)
@@ -108,14 +110,14 @@ func (w *world) buy(item string, qty int64) {
 	d, err := w.truth.Reserve(ctx, w.token, r)
 	w.must(nil, err)
 	w.c.Begin(1)
-	w.seen[r.ID] = d.Seen
+	w.seen[r.ID], w.decided[r.ID] = d.Seen, time.Now()
 	if d.Outcome == soldOut {
 		own, err := w.shadow.Probe(ctx, r)
 		w.must(nil, err)
 		o := comparator.FromRefusal("one", w.stage, 1, r, d, own)
 		now, err := w.truth.Now(ctx)
 		w.must(nil, err)
-		o.TruthSpan, o.ShadowSpan, o.RecordSince = comparator.Span{From: now, To: now}, comparator.Span{From: now, To: now}, now
+		o.TruthSpan, o.ShadowSpan, o.RecordSince, o.Decided = comparator.Span{From: now, To: now}, comparator.Span{From: now, To: now}, now, time.Now()
 		w.c.Observe(o)
 	} else if w.n == w.loses {
 		w.gone = r.ID
@@ -148,7 +150,7 @@ func (w *world) deliver(n int) {
 			o := comparator.FromEntry("one", w.stage, &e, applied[0].Own)
 			o.Truth.Seen = w.seen[e.Hold.ID]
 			w.lie(&o)
-			o.TruthSpan, o.ShadowSpan, o.RecordSince = decided, span, e.At
+			o.TruthSpan, o.ShadowSpan, o.RecordSince, o.Decided = decided, span, e.At, w.decided[e.Hold.ID]
 			w.c.Observe(o)
 		}
 	}

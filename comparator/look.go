@@ -1,6 +1,7 @@
 package comparator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,9 @@ type Pair struct {
 	Stage  backends.Stage
 	Truth  TruthReader
 	Shadow backends.Inspector
+	// Unsure says why nothing can be concluded from the stores at present, such as that the shadow is being
+	// filled; "" when something can.
+	Unsure string
 }
 
 // ErrNoPair: the pod serves no stage in which two stores could be compared.
@@ -57,6 +61,7 @@ func (r *StoreRechecker) Recheck(ctx context.Context, keys []backends.Key, holds
 	if after.Stage != p.Stage && ev.Unsure == "" {
 		ev.Unsure = fmt.Sprintf("the pod went from %s to %s during the look", p.Stage, after.Stage)
 	}
+	ev.Unsure = cmp.Or(ev.Unsure, after.Unsure)
 	return ev, nil
 }
 
@@ -98,10 +103,7 @@ func Look(ctx context.Context, p Pair, keys []backends.Key, holds []backends.Hol
 	if err != nil {
 		return ev, fmt.Errorf("reading the truth's outbox again: %w", err)
 	}
-	ev.Unsure = before.unsure
-	if ev.Unsure == "" {
-		ev.Unsure = after.unsure
-	}
+	ev.Unsure = cmp.Or(p.Unsure, before.unsure, after.unsure)
 	ev.Pending = before.refs
 	ev.Keys = make(map[backends.Key]KeyEvidence, len(keys))
 	for _, k := range keys {

@@ -1,6 +1,7 @@
 package comparator
 
 import (
+	"context"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -24,9 +25,11 @@ const (
 	ReasonLost
 	// ReasonUndetermined: anything else.
 	ReasonUndetermined
+	// ReasonUnknownStock: a refusal about an item of which the shadow has no level yet.
+	ReasonUnknownStock
 )
 
-var reasonNames = [...]string{"none", "pending", "sampled out", "probe failed", "overtaken by a later state", "lost", "undetermined"}
+var reasonNames = [...]string{"none", "pending", "sampled out", "probe failed", "overtaken by a later state", "lost", "undetermined", "stock that the shadow does not know yet"}
 
 // String gives the words used in reports.
 func (r Reason) String() string {
@@ -96,6 +99,12 @@ type Observation struct {
 	// shadow followed before it stood before both decisions.
 	TruthSpan, ShadowSpan Span
 	RecordSince           backends.Instant
+	// Decided is not later than the truth's decision, by the local clock; zero when not known.
+	Decided time.Time
+
+	// Again asks the shadow once more; set for ReasonUnknownStock. The answer is this decision of the truth,
+	// with what the shadow says now.
+	Again func(context.Context) Observation
 
 	TraceID string    // optional
 	At      time.Time // when it was observed; the comparator fills it in when zero

@@ -71,7 +71,7 @@ func (r *recorder) take(f Followed) {
 	delete(r.open, f.Ticket)
 	if r.entries+len(f.Items) > maxFollowed {
 		r.dropped += int64(len(f.Items))
-		r.lossTo = max(r.lossTo, f.Shadow.To)
+		r.lossTo = max(r.lossTo, f.Shadow.To+1)
 		return
 	}
 	r.entries += len(f.Items)
@@ -115,9 +115,13 @@ func (r *recorder) turn(f *Followed) {
 }
 
 func (r *recorder) add(s Step, now time.Time) {
-	if len(s.Takes) == 0 { // it may move keys that it does not name: a hold that is voided
-		r.since = max(r.since, min(s.Shadow.To, s.Shadow.From+backends.Instant(recordFor.Milliseconds())))
-		return
+	if len(s.Takes) == 0 || s.Op == backends.OpReemit {
+		// It may move keys that it does not name (a hold that is voided); or the shadow was being filled
+		// until then, and lacked states of which nobody had told it.
+		r.since = max(r.since, 1+min(s.Shadow.To, s.Shadow.From+backends.Instant(recordFor.Milliseconds())))
+		if len(s.Takes) == 0 {
+			return
+		}
 	}
 	e := &recorded{Step: s, at: now}
 	r.kept, r.units = append(r.kept, e), r.units+len(s.Takes)
@@ -128,11 +132,7 @@ func (r *recorder) add(s Step, now time.Time) {
 
 // forget lets go of the oldest step; it is the oldest at each of its keys.
 func (r *recorder) forget(e *recorded) {
-	if e.Shadow.To == Never {
-		r.since = max(r.since, e.Shadow.From)
-	} else {
-		r.since = max(r.since, e.Shadow.To)
-	}
+	r.since = max(r.since, e.gone())
 	r.units -= len(e.Takes)
 	for _, u := range e.Takes {
 		if rest := r.byKey[u.Key][1:]; len(rest) > 0 {
@@ -192,6 +192,36 @@ func (r *recorder) at(keys []backends.Key, since backends.Instant, most int) tol
 		}
 	}
 	return out
+}
+
+// all lists the newest steps at whatever keys, as many as a sheet holds.
+func (r *recorder) all() told {
+	r.work.Lock()
+	defer r.work.Unlock()
+	open := r.under()
+	r.ingest()
+	r.mu.Lock()
+	out := told{Open: open, Intact: max(r.since, r.lossTo), Epoch: r.epoch, Truth: r.truth}
+	r.mu.Unlock()
+	units := 0
+	for i, e := range slices.Backward(r.kept) {
+		if units += len(e.Takes); units > maxSheetUnits || len(out.Steps) == maxSheetSteps {
+			for _, e := range r.kept[:i+1] {
+				out.Intact = max(out.Intact, e.gone())
+			}
+			break
+		}
+		out.Steps = append(out.Steps, e.Step)
+	}
+	return out
+}
+
+// gone is the instant since which nothing lacks without the step, as far as can be said.
+func (e *recorded) gone() backends.Instant {
+	if e.Shadow.To == Never {
+		return e.Shadow.From
+	}
+	return e.Shadow.To + 1
 }
 
 // busy tells whether anything was followed within d.

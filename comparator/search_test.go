@@ -71,6 +71,15 @@ func TestFindOrder(t *testing.T) {
 			steps: []Step{young(holdStep(backends.OpRelease, "a", 2, 1, at(110), at(150))), holdStep(backends.OpReserve, "b", 1, 1, at(90), at(300))}, want: FoundOrder, behind: 1, ahead: 1},
 		{name: "of a hold with a state that is not recorded nothing is known", truth: 1, shadow: 0, steps: []Step{
 			holdStep(backends.OpReserve, "a", 1, 1, at(80), at(90)), holdStep(backends.OpClaim, "a", 3, 1, at(90), at(300))}, want: FoundNothing},
+		{name: "nor by an order of the others", truth: 1, shadow: 0, steps: []Step{
+			holdStep(backends.OpReserve, "a", 1, 1, at(80), at(90)), holdStep(backends.OpClaim, "a", 3, 1, at(90), at(300)),
+			holdStep(backends.OpReserve, "b", 1, 1, at(110), at(150))}, want: FoundNothing},
+		{name: "a missing state that both had left behind does not matter", truth: 1, shadow: 0, steps: []Step{
+			holdStep(backends.OpReserve, "a", 1, 1, at(10), at(20)), holdStep(backends.OpExtend, "a", 3, 1, at(30), at(40)),
+			holdStep(backends.OpRelease, "a", 4, 1, at(90), at(300))}, want: FoundOrder, behind: 1},
+		{name: "a release that is told under another operation: the hold had taken its units before", truth: 1, shadow: 0,
+			steps: []Step{{Op: backends.OpReserve, Hold: "a", Version: backends.Version{Epoch: 1, N: 2}, Takes: []backends.Units{{Key: mug, Quantity: 1}},
+				Gone: true, Born: -100_000, Truth: Span{0, Never}, Shadow: Span{205, 215}}}, want: FoundOrder, behind: 1},
 		{name: "an attempt whose end is not known may have been followed", truth: 1, shadow: 0,
 			steps: []Step{holdStep(backends.OpReserve, "b", 1, 1, at(110), Span{150, Never})}, want: FoundOrder, ahead: 1},
 		{name: "a claim of what was held takes nothing", truth: 1, shadow: 0,
@@ -119,6 +128,60 @@ func TestTooLargeASearchSaysSo(t *testing.T) {
 		steps = append(steps, holdStep(backends.OpReserve, fmt.Sprint("h", i), 1, 1, at(110), at(150)))
 	}
 	if got := FindOrder(o, j, steps); got.Found != FoundTooLarge {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A store may read a cart of many keys in parts: no single instant has to fit it.
+func TestALargeCartProvesNothing(t *testing.T) {
+	o, j := wants(1, 0, at(100), Span{200, 210})
+	for i := range maxCartKeys {
+		o.Lines = append(o.Lines, backends.Line{Item: backends.Item(fmt.Sprint("i", i)), Quantity: 1, Locations: []backends.Location{"A"}})
+	}
+	if got := FindOrder(o, j, nil); got.Found != FoundTooLarge || got.Why == "" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// The taken sum of a busy counter has many thousand states, of which few stand between the decisions.
+func TestALongThreadIsTrimmed(t *testing.T) {
+	o, j := wants(600, 0, at(100_000), at(101_000))
+	var steps []Step
+	for i := range backends.Instant(maxSearchSteps) {
+		steps = append(steps, Step{Op: backends.OpCount, Version: backends.Version{Epoch: 1, N: uint64(i) + 1}, //nolint:gosec // it counts up
+			Takes: []backends.Units{{Key: mug, Quantity: int64(i)}}, Truth: at(10 * i), Shadow: at(10*i + 7000)})
+	}
+	// At 100,000 the truth had counted to 10,000 (or was about to), at 101,000 the shadow to 9,400: it has 600 more.
+	got := FindOrder(o, j, steps)
+	if got.Found != FoundNone {
+		t.Errorf("a shadow that has nothing: %+v", got)
+	}
+	o, j = wants(0, 600, at(100_000), at(101_000))
+	if got := FindOrder(o, j, steps); got.Found != FoundOrder || got.Behind < 599 || got.Behind > 601 {
+		t.Errorf("a shadow that has 600 more: %s, %d behind", got.Found, got.Behind)
+	}
+}
+
+// An operation that may have stood anywhere among many states is given up, and does not keep the judge busy.
+func TestAThreadOfManyChoicesIsTooLarge(t *testing.T) {
+	o, j := wants(1, 0, at(100_000), at(101_000))
+	var steps []Step
+	for i := range backends.Instant(maxSearchSteps) {
+		steps = append(steps, Step{Op: backends.OpCount, Version: backends.Version{Epoch: 1, N: uint64(i) + 1}, //nolint:gosec // it counts up
+			Takes: []backends.Units{{Key: mug, Quantity: int64(i)}}, Truth: Span{1, Never}, Shadow: Span{1, Never}})
+	}
+	if got := FindOrder(o, j, steps); got.Found != FoundTooLarge {
+		t.Errorf("%+v", got)
+	}
+}
+
+// What a backfill emits once more was reached at any time before.
+func TestWhatIsEmittedOnceMoreWasReachedBefore(t *testing.T) {
+	h := &backends.Hold{ID: "a", Shop: "s", Lines: []backends.Line{{Item: "mug", Quantity: 1, Locations: []backends.Location{"A"}}},
+		Allocs: []backends.Allocation{{Location: "A", Quantity: 1}}, State: backends.Released, Version: backends.Version{Epoch: 2, N: 2}}
+	it := FollowedItem{Entry: backends.Entry{Op: backends.OpReemit, At: 300, Hold: h}, Truth: at(300), Confirmed: true, Changed: true}
+	o, j := wants(1, 0, at(100), Span{200, 210}) // the truth had released it by then, and nobody had told the shadow
+	if got := FindOrder(o, j, it.steps(at(310))); got.Found != FoundOrder {
 		t.Errorf("%+v", got)
 	}
 }
@@ -238,7 +301,8 @@ func TestTheSearchFindsAnOrderExactlyWhenThereIsOne(t *testing.T) {
 	yes, no := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		s := drawSmall(rt)
-		got, want := s.h.search(), s.orders()
+		want := s.orders() // before the search trims the threads
+		got := s.h.search()
 		if (got.found == FoundOrder) != want || got.found == FoundTooLarge || got.found == FoundNothing {
 			rt.Fatalf("%s, and going through all of them says %v: %+v", got.found, want, s)
 		}

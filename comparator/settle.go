@@ -113,13 +113,13 @@ func (c *Case) settle(waited time.Duration, r *resting) Settlement {
 	switch {
 	case len(r.drift) > 0:
 		return Settlement{End: SettledConfirmed, Drift: r.drift, Proof: driftProof(r.drift)}
-	case s.Complete && s.Found == FoundNone && c.exact() && (r.all || patient): // a moment for what differs at rest to show
+	case s.Complete && s.Found == FoundNone && c.exact() && patient: // a moment for what differs at rest, and who has not told yet, to show
 		return Settlement{End: SettledConfirmed, Proof: noneProof(c)}
 	case s.Complete && s.Found == FoundOrder && (r.all || patient && !r.gap):
 		return Settlement{End: SettledExplained, Order: s.Order, Proof: orderProof(c, r)}
 	case r.all && c.debtPaid() && (patient || s.Complete && s.Found != FoundOrder):
 		return Settlement{End: SettledExplained, Order: order(c.History), Proof: debtProof(c, r.states)}
-	case over, s.Complete && r.all && (s.Found == FoundTooLarge || s.Found == FoundNone), s.Broken && patient:
+	case over, s.Complete && r.all && (s.Found == FoundTooLarge || s.Found == FoundNone && !c.exact()), s.Broken && patient:
 		return Settlement{End: SettledUndetermined, Order: order(c.History), Proof: undeterminedProof(c, r)}
 	default:
 		return Settlement{}

@@ -101,9 +101,10 @@ func TestSettle(t *testing.T) {
 			now:     2 * second, want: comparator.SettledConfirmed,
 			drift: []comparator.Drift{{Key: mug, Gap: comparator.Gap{Taken: 1}, Truth: five, Shadow: level("mug", "A", 5, 0, 1)}}},
 		{name: "agreement at rest is no proof: without an order in a complete record it is confirmed", search: &none, about: refusedBy,
-			history: []comparator.Evidence{look(second, looks{mug: rest(five, five)})}, now: second, want: comparator.SettledConfirmed},
+			history: []comparator.Evidence{look(second, looks{mug: rest(five, five)})}, now: 10 * second, want: comparator.SettledConfirmed},
 		{name: "and whatever is at rest, when nothing comes to rest", search: &none, about: refusedBy, now: 10 * second, want: comparator.SettledConfirmed},
-		{name: "it waits a little for what differs at rest", search: &none, about: refusedBy, now: 9 * second, want: comparator.SettledWait},
+		{name: "it waits a little for what differs at rest, and for a proxy that nobody has heard of yet", search: &none, about: refusedBy,
+			history: []comparator.Evidence{look(second, looks{mug: rest(five, five)})}, now: 9 * second, want: comparator.SettledWait},
 		{name: "no order in an incomplete record is no proof either", search: &comparator.Search{Found: comparator.FoundNone, Intact: true}, about: refusedBy,
 			history: []comparator.Evidence{look(second, looks{mug: rest(five, five)})}, now: 30 * second, want: comparator.SettledWait},
 		{name: "nor is an order in one", search: &comparator.Search{Found: comparator.FoundOrder, Intact: true}, about: refusedBy,
@@ -122,7 +123,7 @@ func TestSettle(t *testing.T) {
 		{name: "a debt at another key does not help", search: &comparator.Search{Found: comparator.FoundTooLarge, Intact: true, Complete: true, Why: "too many"}, about: inDebt, keys: []backends.Key{cup},
 			history: []comparator.Evidence{look(second, looks{cup: rest(five, five)})}, now: second, want: comparator.SettledUndetermined},
 		{name: "nor does a paid one where no order explains it", search: &none, about: inDebt,
-			history: []comparator.Evidence{look(second, looks{mug: rest(five, five)})}, now: second, want: comparator.SettledConfirmed},
+			history: []comparator.Evidence{look(second, looks{mug: rest(five, five)})}, now: 10 * second, want: comparator.SettledConfirmed},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

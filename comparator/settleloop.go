@@ -40,6 +40,9 @@ func (c *Comparator) settleRound(ctx context.Context) bool {
 	if len(cases) == 0 {
 		return false
 	}
+	if cases = c.askAnew(ctx, cases); len(cases) == 0 {
+		return true
+	}
 	ev, err := c.look(ctx, keysOf(cases))
 	now := c.cfg.Now()
 	if err == nil && ev.At.IsZero() {
@@ -52,9 +55,7 @@ func (c *Comparator) settleRound(ctx context.Context) bool {
 		}
 		s := c.settlement(oc, now)
 		if s.End == SettledWait {
-			oc.pause = min(oc.pause*2, c.slowest)
-			oc.due = now.Add(oc.pause)
-			c.queue.back(oc)
+			c.later(oc, now)
 			continue
 		}
 		c.queue.end()
@@ -64,6 +65,13 @@ func (c *Comparator) settleRound(ctx context.Context) bool {
 		c.conclude(oc, s, oc.why())
 	}
 	return true
+}
+
+// later puts a case back for another look, after a pause that grows.
+func (c *Comparator) later(oc *openCase, now time.Time) {
+	oc.pause = min(oc.pause*2, c.slowest)
+	oc.due = now.Add(oc.pause)
+	c.queue.back(oc)
 }
 
 // why names the cause for which a decision would stay undetermined.
@@ -84,10 +92,16 @@ func (oc *openCase) why() cause {
 func (c *Comparator) inquire(oc *openCase, ev *Evidence) {
 	defer c.recovered("search")
 	o, keys := &oc.Observation, oc.Judgement.Keys
-	if oc.Search.Complete || len(keys) == 0 || !o.TruthSpan.Known() {
+	// That there is no order is asked again until it is confirmed: a proxy that has only just started may
+	// tell of itself.
+	if oc.Search.Complete && oc.Search.Found != FoundNone || len(keys) == 0 || !o.TruthSpan.Known() {
 		return
 	}
 	if oc.asked == 0 {
+		if why := tooLate(o, ev, c.cfg.Now()); why != "" {
+			oc.Search.Why, oc.Search.Broken = why, true
+			return
+		}
 		if ev.Unsure != "" || slices.ContainsFunc(keys, func(k backends.Key) bool { return !ev.Keys[k].DecidedBy(o.TruthSpan.To) }) {
 			oc.Search.Why = "not all that the truth had decided by then is known to have reached the shadow"
 			return
@@ -120,6 +134,18 @@ func (c *Comparator) inquire(oc *openCase, ev *Evidence) {
 	}
 	s.Broken = !s.Intact
 	oc.Search = s
+}
+
+// tooLate tells why what was followed around a decision can no longer be found out; "" when it can.
+func tooLate(o *Observation, ev *Evidence, now time.Time) string {
+	switch {
+	case ev.Stage.Truth() != o.Stage.Truth():
+		return fmt.Sprintf("the pod has gone from %s to %s since", o.Stage, ev.Stage)
+	case o.Decided.IsZero(), now.Sub(o.Decided) > recordFor:
+		return fmt.Sprintf("it was decided longer than %s before all of that time had reached the shadow, and no record goes back so far", recordFor)
+	default:
+		return ""
+	}
 }
 
 var errPanicked = errors.New("comparator: it panicked")

@@ -13,6 +13,8 @@ type openCase struct {
 	Case
 	due   time.Time
 	pause time.Duration
+	// awaits: the shadow does not know the stock yet, and is asked anew.
+	awaits bool
 	// asked is the sheet with which the other proxies were asked about the keys; 0: not yet.
 	asked uint64
 }

@@ -47,9 +47,9 @@ type Want struct {
 type Sheets interface {
 	// PutSheet keeps a run's sheet, over an earlier one of it.
 	PutSheet(ctx context.Context, s Sheet) error
-	// Sheets answers the sheets of a pod, one for each run. Of a run whose sheet has the number that
-	// known gives it, only Pod, Proxy, Run, N and Age are filled in.
-	Sheets(ctx context.Context, pod backends.Pod, known map[string]uint64) ([]Sheet, error)
+	// Sheets answers the sheets of a pod that are not older than age, one for each run. Of a run whose sheet
+	// has the number that known gives it, only Pod, Proxy, Run, N and Age are filled in.
+	Sheets(ctx context.Context, pod backends.Pod, age time.Duration, known map[string]uint64) ([]Sheet, error)
 }
 
 // exchange holds this run's questions and the others' sheets.
@@ -57,6 +57,9 @@ type exchange struct {
 	pod        backends.Pod
 	proxy, run string
 	now        func() time.Time
+	// keep is how long a run that is silent is remembered: as long as a case may be open whose decision
+	// it may have followed anything for.
+	keep time.Duration
 
 	mu     sync.Mutex
 	n      uint64 // of the sheet that was written last
@@ -80,8 +83,8 @@ type other struct {
 	seen time.Time // when it was written, by the local clock
 }
 
-func newExchange(pod backends.Pod, proxy, run string, now func() time.Time) *exchange {
-	return &exchange{pod: pod, proxy: proxy, run: run, now: now, wants: map[backends.Key]*wanted{}, others: map[string]*other{}}
+func newExchange(pod backends.Pod, proxy, run string, window time.Duration, now func() time.Time) *exchange {
+	return &exchange{keep: 2*sheetGone + recordFor + window, pod: pod, proxy: proxy, run: run, now: now, wants: map[backends.Key]*wanted{}, others: map[string]*other{}}
 }
 
 // ask asks about keys from the next sheet on, and answers its number; 0 when too much is asked already.
@@ -143,7 +146,10 @@ func (x *exchange) about(ob *Observation, keys []backends.Key, n uint64) heard {
 	}
 	for _, run := range slices.Sorted(maps.Keys(x.others)) {
 		o := x.others[run]
-		if !o.Ended && (o.Read[x.run] < n || o.Open <= ob.ShadowSpan.To) && o.seen.After(ob.At.Add(-sheetGone)) {
+		if o.seen.Before(ob.Decided.Add(-sheetGone)) {
+			continue // gone before the truth decided
+		}
+		if !o.Ended && o.Read[x.run] < n || o.Open <= ob.ShadowSpan.To {
 			out.silent = o.Proxy
 		}
 		if o.Truth != ob.Stage.Truth() { // its record is of another time: nothing since, or too much
@@ -212,7 +218,7 @@ func (x *exchange) learn(sheets []Sheet, asOf time.Time) {
 			x.asked = asOf
 		}
 	}
-	maps.DeleteFunc(x.others, func(_ string, o *other) bool { return asOf.Sub(o.seen) > 3*sheetGone })
+	maps.DeleteFunc(x.others, func(_ string, o *other) bool { return asOf.Sub(o.seen) > x.keep })
 }
 
 // next makes this run's next sheet; ok is false when it would say nothing new.
@@ -255,9 +261,14 @@ func (r *recorder) wanted(since map[backends.Key]backends.Instant) told {
 		first = min(first, at)
 	}
 	t := r.at(keys, first, maxSheetSteps)
+	units := 0
 	for i := range t.Steps {
 		s := &t.Steps[i]
 		s.Takes = slices.DeleteFunc(slices.Clone(s.Takes), func(u backends.Units) bool { _, ok := since[u.Key]; return !ok })
+		if units += len(s.Takes); units > maxSheetUnits {
+			t.Steps, t.Intact = t.Steps[:i], max(t.Intact, Never-1)
+			break
+		}
 	}
 	return t
 }
@@ -292,7 +303,7 @@ func (c *Comparator) exchangeOnce(ctx context.Context) (err error) {
 	defer cancel()
 	x := c.exchange
 	asOf := c.cfg.Now()
-	sheets, rerr := c.cfg.Sheets.Sheets(sctx, c.cfg.Pod, x.known())
+	sheets, rerr := c.cfg.Sheets.Sheets(sctx, c.cfg.Pod, x.keep, x.known())
 	if rerr != nil {
 		err = rerr
 		return err
@@ -312,7 +323,8 @@ func (c *Comparator) exchangeOnce(ctx context.Context) (err error) {
 	return nil
 }
 
-// leave writes the last sheet. What was followed last is in it, for those who still ask.
+// leave writes the last sheet. All that was followed last is in it, as far as there is room, for those who will
+// ask: it answers nobody any more.
 func (c *Comparator) leave(ctx context.Context) {
 	if c.cfg.Sheets == nil {
 		return
@@ -320,5 +332,7 @@ func (c *Comparator) leave(ctx context.Context) {
 	defer c.recovered("sheets")
 	s, _ := c.exchange.next(c.record)
 	s.Ended, s.Wants = true, nil
+	t := c.record.all()
+	s.Steps, s.Intact, s.Open, s.Epoch, s.Truth = t.Steps, t.Intact, t.Open, t.Epoch, t.Truth
 	_ = c.cfg.Sheets.PutSheet(ctx, s) // a run that did not say so counts as gone after sheetGone
 }

@@ -54,7 +54,7 @@ func TestWithoutAnOrderInAnyProxysRecordItIsConfirmed(t *testing.T) {
 		one, two, store := together(t, nil)
 		two.overlap(500, 200) // decided after the truth's decision, and followed after the shadow's
 		one.decide("h1", refuseOne, wouldGrant)
-		pass(10 * time.Second)
+		pass(16 * time.Second)
 		one.want(comparator.Counts{Confirmed: 1})
 		one.Stop()
 		two.Stop()

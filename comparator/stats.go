@@ -21,10 +21,11 @@ const (
 	causePanic
 	causeStopped
 	causeRecord
+	causeUnknownStock
 	causes
 )
 
-var causeNames = [...]string{"other", "queue_full", "settle_queue_full", "window", "too_large", "probe_failed", "overtaken", "no_verdict", "panic", "stopped", "record_incomplete"}
+var causeNames = [...]string{"other", "queue_full", "settle_queue_full", "window", "too_large", "probe_failed", "overtaken", "no_verdict", "panic", "stopped", "record_incomplete", "unknown_stock"}
 
 // counters of one run, for metrics.
 type counters struct {

@@ -26,12 +26,17 @@ type reading struct {
 	before, after time.Time
 }
 
+// drift is how far two clocks may part, as a share of the time that passes: time services slew each by 500
+// parts in a million at most.
+const drift = 1000
+
 // span is the store's time at some local instant between from and to. A store's instant is a whole
 // millisecond, rounded down.
 func (r reading) span(from, to time.Time) comparator.Span {
+	before, after := from.Sub(r.after), to.Sub(r.before)
 	return comparator.Span{
-		From: r.now.Add(from.Sub(r.after) - time.Millisecond),
-		To:   r.now.Add(to.Sub(r.before) + 2*time.Millisecond),
+		From: r.now.Add(before - before.Abs()/drift - 2*time.Millisecond),
+		To:   r.now.Add(after + after.Abs()/drift + 2*time.Millisecond),
 	}
 }
 
@@ -69,7 +74,7 @@ func (c *nowCache) read(ctx context.Context, p *Pod, side backends.Side) (readin
 	return r, nil
 }
 
-// truthSpan is when the truth made an entry: it reads its clock within the call, and has decided by
+// truthSpan is when a state was reached in the truth: it reads its clock within the call, and has decided by
 // the end of it.
 func truthSpan(it *item, truth backends.Side) comparator.Span {
 	s := comparator.Span{From: it.entry.At, To: it.entry.At + 1}
@@ -81,6 +86,16 @@ func truthSpan(it *item, truth backends.Side) comparator.Span {
 		s.To = s.To.Add(it.took)
 	default:
 		s.To = s.To.Add(sweptTruth)
+	}
+	return s
+}
+
+// decisionSpan is when the truth decided what to grant. MySQL may have made its plan earlier in the call than it
+// took the units.
+func decisionSpan(it *item, truth backends.Side) comparator.Span {
+	s := truthSpan(it, truth)
+	if truth != backends.SideRedis && s.From > 0 {
+		s.From = s.From.Add(it.entry.At.Sub(s.To))
 	}
 	return s
 }
@@ -114,15 +129,16 @@ func (p *Pod) tell(a *attempt, items []item, res []backends.Applied) {
 
 // spans notes on an observation when the two stores decided what it compares.
 func (p *Pod) spans(ctx context.Context, truth backends.Side, it *item, o *comparator.Observation) {
-	decided := it.at.Add(-it.took)
+	decided, span := it.at.Add(-it.took), decisionSpan(it, truth)
 	if it.at.IsZero() { // a swept entry: only the truth's clock tells when it was decided
 		r, err := p.truthNows.read(ctx, p, truth)
 		if err != nil {
 			return
 		}
-		decided = r.before.Add(it.entry.At.Sub(r.now) - time.Millisecond)
+		passed := span.From.Sub(r.now)
+		decided = r.before.Add(passed - passed.Abs()/drift - 2*time.Millisecond)
 	}
-	o.TruthSpan, o.ShadowSpan, o.RecordSince = truthSpan(it, truth), it.followed, it.clock.span(decided, decided).From
+	o.Decided, o.TruthSpan, o.ShadowSpan, o.RecordSince = decided, span, it.followed, it.clock.span(decided, decided).From
 	if o.ShadowSpan.From == 0 {
 		o.ShadowSpan.From = o.RecordSince // an earlier attempt brought it there, after the truth had decided
 	}
@@ -136,5 +152,5 @@ func (p *Pod) probedAt(ctx context.Context, truth backends.Side, it *item, l *gl
 		return
 	}
 	begun := it.at.Add(-it.took)
-	o.TruthSpan, o.ShadowSpan, o.RecordSince = r.span(begun, it.at), l.clock.span(l.from, l.to), l.clock.span(begun, begun).From
+	o.Decided, o.TruthSpan, o.ShadowSpan, o.RecordSince = begun, r.span(begun, it.at), l.clock.span(l.from, l.to), l.clock.span(begun, begun).From
 }

@@ -18,7 +18,7 @@ func (p *Pod) Count(ctx context.Context, r *backends.CountRequest) (*backends.Co
 		took := p.o.Clock.Now().Sub(start)
 		p.o.Observer.StoreCall(p.name, backends.SideRedis, "truth", backends.OpCount, err, took)
 		if err == nil || backends.IsRejection(err) {
-			p.counted(ctx, f, r, res, err, took)
+			p.counted(ctx, f, r, res, err, start, took)
 			return res, err
 		}
 		p.refused(err, f, backends.OpCount)
@@ -40,13 +40,13 @@ func (p *Pod) refused(err error, f backends.Fence, op backends.Op) (fenced bool)
 }
 
 // counted sees to the mirror of a count with Redis as truth, and tells of it.
-func (p *Pod) counted(ctx context.Context, f backends.Fence, r *backends.CountRequest, res *backends.CountResult, err error, took time.Duration) {
+func (p *Pod) counted(ctx context.Context, f backends.Fence, r *backends.CountRequest, res *backends.CountResult, err error, start time.Time, took time.Duration) {
 	o := backends.OutcomeUnknown
 	if err == nil {
 		o = backends.OutcomeRestocked
 		if res.Entry != nil {
 			d := &backends.Decision{Op: backends.OpCount, Outcome: o, Replayed: res.Replayed, Entry: res.Entry}
-			p.follow(ctx, f, d, &ask{key: r.Key, caller: r.Caller}, took)
+			p.follow(ctx, f, d, &ask{key: r.Key, caller: r.Caller}, start, took)
 		}
 	}
 	p.o.Observer.Operation(p.name, f.Stage, backends.OpCount, o, err, took)
@@ -110,7 +110,7 @@ func (p *Pod) together(ctx context.Context, rs []*backends.CountRequest) []backe
 	for i := range out {
 		switch a := &out[i]; {
 		case a.Result != nil || a.Err != nil && backends.IsRejection(a.Err):
-			p.counted(ctx, f, rs[i], a.Result, a.Err, took)
+			p.counted(ctx, f, rs[i], a.Result, a.Err, start, took)
 		case a.Err != nil:
 			failed = a.Err
 		}

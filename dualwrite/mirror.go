@@ -19,7 +19,7 @@ type item struct {
 	decision *backends.Decision // nil for an entry read from the outbox
 	ask      *ask               // nil for an entry read from the outbox
 	took     time.Duration      // how long the truth took; 0 when not known
-	at       time.Time          // when this proxy had the decision
+	at       time.Time          // when the truth's call had ended: it began took before
 	probe    bool
 	applied  *backends.Applied // set: the shadow has confirmed it
 	mirrored time.Duration     // how long the shadow took
@@ -161,20 +161,38 @@ func (p *Pod) Probes(ctx context.Context, f backends.Fence, its []item) {
 		l, err := p.probe(ctx, f, first)
 		for i := range its {
 			if it := &its[i]; i == 0 || sameCart(first, it.ask.reserve) {
-				o := comparator.FromRefusal(p.name, f.Stage, it.fence.Epoch, it.ask.reserve, it.decision, l.own)
-				o.TruthLatency, o.ShadowLatency = it.took, l.to.Sub(l.from)
-				if err != nil {
-					o.Detail = err.Error()
-				} else {
-					p.probedAt(ctx, f.Stage.Truth(), it, &l, &o)
-				}
-				p.o.Comparer.Observe(o)
+				p.o.Comparer.Observe(p.probed(ctx, f, *it, &l, err))
 			} else {
 				rest = append(rest, *it)
 			}
 		}
 		its = rest
 	}
+}
+
+// probed is a refusal with what the shadow made of it. Where that does not know the stock yet, it can be asked
+// again.
+func (p *Pod) probed(ctx context.Context, f backends.Fence, it item, l *glance, err error) comparator.Observation {
+	o := comparator.FromRefusal(p.name, f.Stage, it.fence.Epoch, it.ask.reserve, it.decision, l.own)
+	o.TruthLatency, o.ShadowLatency = it.took, l.to.Sub(l.from)
+	if err == nil {
+		p.probedAt(ctx, f.Stage.Truth(), &it, l, &o)
+		return o
+	}
+	o.Detail = err.Error()
+	var unknown *backends.UnknownStockError
+	if errors.As(err, &unknown) {
+		o.Missing = comparator.ReasonUnknownStock
+		o.Again = func(ctx context.Context) comparator.Observation {
+			now := p.gate.Serving()
+			if now.Stage.Truth() != f.Stage.Truth() || !now.Stage.TakesMirrors(shadowOf(now)) {
+				return o
+			}
+			l, err := p.probe(ctx, now, it.ask.reserve)
+			return p.probed(ctx, f, it, &l, err)
+		}
+	}
+	return o
 }
 
 // glance is one look of the shadow at a cart.

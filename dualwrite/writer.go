@@ -200,7 +200,7 @@ func (p *Pod) attempt(ctx context.Context, f backends.Fence, op backends.Op, c c
 		}
 	}
 	if f.Arbitrates() {
-		if err := p.arbitrate(ctx, f, d, a, took); err != nil {
+		if err := p.arbitrate(ctx, f, d, a, start, took); err != nil {
 			if refused {
 				p.o.Comparer.Lost(f.Epoch, 1) // nobody was told
 			}
@@ -208,7 +208,7 @@ func (p *Pod) attempt(ctx context.Context, f backends.Fence, op backends.Op, c c
 		}
 		return d, nil
 	}
-	p.follow(ctx, f, d, a, took)
+	p.follow(ctx, f, d, a, start, took)
 	return d, nil
 }
 
@@ -222,8 +222,8 @@ func decidedNow(d *backends.Decision, f backends.Fence, maybe bool) bool {
 }
 
 // follow hands what was decided to the mirror lanes: never blocking, never failing.
-func (p *Pod) follow(ctx context.Context, f backends.Fence, d *backends.Decision, a *ask, took time.Duration) {
-	it := item{fence: f, decision: d, ask: a, took: took, at: p.o.Clock.Now()}
+func (p *Pod) follow(ctx context.Context, f backends.Fence, d *backends.Decision, a *ask, start time.Time, took time.Duration) {
+	it := item{fence: f, decision: d, ask: a, took: took, at: start.Add(took)}
 	switch {
 	case d.Dropped && d.Op == backends.OpReserve && d.Outcome == backends.OutcomeGranted:
 		p.o.Comparer.Lost(f.Epoch, 1)
@@ -262,8 +262,8 @@ func (p *Pod) offerProbe(it item) {
 // What changed something is mirrored before the answer. An answer that rests on a hold's
 // present state carries that state to Redis as well, since whoever made it may have died before
 // he could. An answer that rests on nothing but levels is tied to the epoch by asking Redis.
-func (p *Pod) arbitrate(ctx context.Context, f backends.Fence, d *backends.Decision, a *ask, took time.Duration) error {
-	it := item{fence: f, decision: d, ask: a, took: took, at: p.o.Clock.Now()}
+func (p *Pod) arbitrate(ctx context.Context, f backends.Fence, d *backends.Decision, a *ask, start time.Time, took time.Duration) error {
+	it := item{fence: f, decision: d, ask: a, took: took, at: start.Add(took)}
 	switch {
 	case d.Entry != nil:
 		it.entry = *d.Entry

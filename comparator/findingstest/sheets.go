@@ -21,7 +21,7 @@ func ExerciseSheets(t *testing.T, open func(testing.TB) comparator.Sheets) {
 		s := open(t)
 		list := func(pod backends.Pod, known map[string]uint64) []comparator.Sheet {
 			t.Helper()
-			out, err := s.Sheets(ctx, pod, known)
+			out, err := s.Sheets(ctx, pod, patience, known)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -60,6 +60,9 @@ func ExerciseSheets(t *testing.T, open func(testing.TB) comparator.Sheets) {
 		first.N, first.Wants = 2, nil
 		put(first)
 		same("written again", list("one", map[string]uint64{"r1": 1, "r2": 4}), first, comparator.Sheet{Pod: "one", Proxy: "p2", Run: "r2", N: 4})
+		if out, err := s.Sheets(ctx, "one", -time.Second, nil); err != nil || len(out) != 0 {
+			t.Errorf("%v: older than asked for: %+v", err, out)
+		}
 		over, end := context.WithTimeout(ctx, -time.Second)
 		defer end()
 		if err := s.PutSheet(over, first); err == nil {

@@ -37,14 +37,14 @@ func (s *Store) PutSheet(ctx context.Context, sh comparator.Sheet) error {
 }
 
 // Sheets implements [comparator.Sheets].
-func (s *Store) Sheets(ctx context.Context, pod backends.Pod, known map[string]uint64) ([]comparator.Sheet, error) {
+func (s *Store) Sheets(ctx context.Context, pod backends.Pod, age time.Duration, known map[string]uint64) ([]comparator.Sheet, error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer s.mu.Unlock()
 	out := []comparator.Sheet{}
 	for k, kept := range s.sheets {
-		if k.pod != pod {
+		if k.pod != pod || time.Since(kept.at) > age {
 			continue
 		}
 		sh := kept.Sheet

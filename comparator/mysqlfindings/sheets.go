@@ -27,8 +27,8 @@ func (s *Store) PutSheet(ctx context.Context, sh comparator.Sheet) error {
 }
 
 // Sheets implements [comparator.Sheets]: it reads the heads of all, and the bodies of those that are new.
-func (s *Store) Sheets(ctx context.Context, pod backends.Pod, known map[string]uint64) ([]comparator.Sheet, error) {
-	out, err := s.sheetHeads(ctx, pod)
+func (s *Store) Sheets(ctx context.Context, pod backends.Pod, age time.Duration, known map[string]uint64) ([]comparator.Sheet, error) {
+	out, err := s.sheetHeads(ctx, pod, age)
 	if err != nil {
 		return nil, fmt.Errorf("reading the sheets of pod %q: %w", pod, err)
 	}
@@ -44,8 +44,8 @@ func (s *Store) Sheets(ctx context.Context, pod backends.Pod, known map[string]u
 	return out, nil
 }
 
-func (s *Store) sheetHeads(ctx context.Context, pod backends.Pod) ([]comparator.Sheet, error) {
-	rows, err := s.db.QueryContext(ctx, tag+sheetHeads.times(1), string(pod))
+func (s *Store) sheetHeads(ctx context.Context, pod backends.Pod, age time.Duration) ([]comparator.Sheet, error) {
+	rows, err := s.db.QueryContext(ctx, tag+sheetHeads.times(1), string(pod), age.Microseconds())
 	if err != nil {
 		return nil, err
 	}
@@ -53,11 +53,11 @@ func (s *Store) sheetHeads(ctx context.Context, pod backends.Pod) ([]comparator.
 	out := []comparator.Sheet{}
 	for rows.Next() {
 		sh := comparator.Sheet{Pod: pod}
-		var age int64
-		if err := rows.Scan(&sh.Proxy, &sh.Run, &sh.N, &age); err != nil {
+		var old int64
+		if err := rows.Scan(&sh.Proxy, &sh.Run, &sh.N, &old); err != nil {
 			return nil, err
 		}
-		sh.Age = time.Duration(age) * time.Microsecond
+		sh.Age = time.Duration(old) * time.Microsecond
 		out = append(out, sh)
 	}
 	return out, rows.Err()

@@ -91,7 +91,7 @@ func (m *memory) open(ctx context.Context) (err error) {
 			return err
 		}
 		m.pods[pod], m.shops[shop] = p, p
-		if err := p.comparator.Start(run); err != nil {
+		if err := p.comparator.Start(context.WithoutCancel(run)); err != nil {
 			return err
 		}
 		p.service.Start(run)
@@ -193,9 +193,11 @@ func (m *memory) Stop(ctx context.Context) error {
 		}
 		for _, p := range m.pods {
 			p.service.Stop()
-			p.comparator.Stop()
 		}
 		m.wg.Wait()
+		for _, p := range m.pods {
+			p.comparator.Stop()
+		}
 		if m.dir != "" {
 			m.err = errors.Join(m.err, os.RemoveAll(m.dir))
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -58,6 +59,34 @@ type podRuntime struct {
 	troubles map[string]string // task → last error
 	debt     map[backends.Side]int64
 	kill     killswitch.Change // the last that was made through this proxy
+	told     told
+}
+
+// told is what the control store last said about the pod's shadow.
+type told struct {
+	epoch  uint64
+	unsure string // why the stores need not agree yet
+}
+
+// toldBy reads a record: while what a change of stage has left is not done, the shadow is not complete.
+func toldBy(st killswitch.PodState) told {
+	t := told{epoch: st.Epoch}
+	due := slices.DeleteFunc(slices.Clone(st.Due), func(w killswitch.Work) bool { return w == killswitch.WorkFill })
+	switch {
+	case st.Switch != nil:
+		t.unsure = "a change of stage is under way"
+	case len(due) > 0:
+		t.unsure = fmt.Sprintf("what the last change of stage has left is not done: %s", due)
+	}
+	return t
+}
+
+// unsureUnder tells why nothing can be concluded from a comparison of the stores under an epoch.
+func (t told) unsureUnder(epoch uint64) string {
+	if t.epoch != epoch {
+		return fmt.Sprintf("the control store has not told yet how complete the shadow is under epoch %d", epoch)
+	}
+	return t.unsure
 }
 
 // killed remembers a kill, so that the same one is known again while the control store is away.
@@ -201,6 +230,9 @@ func (p *podRuntime) follow(ctx context.Context) {
 		p.pod.Gate().Withdraw() // without it nobody can tell when to open again; fences are what counts
 		return
 	}
+	p.mu.Lock()
+	p.told = toldBy(st)
+	p.mu.Unlock()
 	if epoch, holds := st.Hold(); holds {
 		p.pod.Gate().Announce(epoch)
 		return
@@ -260,7 +292,9 @@ func (p *podRuntime) pair() (comparator.Pair, error) {
 	if truth == nil || shadow == nil {
 		return comparator.Pair{}, comparator.ErrNoPair
 	}
-	return comparator.Pair{Stage: f.Stage, Truth: truth, Shadow: shadow}, nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return comparator.Pair{Stage: f.Stage, Truth: truth, Shadow: shadow, Unsure: p.told.unsureUnder(f.Epoch)}, nil
 }
 
 // carrier brings states from one store to the other, for package killswitch.

@@ -194,7 +194,7 @@ func (p *Proxy) run(ctx context.Context) error {
 	for _, r := range p.pods {
 		ch := make(chan struct{}, 1)
 		wake[r.name] = ch
-		if err := r.comparator.Start(ctx); err != nil {
+		if err := r.comparator.Start(context.WithoutCancel(ctx)); err != nil { // Stop ends it, after all that it records
 			return err
 		}
 		r.service.Start(ctx)
@@ -305,9 +305,11 @@ func (p *Proxy) Stop() error {
 		}
 		for _, r := range p.pods {
 			r.service.Stop()
-			r.comparator.Stop()
 		}
 		p.wg.Wait()
+		for _, r := range p.pods {
+			r.comparator.Stop() // last: nothing is mirrored any more, and it tells the others so
+		}
 		p.stopErr = errors.Join(p.stopErr, p.close())
 	})
 	return p.stopErr

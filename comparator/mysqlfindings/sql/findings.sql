@@ -96,7 +96,8 @@ INSERT INTO crossfade_sheets (pod, proxy, run, n, written, body)
 
 -- name: sheet_heads
 -- index: PRIMARY, range. locks: none. It reads no bodies.
-SELECT proxy, run, n, CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED) - written FROM crossfade_sheets WHERE pod = ?;
+SELECT proxy, run, n, CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED) - written FROM crossfade_sheets
+  WHERE pod = ? AND written >= CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED) - ?;
 
 -- name: sheet_read
 -- index: PRIMARY const. locks: none.
