@@ -7,6 +7,7 @@ import (
 
 	"github.com/crossfade-proxy/crossfade/backends"
 	"github.com/crossfade-proxy/crossfade/comparator"
+	"github.com/crossfade-proxy/crossfade/dualwrite"
 )
 
 func within(s comparator.Span, from, to backends.Instant) bool { return s.From <= from && to <= s.To }
@@ -101,5 +102,101 @@ func TestAProbeTellsWhenBothDecided(t *testing.T) {
 	o := r.book.seen[len(r.book.seen)-1]
 	if o.How != comparator.HowProbe || !within(o.TruthSpan, decided, decided) || !within(o.ShadowSpan, probed, probed) || o.RecordSince > decided {
 		t.Errorf("decided at %d, probed at %d: %+v", decided, probed, o)
+	}
+}
+
+// busy is an observer that takes its time after each call of the truth, as a machine does that has others to
+// serve: what is read of the clock afterwards is late.
+type busy struct {
+	dualwrite.NoObserver
+	clock *clock
+}
+
+func (b busy) StoreCall(_ backends.Pod, _ backends.Side, role string, _ backends.Op, _ error, _ time.Duration) {
+	if role == "truth" {
+		b.clock.pass(80 * time.Millisecond)
+	}
+}
+
+// When the truth decided is within its call, and nothing that comes after the call moves that.
+func TestADecisionLiesWithinItsCall(t *testing.T) {
+	for _, stage := range []backends.Stage{backends.Shadow, backends.Live} {
+		t.Run(stage.String(), func(t *testing.T) {
+			var c *clock
+			r := newRig(t, stage, func(o *dualwrite.Options) { c, _ = o.Clock.(*clock); o.Observer = busy{clock: c} })
+			granted := r.clock.instant()
+			r.grant("h1", "lamp", 1)
+			r.lane()
+			refused := r.clock.instant()
+			r.reserve("h2", "lamp", 1)
+			r.lane()
+			if len(r.book.seen) != 2 {
+				t.Fatal(r.book.counts())
+			}
+			for i, decided := range []backends.Instant{granted, refused} {
+				if o := r.book.seen[i]; !within(o.TruthSpan, decided, decided) || o.RecordSince > decided || o.Decided.UnixMilli() > int64(decided) {
+					t.Errorf("decided at %d: %+v", decided, o)
+				}
+			}
+		})
+	}
+}
+
+// MySQL plans a cart by what it sees early in its call, and takes the units later, when it reads its clock.
+func TestMySQLMayHaveDecidedEarlyInItsCall(t *testing.T) {
+	r := newRig(t, backends.Live)
+	planned := r.clock.instant()
+	r.mysql.before = func(call string) error {
+		if call == "reserve" {
+			r.clock.pass(40 * time.Millisecond)
+		}
+		return nil
+	}
+	r.grant("h1", "lamp", 1)
+	r.mysql.before = nil
+	r.lane()
+	if o := r.book.seen[0]; !within(o.TruthSpan, planned, planned+40) || o.RecordSince > planned {
+		t.Errorf("planned at %d: %+v", planned, o)
+	}
+	if it := r.book.followed[0].Items[0]; it.Truth.From < planned+39 { // the hold was made when it took them
+		t.Errorf("taken at %d: %+v", planned+40, it.Truth)
+	}
+}
+
+// A refusal about stock that the shadow does not know yet can be asked about once more.
+func TestStockThatTheShadowDoesNotKnowYet(t *testing.T) {
+	r := newRig(t, backends.Shadow)
+	if _, err := r.redis.Store.Restock(r.ctx, r.tok(), &backends.RestockRequest{OpID: "load cup", Key: key("cup"), Amount: 1}); err != nil {
+		t.Fatal(err)
+	}
+	decided := r.clock.instant()
+	if d := r.reserve("h1", "cup", 2); d.Outcome != backends.OutcomeSoldOut {
+		t.Fatalf("%+v", d)
+	}
+	r.lane()
+	o := r.book.seen[0]
+	if o.Shadow != nil || o.Missing != comparator.ReasonUnknownStock || o.Again == nil {
+		t.Fatalf("%+v", o)
+	}
+	if o = o.Again(r.ctx); o.Shadow != nil || o.Missing != comparator.ReasonUnknownStock || o.Again == nil {
+		t.Fatalf("asked again: %+v", o)
+	}
+	r.clock.pass(4 * time.Second)
+	r.sweep(time.Second)
+	asked := r.clock.instant()
+	o = o.Again(r.ctx)
+	if o.Shadow == nil || o.Shadow.Outcome != backends.OutcomeSoldOut || o.Missing != comparator.ReasonNone || o.Hold != "h1" {
+		t.Fatalf("asked when it knew: %+v", o)
+	}
+	if !within(o.TruthSpan, decided, decided) || !within(o.ShadowSpan, asked, asked) || o.RecordSince > decided {
+		t.Errorf("decided at %d, asked at %d: %+v", decided, asked, o)
+	}
+	r.fences(backends.Live)
+	if err := r.Refresh(r.ctx); err != nil {
+		t.Fatal(err)
+	}
+	first := r.book.seen[0]
+	if o = first.Again(r.ctx); o.Shadow != nil {
+		t.Errorf("asked after a change of truth: %+v", o)
 	}
 }
