@@ -26,6 +26,8 @@ const (
 	// lookEvery is the shortest time between two looks: each reads the whole outbox twice, and
 	// checkout shares the stores. With maxCasesPerLook it is 5,000 decisions a second.
 	lookEvery = 50 * time.Millisecond
+	// longestBreath bounds the pause after a look and its searches, which is as long as they took.
+	longestBreath = time.Second
 	// maxAskedAnew bounds the refusals about which the shadow is asked once more between two looks: each
 	// is a read of the shadow.
 	maxAskedAnew = 32
@@ -49,14 +51,14 @@ const (
 	maxLookRefs  = 1024
 	maxRefKeys   = 8
 
-	// maxSearchKeys, maxSearchInstants, maxSearchNodes and maxSearchWork bound the search for a legal order: some
-	// hundred milliseconds at worst. A decision about more keys, with more instants to try, with more
+	// maxSearchKeys, maxSearchInstants, maxSearchNodes and maxSearchWork bound the search for a legal order: half a
+	// second at worst. A decision about more keys, with more instants to try, with more
 	// sums to count up, or with an operation that may have stood in more than maxChoices ways, is too large
 	// to be explained.
 	maxSearchKeys     = 8
 	maxSearchInstants = 4096
 	maxSearchNodes    = 200_000
-	maxSearchWork     = 2_000_000
+	maxSearchWork     = 6_000_000
 	maxChoices        = 256
 	// maxCartKeys is how many keys of a cart every store reads at one instant. A larger cart may be read
 	// in parts, which no single instant has to fit.

@@ -54,15 +54,12 @@ func (s *Search) look(o *Observation, j *Judgement, steps []Step) {
 	case len(j.Keys) == 0:
 		s.Why = "the decision names no key at which it could be checked"
 		return
-	case len(backends.Keys(o.Shop, o.Lines)) > maxCartKeys:
-		s.Found, s.Why = FoundTooLarge, fmt.Sprintf("a cart of more than %d keys may be read in parts, not at one instant", maxCartKeys)
-		return
 	case len(j.Keys) > maxSearchKeys || len(steps) > maxSearchSteps:
 		s.Found, s.Why = FoundTooLarge, fmt.Sprintf("%d keys and %d operations that overlap are more than a search takes", len(j.Keys), len(steps))
 		return
 	}
 	lines := linesAt(o, j.Keys)
-	if !twoRefusals(o) {
+	if !twoRefusals(o) && len(backends.Keys(o.Shop, o.Lines)) <= maxCartKeys {
 		s.search(o, j.Keys, lines, steps)
 		return
 	}

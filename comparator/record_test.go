@@ -28,8 +28,9 @@ func TestWhatAProxyThatLeftHadFollowedExplains(t *testing.T) {
 func TestAProxyThatHasOnlyJustStartedIsHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one, two, store := together(t, nil)
+		two.Stop()
 		one.decide("h1", refuseOne, wouldGrant)
-		pass(4 * time.Second)
+		pass(4 * time.Second) // all whom it knows have told
 		one.want(comparator.Counts{Settling: 1})
 		three := newRig(t, func(c *comparator.Config) { c.Proxy, c.Store, c.Sheets = "p3", store, store })
 		three.overlap(5, 200) // before it could tell of itself
@@ -39,7 +40,6 @@ func TestAProxyThatHasOnlyJustStartedIsHeard(t *testing.T) {
 		pass(20 * time.Second)
 		one.want(comparator.Counts{Explained: 1})
 		one.Stop()
-		two.Stop()
 		three.Stop()
 	})
 }

@@ -150,9 +150,10 @@ func (h *history) search() searched {
 		return searched{found: FoundTooLarge}
 	}
 	out := searched{found: FoundNone}
+	var sums sums
 	for _, t := range ts {
 		for _, s := range ss {
-			sums := sums{room: maxSearchWork - out.work, all: []node{{sum: fixed, before: -1}}}
+			sums.clear(maxSearchWork-out.work, fixed)
 			found := sums.at(free, t, s, h.meets)
 			out.work += sums.work
 			switch found {
@@ -188,7 +189,7 @@ func (h *history) split() (out []free, fixed vec, places []place) {
 			return !slices.ContainsFunc(th.states, func(s state) bool { x := of(&s); return x.To >= span.From && x.From <= span.To })
 		}
 		if stands(h.truth, truthOf) && stands(h.shadow, shadowOf) {
-			if cs, known, whole := th.choices(h.truth.To, h.shadow.To, new(int), maxSearchWork); known && whole && len(cs) == 1 {
+			if cs, known, whole := th.choices(nil, h.truth.To, h.shadow.To, new(int), maxSearchWork); known && whole && len(cs) == 1 {
 				fixed, places[i] = fixed.plus(cs[0].adds), cs[0].at
 				continue
 			}
@@ -241,16 +242,25 @@ type sums struct {
 	groups []alike
 	all    []node
 	end    int // the node that fits
+	made   []choice
+}
+
+// clear begins anew, in the same memory.
+func (u *sums) clear(room int, fixed vec) {
+	u.room, u.work, u.end = room, 0, 0
+	u.groups, u.all, u.made = u.groups[:0], append(u.all[:0], node{sum: fixed, before: -1}), u.made[:0]
 }
 
 func (u *sums) at(ths []free, t, s backends.Instant, meets func(vec) bool) Found {
 	unclear := false
 	pairs := map[[2]vec]int{}
 	for i, th := range ths {
-		cs, known, whole := th.choices(t, s, &u.work, u.room)
-		if !whole {
+		begin := len(u.made)
+		known, whole := false, false
+		if u.made, known, whole = th.choices(u.made, t, s, &u.work, u.room); !whole {
 			return FoundTooLarge
 		}
+		cs := u.made[begin:len(u.made):len(u.made)]
 		unclear = unclear || !known
 		switch len(cs) {
 		case 0: // it can only be where nobody knows what it takes
@@ -393,13 +403,14 @@ func (g *alike) stand(others int, ths []free, places []place) {
 	}
 }
 
-// choices are the ways in which the thread may have stood in the truth at t and in the shadow at s,
+// choices adds to out the ways in which the thread may have stood in the truth at t and in the shadow at s,
 // those that add the same counted once. known is false when one of them adds nobody knows what, whole
 // when there were too many to go through: work counts those, and room bounds it.
-func (th *thread) choices(t, s backends.Instant, work *int, room int) (out []choice, known, whole bool) {
+func (th *thread) choices(out []choice, t, s backends.Instant, work *int, room int) (_ []choice, known, whole bool) {
 	known = true
+	begin := len(out)
 	add := func(c choice) {
-		if !slices.ContainsFunc(out, func(o choice) bool { return o.adds == c.adds }) {
+		if !slices.ContainsFunc(out[begin:], func(o choice) bool { return o.adds == c.adds }) {
 			out = append(out, c)
 		}
 	}
@@ -412,8 +423,8 @@ func (th *thread) choices(t, s backends.Instant, work *int, room int) (out []cho
 			if b > 0 && th.states[b-1].shadow.From > s {
 				continue
 			}
-			if *work += 1 + len(out); *work > room || len(out) > maxChoices {
-				return nil, false, false
+			if *work += 1 + len(out) - begin; *work > room || len(out)-begin > maxChoices {
+				return out, false, false
 			}
 			known = th.stand(a, b, add) && known
 		}

@@ -132,14 +132,50 @@ func TestTooLargeASearchSaysSo(t *testing.T) {
 	}
 }
 
-// A store may read a cart of many keys in parts: no single instant has to fit it.
-func TestALargeCartProvesNothing(t *testing.T) {
-	o, j := wants(1, 0, at(100), Span{200, 210})
-	for i := range maxCartKeys {
-		o.Lines = append(o.Lines, backends.Line{Item: backends.Item(fmt.Sprint("i", i)), Quantity: 1, Locations: []backends.Location{"A"}})
+// A store may read a cart of many keys in parts: no single instant has to fit all of its lines, but one has to
+// fit each.
+func TestOfALargeCartEachLineIsSearchedForOnItsOwn(t *testing.T) {
+	cup := backends.Key{Shop: "s", Item: "cup", Location: "A"}
+	cart := func(lines int) (*Observation, *Judgement) {
+		o, j := wants(1, 0, at(100), Span{200, 210})
+		o.Lines = append(o.Lines, backends.Line{Item: "cup", Quantity: 1, Locations: []backends.Location{"A"}})
+		for i := range lines {
+			o.Lines = append(o.Lines, backends.Line{Item: backends.Item(fmt.Sprint("i", i)), Quantity: 1, Locations: []backends.Location{"A"}})
+		}
+		o.Shadow.Short = append(o.Shadow.Short, backends.Shortage{Line: 1, Item: "cup", Wanted: 1})
+		o.Truth.Seen, o.Shadow.Seen = append(o.Truth.Seen, backends.Units{Key: cup, Quantity: 1}), append(o.Shadow.Seen, backends.Units{Key: cup})
+		j.Keys = []backends.Key{cup, mug}
+		return o, j
 	}
-	if got := FindOrder(o, j, nil); got.Found != FoundTooLarge || got.Why == "" {
-		t.Errorf("%+v", got)
+	// The mug was taken in the shadow from 201 on, and the cup came back at 203: at no instant were both sold out.
+	taken := holdStep(backends.OpReserve, "a", 1, 1, at(110), at(204))
+	back := holdStep(backends.OpRelease, "b", 2, 1, at(90), at(203))
+	back.Takes = []backends.Units{{Key: cup, Quantity: 1}}
+	for lines, want := range map[int]Found{0: FoundNone, maxCartKeys: FoundOrder} {
+		o, j := cart(lines)
+		if got := FindOrder(o, j, []Step{taken, back}); got.Found != want {
+			t.Errorf("%d lines more: %+v", lines, got)
+		}
+	}
+	o, j := cart(maxCartKeys)
+	if got := FindOrder(o, j, []Step{taken}); got.Found != FoundNone {
+		t.Errorf("a line that nothing explains: %+v", got)
+	}
+}
+
+func BenchmarkSearch(b *testing.B) {
+	for _, n := range []int{30, 300, 3000} {
+		b.Run(fmt.Sprint("operations ", n), func(b *testing.B) {
+			o, j := wants(0, 1, at(100), Span{200, 260}) // no sum is odd
+			var steps []Step
+			for i := range n {
+				steps = append(steps, holdStep(backends.OpReserve, fmt.Sprint("h", i), 1, 2, Span{90, 110}, Span{backends.Instant(150 + i%60), backends.Instant(200 + i%60)}))
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				FindOrder(o, j, steps)
+			}
+		})
 	}
 }
 

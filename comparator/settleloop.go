@@ -15,8 +15,11 @@ func (c *Comparator) settleLoop(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		wait, wake := lookEvery, (chan struct{})(nil)
-		if !c.settleRound(ctx) {
+		began := c.cfg.Now()
+		looked := c.settleRound(ctx)
+		// Searches may take long: they get about half of one processor at most.
+		wait, wake := max(lookEvery, min(c.cfg.Now().Sub(began), longestBreath)), (chan struct{})(nil)
+		if !looked {
 			wake = c.queue.wake
 			if due, some := c.queue.next(c.cfg.Now()); some {
 				wait = due
