@@ -118,6 +118,26 @@ func TestRecheckerAcrossAChangeOfStage(t *testing.T) {
 	}
 }
 
+// Whoever knows that the shadow is being filled says so: then a look concludes nothing.
+func TestRecheckerTellsThatNothingCanBeConcluded(t *testing.T) {
+	p := newPod(t, backends.Shadow)
+	for first := range 2 { // it may be told before the look or behind it
+		asked := 0
+		r := comparator.NewStoreRechecker(func() (comparator.Pair, error) {
+			pair := comparator.Pair{Stage: backends.Shadow, Truth: p.truth, Shadow: p.shadow}
+			if asked == first {
+				pair.Unsure = "a backfill is under way"
+			}
+			asked++
+			return pair, nil
+		}, func() time.Time { return noon })
+		ev, err := r.Recheck(ctx, []backends.Key{key("mug", "A")}, nil)
+		if err != nil || ev.Unsure != "a backfill is under way" {
+			t.Errorf("%v %+v", err, ev)
+		}
+	}
+}
+
 func TestRecheckerPassesErrorsOn(t *testing.T) {
 	p := newPod(t, backends.Shadow)
 	r := comparator.NewStoreRechecker(func() (comparator.Pair, error) { return comparator.Pair{}, comparator.ErrNoPair }, time.Now)

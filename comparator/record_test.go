@@ -178,3 +178,15 @@ func TestStockThatTheShadowDoesNotKnowYetIsAskedAnew(t *testing.T) {
 		})
 	})
 }
+
+// A record that was left for another role of the stores does not come back with it.
+func TestARecordDoesNotOutliveAChangeOfTruth(t *testing.T) {
+	unproven(t, func(r *rig) {
+		in := func(stage backends.Stage, from, to backends.Instant) {
+			r.Followed(comparator.Followed{Epoch: 2, Stage: stage, Shadow: comparator.Span{From: from, To: to}})
+		}
+		in(backends.Shadow, 80, 95)
+		in(backends.Live, 5, 5)
+		in(backends.Shadow, 85, 85) // began before what was lost had ended
+	}, nil)
+}

@@ -28,6 +28,8 @@ type recorder struct {
 	epoch uint64
 	truth backends.Side    // whose decisions these are: in another role of the stores the clocks are others
 	since backends.Instant // what the shadow had followed by then may be missing
+	// upTo is until when each store had followed anything, as the shadow.
+	upTo map[backends.Side]backends.Instant
 
 	dropped int64            // under mu: items for which there was no room,
 	lossTo  backends.Instant // the last of which was followed by then
@@ -39,7 +41,7 @@ type recorded struct {
 }
 
 func newRecorder(now func() time.Time) *recorder {
-	return &recorder{now: now, open: map[uint64]backends.Instant{}, byKey: map[backends.Key][]*recorded{}}
+	return &recorder{now: now, open: map[uint64]backends.Instant{}, upTo: map[backends.Side]backends.Instant{}, byKey: map[backends.Key][]*recorded{}}
 }
 
 // begin notes that an attempt is under way, and answers its ticket.
@@ -105,13 +107,15 @@ func (r *recorder) ingest() {
 // turn begins a new record when the stores have changed their roles.
 func (r *recorder) turn(f *Followed) {
 	r.epoch = max(r.epoch, f.Epoch)
-	if side := f.Stage.Truth(); side != r.truth {
+	side := f.Stage.Truth()
+	if side != r.truth {
 		if r.truth != backends.SideUnknown {
-			r.since = f.Shadow.From
+			r.since = max(f.Shadow.From, r.upTo[side]+1) // what it had before in this role is gone as well
 		}
 		r.truth, r.kept, r.units = side, nil, 0
 		clear(r.byKey)
 	}
+	r.upTo[side] = max(r.upTo[side], f.Shadow.To)
 }
 
 func (r *recorder) add(s Step, now time.Time) {

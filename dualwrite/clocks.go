@@ -100,6 +100,13 @@ func decisionSpan(it *item, truth backends.Side) comparator.Span {
 	return s
 }
 
+// truthReading reads the truth's clock for a comparison. It does not wait for a truth that hangs: lanes have more to do.
+func (p *Pod) truthReading(ctx context.Context, truth backends.Side) (reading, error) {
+	ctx, cancel := context.WithTimeout(ctx, nowTrusted)
+	defer cancel()
+	return p.truthNows.read(ctx, p, truth)
+}
+
 // attempt is one call that brings entries to the shadow.
 type attempt struct {
 	f      backends.Fence
@@ -131,7 +138,7 @@ func (p *Pod) tell(a *attempt, items []item, res []backends.Applied) {
 func (p *Pod) spans(ctx context.Context, truth backends.Side, it *item, o *comparator.Observation) {
 	decided, span := it.at.Add(-it.took), decisionSpan(it, truth)
 	if it.at.IsZero() { // a swept entry: only the truth's clock tells when it was decided
-		r, err := p.truthNows.read(ctx, p, truth)
+		r, err := p.truthReading(ctx, truth)
 		if err != nil {
 			return
 		}
@@ -147,7 +154,7 @@ func (p *Pod) spans(ctx context.Context, truth backends.Side, it *item, o *compa
 // probedAt notes on a refusal's observation when the truth refused, within its call, and when the shadow was
 // asked.
 func (p *Pod) probedAt(ctx context.Context, truth backends.Side, it *item, l *glance, o *comparator.Observation) {
-	r, err := p.truthNows.read(ctx, p, truth)
+	r, err := p.truthReading(ctx, truth)
 	if err != nil {
 		return
 	}

@@ -76,7 +76,7 @@ func toldBy(st killswitch.PodState) told {
 	case st.Switch != nil:
 		t.unsure = "a change of stage is under way"
 	case len(due) > 0:
-		t.unsure = fmt.Sprintf("what the last change of stage has left is not done: %s", due)
+		t.unsure = fmt.Sprintf("what the last change of stage has left is not done: %v", due)
 	}
 	return t
 }
