@@ -315,7 +315,7 @@ func (c *Comparator) judgeLoop(ctx context.Context) {
 // judge judges one observation and puts it into its column.
 func (c *Comparator) judge(o Observation) {
 	c.truth.add(o.TruthLatency)
-	if o.Shadow == nil {
+	if o.Shadow == nil && o.Again != nil {
 		c.await(o, c.cfg.Now())
 		return
 	}

@@ -1,4 +1,4 @@
-package dualwrite_test
+package sim_test
 
 import (
 	"context"
@@ -23,6 +23,8 @@ import (
 // The judge over whole proxies, in virtual time: several of them serve a pod whose stores have clocks of their
 // own, with calls that take their time, shadows that are away, proxies that are killed, leave and come, and sheets
 // that are late. All of it is honest, so nothing may be confirmed; what is explained has its order.
+
+const shop = backends.Shop("shop")
 
 var (
 	errCut = errors.Join(backends.ErrAmbiguous, errors.New("the line is cut"))
