@@ -37,14 +37,14 @@ var (
 type wire struct {
 	backends.Store
 	w      *market
+	side   backends.Side
 	silent bool // its grants do not say what stock they saw, as MySQL's
 	cut    *atomic.Bool
-	away   *atomic.Bool // nobody reaches it
 }
 
 func (l *wire) nap() error {
 	pause(time.Duration(l.w.draw(l.w.slow)) * 100 * time.Microsecond)
-	if l.cut.Load() || l.away.Load() {
+	if l.cut.Load() || l.w.shadowAway.Load() && l.side != l.w.stage().Truth() {
 		return errCut
 	}
 	return nil
@@ -152,18 +152,18 @@ type till struct {
 type market struct {
 	*testing.T
 	ctx          context.Context
-	stage        backends.Stage
 	redis, mysql *memstore.Store
 	kept         *memfindings.Store
-	shadowAway   atomic.Bool
-	never        atomic.Bool
-	slow         int  // tenths of a millisecond that a call takes at most, at either end
-	counts       bool // counters are used as well
+	shadowAway   atomic.Bool // nobody reaches it
+	slow         int         // tenths of a millisecond that a call takes at most, at either end
+	counts       bool        // counters are used as well
 
-	mu    sync.Mutex
-	rnd   *rand.Rand
-	tills []*till
-	n     int
+	mu     sync.Mutex
+	rnd    *rand.Rand
+	tills  []*till
+	n      int
+	fence  backends.Fence
+	unsure string // why the stores need not agree, as the control store would tell
 }
 
 func (w *market) draw(n int) int {
@@ -175,10 +175,10 @@ func (w *market) draw(n int) int {
 func pause(d time.Duration) { <-time.After(d) }
 
 func newMarket(t *testing.T, tr trade) *market {
-	w := &market{T: t, ctx: context.Background(), stage: tr.stage, kept: memfindings.New(), slow: tr.slow, counts: tr.counts, rnd: rand.New(rand.NewPCG(tr.seed, 1))}
+	w := &market{T: t, ctx: context.Background(), fence: backends.Fence{Epoch: 1, Stage: tr.stage, Open: true, Filled: tr.stage == backends.Live}, kept: memfindings.New(), slow: tr.slow, counts: tr.counts, rnd: rand.New(rand.NewPCG(tr.seed, 1))}
 	store := func(side backends.Side, skew time.Duration) *memstore.Store {
-		s := memstore.New(memstore.Options{Side: side, Clock: func() backends.Instant { return backends.Instant(time.Now().Add(skew).UnixMilli()) }})
-		if _, err := s.Raise(w.ctx, backends.Fence{Epoch: 1, Stage: tr.stage, Open: true, Filled: tr.stage == backends.Live}, 0); err != nil {
+		s := memstore.New(memstore.Options{Side: side, OutboxMax: tr.outbox, Clock: func() backends.Instant { return backends.Instant(time.Now().Add(skew).UnixMilli()) }})
+		if _, err := s.Raise(w.ctx, w.fence, 0); err != nil {
 			t.Fatal(err)
 		}
 		return s
@@ -187,9 +187,68 @@ func newMarket(t *testing.T, tr trade) *market {
 	return w
 }
 
+func (w *market) stage() backends.Stage {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.fence.Stage
+}
+
 func (w *market) pair() (comparator.Pair, error) {
-	s := dualwrite.Stores{Redis: w.redis, MySQL: w.mysql}
-	return comparator.Pair{Stage: w.stage, Truth: s.Of(w.stage.Truth()), Shadow: s.Of(w.stage.Truth().Other())}, nil
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s, truth := dualwrite.Stores{Redis: w.redis, MySQL: w.mysql}, w.fence.Stage.Truth()
+	return comparator.Pair{Stage: w.fence.Stage, Truth: s.Of(truth), Shadow: s.Of(truth.Other()), Unsure: w.unsure}, nil
+}
+
+// change does what a change of stage has to do, while nothing is sure.
+func (w *market) change(why string, do func() error) {
+	w.mu.Lock()
+	if w.unsure != "" {
+		w.mu.Unlock()
+		return
+	}
+	w.unsure = why
+	w.mu.Unlock()
+	if err := do(); err != nil {
+		return // it stays unsure, as it does where the work stays due
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.unsure = ""
+}
+
+// backfill makes the shadow complete; nobody is left to do it where l is nil.
+func (w *market) backfill(l *till) error {
+	if l == nil {
+		return errCut
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, 2*time.Minute)
+	defer cancel()
+	return l.pod.Backfill(ctx, nil)
+}
+
+// kill makes Redis the truth, out of live: one compare-and-set, and then MySQL is brought over.
+func (w *market) kill() {
+	w.change("a kill", func() error {
+		w.mu.Lock()
+		w.fence = backends.Fence{Epoch: w.fence.Epoch + 1, Stage: backends.Shadow, Open: true}
+		f := w.fence
+		w.mu.Unlock()
+		if _, err := w.redis.Raise(w.ctx, f, 0); err != nil {
+			return err
+		}
+		l := w.some()
+		if l == nil {
+			return w.backfill(nil)
+		}
+		if err := l.pod.Refresh(w.ctx); err != nil {
+			return err
+		}
+		if _, err := l.pod.Settle(w.ctx); err != nil {
+			return err
+		}
+		return w.backfill(l)
+	})
 }
 
 // open adds a proxy.
@@ -210,15 +269,9 @@ func (w *market) open() {
 		w.Error(err)
 		return
 	}
-	away := func(s backends.Side) *atomic.Bool {
-		if s == w.stage.Truth() {
-			return &w.never
-		}
-		return &w.shadowAway
-	}
 	stores := dualwrite.Stores{
-		Redis: &wire{Store: w.redis, w: w, cut: l.cut, away: away(backends.SideRedis)},
-		MySQL: &wire{Store: w.mysql, w: w, silent: true, cut: l.cut, away: away(backends.SideMySQL)},
+		Redis: &wire{Store: w.redis, w: w, side: backends.SideRedis, cut: l.cut},
+		MySQL: &wire{Store: w.mysql, w: w, side: backends.SideMySQL, silent: true, cut: l.cut},
 	}
 	l.pod = dualwrite.NewPod("pod", stores, dualwrite.Options{Comparer: l.c, Lanes: 2, LaneDepth: 16})
 	if err := l.pod.Refresh(w.ctx); err != nil {
@@ -329,6 +382,12 @@ func (w *market) trouble(kind int) {
 		l.late.Store(false)
 	case 4:
 		w.open()
+	case 5:
+		w.change("a backfill", func() error { return w.backfill(l) })
+	case 6:
+		if w.stage() == backends.Live {
+			w.kill()
+		}
 	}
 }
 
@@ -338,6 +397,7 @@ type trade struct {
 	seed     uint64
 	slow     int
 	counts   bool
+	outbox   int // entries that an outbox holds; 0: enough
 	troubles []int
 }
 
@@ -365,6 +425,9 @@ func (tr trade) play(t *testing.T) (got comparator.Counts, open []comparator.Fin
 		w.trouble(kind)
 	}
 	wg.Wait()
+	if tr.outbox > 0 { // what was dropped is brought over
+		w.change("a backfill", func() error { return w.backfill(w.some()) })
+	}
 	pause(5 * time.Minute)
 	for _, l := range w.tills {
 		l.service.Stop()
@@ -384,11 +447,15 @@ func (tr trade) play(t *testing.T) (got comparator.Counts, open []comparator.Fin
 }
 
 func drawTrade(t *rapid.T) trade {
-	return trade{
+	tr := trade{
 		stage: rapid.SampledFrom([]backends.Stage{backends.Shadow, backends.Live}).Draw(t, "stage"), seed: rapid.Uint64().Draw(t, "seed"),
 		slow: rapid.SampledFrom([]int{1, 30, 300}).Draw(t, "slow"), counts: rapid.Bool().Draw(t, "counts"),
-		troubles: rapid.SliceOfN(rapid.IntRange(0, 4), 0, 4).Draw(t, "troubles"),
+		troubles: rapid.SliceOfN(rapid.IntRange(0, 6), 0, 5).Draw(t, "troubles"),
 	}
+	if tr.stage == backends.Shadow {
+		tr.outbox = rapid.SampledFrom([]int{0, 0, 8}).Draw(t, "outbox")
+	}
+	return tr
 }
 
 func TestHonestProxiesHaveNoFindings(t *testing.T) {
@@ -401,7 +468,7 @@ func TestHonestProxiesHaveNoFindings(t *testing.T) {
 		if len(open) > 0 || got.Confirmed > 0 || got.Settling > 0 {
 			rt.Fatalf("%+v\n%+v", got, open)
 		}
-		if len(tr.troubles) == 0 && !tr.counts {
+		if len(tr.troubles) == 0 && !tr.counts && tr.outbox == 0 {
 			calm.Explained, calm.Undetermined = calm.Explained+got.Explained, calm.Undetermined+got.Undetermined
 		}
 	})
