@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -217,6 +218,35 @@ func (w *market) change(why string, do func() error) {
 	w.unsure = ""
 }
 
+// enter goes from redis-only, where some have bought, to shadow: the backfill is not done at once.
+func (w *market) enter() {
+	w.raise(backends.Fence{Epoch: w.fence.Epoch + 1, Stage: backends.RedisOnly, Open: true})
+	w.shopper(100, 30)
+	go w.change("a change of stage", func() error {
+		w.raise(backends.Fence{Epoch: w.fence.Epoch + 1, Stage: backends.Shadow, Open: true})
+		pause(time.Second)
+		return w.backfill(w.some())
+	})
+}
+
+// raise brings the stores, and the proxies that serve, to a fence.
+func (w *market) raise(f backends.Fence) {
+	w.mu.Lock()
+	w.fence = f
+	tills := slices.Clone(w.tills)
+	w.mu.Unlock()
+	for _, s := range []*memstore.Store{w.mysql, w.redis} {
+		if _, err := s.Raise(w.ctx, f, 0); err != nil {
+			w.Error(err)
+		}
+	}
+	for _, l := range tills {
+		if err := l.pod.Refresh(w.ctx); err != nil {
+			w.Error(err)
+		}
+	}
+}
+
 // backfill makes the shadow complete; nobody is left to do it where l is nil.
 func (w *market) backfill(l *till) error {
 	if l == nil {
@@ -397,7 +427,8 @@ type trade struct {
 	seed     uint64
 	slow     int
 	counts   bool
-	outbox   int // entries that an outbox holds; 0: enough
+	enters   bool // it begins in redis-only, with holds of which the shadow is not told before the backfill
+	outbox   int  // entries that an outbox holds; 0: enough
 	troubles []int
 }
 
@@ -417,6 +448,9 @@ func (tr trade) play(t *testing.T) (got comparator.Counts, open []comparator.Fin
 		}
 	}
 	var wg sync.WaitGroup
+	if tr.enters {
+		w.enter()
+	}
 	for who := range 6 {
 		wg.Go(func() { w.shopper(who, 50) })
 	}
@@ -453,6 +487,7 @@ func drawTrade(t *rapid.T) trade {
 		troubles: rapid.SliceOfN(rapid.IntRange(0, 6), 0, 5).Draw(t, "troubles"),
 	}
 	if tr.stage == backends.Shadow {
+		tr.enters = rapid.Bool().Draw(t, "enters")
 		tr.outbox = rapid.SampledFrom([]int{0, 0, 8}).Draw(t, "outbox")
 	}
 	return tr
@@ -468,7 +503,7 @@ func TestHonestProxiesHaveNoFindings(t *testing.T) {
 		if len(open) > 0 || got.Confirmed > 0 || got.Settling > 0 {
 			rt.Fatalf("%+v\n%+v", got, open)
 		}
-		if len(tr.troubles) == 0 && !tr.counts && tr.outbox == 0 {
+		if len(tr.troubles) == 0 && !tr.counts && !tr.enters && tr.outbox == 0 {
 			calm.Explained, calm.Undetermined = calm.Explained+got.Explained, calm.Undetermined+got.Undetermined
 		}
 	})
