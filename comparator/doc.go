@@ -51,14 +51,16 @@
 // with the verdict, each with its place.
 //
 // What may be assumed of the order: a state was reached within the span of time that is known of it.
-// Truth spans are by the truth's clock: Redis decides at the instant that the entry bears; MySQL
-// between that instant and the end of the call that decided. Shadow spans are by the shadow's
+// Truth spans are by the truth's clock: Redis decides at the instant that the entry bears; in MySQL a state is
+// reached between that instant and the end of the call, and the decision was made at some instant of the
+// call (it may plan by an early look). What a backfill emits once more was reached at any time before. Shadow spans are by the shadow's
 // clock, which each proxy reads once a second and carries on by its own: from the start of the attempt
 // that brought the entry there to its end; of an attempt that failed, from its start on for ever. No two
 // proxies' clocks are compared. At one instant within the spans of both decisions each hold has
 // a few states to choose from, and holds choose on their own, so the sums that can be reached are
 // counted up hold by hold. That is exact: rapid checks it against going through all orders. It is
-// bounded in keys, instants and sums; beyond that the answer is "too large".
+// bounded in keys, instants, sums and work; beyond that the answer is "too large". Of a cart of more keys than every
+// store reads at one instant each line is searched for on its own: one that has no order is a proof, too.
 //
 // The record has to be complete, or neither "an order" nor "none" is a proof:
 //
@@ -70,12 +72,18 @@
 //     began before the end of the shadow's decision, the record waits for it.
 //   - Proxies ask each other by sheets, in the findings' store, one row for each run of a proxy: from the
 //     sheet that follows that look on, the keys and the instant are in it, and each run that has been
-//     heard of within a minute of the decision has to have answered that sheet.
+//     heard of since a minute before the decision has to have answered that sheet. One that stops in good
+//     order leaves all that it has recorded, as far as it fits, for those who will ask.
+//   - That there is no order is asked again until it is confirmed, ten seconds after the decision was judged: a run
+//     that had only just started has told of itself by then.
 //   - A later state may have overtaken a hold's first ones. What a thread took before its first recorded
 //     state follows from that state only where the hold is much older than the decision; else both is
 //     allowed. A state that is missing between two recorded ones leaves the search without an answer.
 //   - What did not fit into a bounded record, or was forgotten before it was asked for, leaves the
-//     instants concerned unproven.
+//     instants concerned unproven. So does a backfill, up to the last state that it brings: until then the
+//     shadow lacks what nobody has told it. And so does a change of truth.
+//   - While a change of stage is under way, or what it has left to be done is not done, whoever knows says so
+//     ([Pair].Unsure), and no look concludes anything.
 //
 // # Looks
 //
@@ -91,12 +99,16 @@
 //
 //   - Levels that differ at two quiescent moments: confirmed, with the decision's class, and as a
 //     level_drift of that key.
-//   - A complete record with no legal order: confirmed, even though the stores agree afterwards.
+//   - A complete record with no legal order, for ten seconds: confirmed, even though the stores agree
+//     afterwards.
 //   - A complete record with a legal order: explained, once the levels have agreed at a quiescent
 //     moment, or when the keys have not come to rest within some seconds and nothing differed at rest.
 //   - A search that can tell nothing, of a decision that left the shadow in debt, and levels that agree at
 //     rest: the debt was paid. Explained.
 //   - Otherwise, or at the end of the settle window: undetermined, counted, never a match.
+//
+// A refusal about stock of which the shadow has no level yet waits in the settle queue as well: the shadow is asked
+// anew ([Observation].Again) until it knows the stock, and what it says then is judged like any other answer.
 //
 // Units are the severity ([Finding.Severity]): at risk of oversell, or wrongly refused.
 //
@@ -112,11 +124,14 @@
 //   - A decision whose stores both did not say what they saw (a swept entry, and a grant by MySQL)
 //     cannot be searched. It is undetermined, unless it left a debt that was paid.
 //   - Taken sums (counters) say nothing about the one before. Where one stands between the two decisions
-//     and its predecessor is not recorded, the search can tell nothing. During a backfill what the
-//     shadow had of a hold before is not known either, and both is allowed.
-//   - A step of a store's clock within the seconds around a decision makes spans wrong.
+//     and its predecessor is not recorded, the search can tell nothing.
+//   - A step of a store's clock within the seconds around a decision makes spans wrong; slewing does not. So does a
+//     pause of the machine that the local clock does not count, and a COMMIT in MySQL that takes effect more
+//     than ten seconds after its call was given up.
 //   - A proxy that is killed takes its record with it: for a minute, what overlaps is undetermined.
-//     A run that nobody has heard of yet, in the moment of its start, is not asked.
+//   - A proxy that follows states and cannot write its sheet is taken for gone after a minute, and one that has just
+//     started is not known before its first sheet: if that lasts longer than the ten seconds above, while its
+//     mirror goes on, what it followed is missing and nobody knows.
 //   - A look can be deceived: operations that begin and are mirrored entirely between its two
 //     readings of the outbox, cancel out in the truth, and straddle both readings of the shadow,
 //     look like a difference. That is why one quiescent difference is not enough, and why the two
@@ -125,7 +140,7 @@
 //
 // # Invariants
 //
-//   - P5: [Comparator.Observe] and [Comparator.Followed] never block: what does not fit their bounds is
+//   - P5: [Comparator.Observe], [Comparator.Following] and [Comparator.Followed] never block: what does not fit their bounds is
 //     counted, and leaves decisions undetermined. No panic of a judge, a rechecker or a store leaves the comparator.
 //   - P6: each decision is in exactly one column, and a rate is printed with its denominator.
 //     What is persisted are sums of one run, proxy and minute, written as absolute values with a

@@ -25,4 +25,7 @@
 //   - P6: no grant is counted twice; where nothing crashed and no message was lost, each decision
 //     that was begun has ended in one column of the account.
 //   - P7: when everything is delivered, both stores agree on every hold and level.
+//
+// Beside it, the comparator's judge is played over whole proxies in virtual time, with clocks apart, calls that take their time
+// and proxies that are killed, stop and start (its tests): P7, nothing that was honest is confirmed.
 package sim
