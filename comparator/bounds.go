@@ -75,6 +75,8 @@ const (
 	// bornBefore is how much older than a decision a hold has to be for its first state to have been
 	// decided before it for sure: MySQL reads its clock before it commits.
 	bornBefore = 10 * time.Second
+	// maxLookBack bounds how far behind those that may overlap the earlier states of the same holds are looked for.
+	maxLookBack = 4096
 	// maxOwnSteps bounds what is taken from a record for one case, before what does not overlap is left out.
 	maxOwnSteps = 40_000
 	// maxWants bounds the keys that one proxy asks the others about, maxSheetSteps and maxSheetUnits the

@@ -24,10 +24,13 @@ type recorder struct {
 	work  sync.Mutex
 	kept  []*recorded // oldest first
 	units int         // keys that they touch, each counted for each
-	byKey map[backends.Key][]*recorded
-	epoch uint64
-	truth backends.Side    // whose decisions these are: in another role of the stores the clocks are others
-	since backends.Instant // what the shadow had followed by then may be missing
+	fails int         // steps of attempts that failed, which may have been followed at any time since
+	// newest is until when any was followed, but for those that failed.
+	newest backends.Instant
+	byKey  map[backends.Key][]*recorded
+	epoch  uint64
+	truth  backends.Side    // whose decisions these are: in another role of the stores the clocks are others
+	since  backends.Instant // what the shadow had followed by then may be missing
 	// upTo is until when each store had followed anything, as the shadow.
 	upTo map[backends.Side]backends.Instant
 
@@ -38,6 +41,8 @@ type recorder struct {
 type recorded struct {
 	Step
 	at time.Time
+	// upTo is until when it or any step recorded before it was followed, but for those that failed.
+	upTo backends.Instant
 }
 
 func newRecorder(now func() time.Time) *recorder {
@@ -112,7 +117,7 @@ func (r *recorder) turn(f *Followed) {
 		if r.truth != backends.SideUnknown {
 			r.since = max(f.Shadow.From, r.upTo[side]+1) // what it had before in this role is gone as well
 		}
-		r.truth, r.kept, r.units = side, nil, 0
+		r.truth, r.kept, r.units, r.fails, r.newest = side, nil, 0, 0, 0
 		clear(r.byKey)
 	}
 	r.upTo[side] = max(r.upTo[side], f.Shadow.To)
@@ -127,7 +132,12 @@ func (r *recorder) add(s Step, now time.Time) {
 			return
 		}
 	}
-	e := &recorded{Step: s, at: now}
+	if s.Shadow.To == Never {
+		r.fails++
+	} else {
+		r.newest = max(r.newest, s.Shadow.To)
+	}
+	e := &recorded{Step: s, at: now, upTo: r.newest}
 	r.kept, r.units = append(r.kept, e), r.units+len(s.Takes)
 	for _, u := range s.Takes {
 		r.byKey[u.Key] = append(r.byKey[u.Key], e)
@@ -137,6 +147,9 @@ func (r *recorder) add(s Step, now time.Time) {
 // forget lets go of the oldest step; it is the oldest at each of its keys.
 func (r *recorder) forget(e *recorded) {
 	r.since = max(r.since, e.gone())
+	if e.Shadow.To == Never {
+		r.fails--
+	}
 	r.units -= len(e.Takes)
 	for _, u := range e.Takes {
 		if rest := r.byKey[u.Key][1:]; len(rest) > 0 {
@@ -174,16 +187,24 @@ func (r *recorder) at(keys []backends.Key, since backends.Instant, most int) tol
 	out := told{Open: open, Intact: max(r.since, r.lossTo), Epoch: r.epoch, Truth: r.truth}
 	r.mu.Unlock()
 	late := map[threadID]bool{}
-	for _, k := range keys {
-		for _, e := range r.byKey[k] {
+	before := make([]int, len(keys)) // where in each list nothing comes that may have been followed since
+	for n, k := range keys {
+		for i, e := range slices.Backward(r.byKey[k]) {
+			if e.upTo < since && r.fails == 0 {
+				before[n] = i
+				break
+			}
 			if e.Shadow.To >= since {
 				late[e.thread()] = true
 			}
 		}
 	}
 	seen := map[*recorded]struct{}{}
-	for _, k := range keys {
-		for _, e := range slices.Backward(r.byKey[k]) {
+	for n, k := range keys {
+		for i, e := range slices.Backward(r.byKey[k]) {
+			if i < before[n]-maxLookBack {
+				break // an earlier state that is farther back counts as not recorded
+			}
 			if _, there := seen[e]; there || !late[e.thread()] {
 				continue
 			}
