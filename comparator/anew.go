@@ -50,6 +50,7 @@ func (c *Comparator) askOne(ctx context.Context, oc *openCase) {
 	}
 	j, ok := c.judgement(o)
 	if ok && j.Verdict == VerdictDiverged {
+		oc.Window = max(restPatience, oc.Window-now.Sub(oc.Since)) // of which it has waited a part already
 		oc.Observation, oc.Judgement, oc.Since, oc.awaits = o, j, now, false
 		if !c.atOnce(oc) {
 			oc.pause = firstRecheck

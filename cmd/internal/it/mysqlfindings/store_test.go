@@ -108,7 +108,7 @@ func TestPlans(t *testing.T) {
 				{"apology_ack", statement(t, "apology_ack"), "PRIMARY", []any{1, "ann", 1, "x", pod, "f5"}},
 				{"coverage_sum", statement(t, "coverage_sum"), "PRIMARY", []any{pod, since}},
 				{"coverage_prune", statement(t, "coverage_prune"), "PRIMARY", []any{pod, 10, 10}},
-				{"sheet_heads", statement(t, "sheet_heads"), "PRIMARY", []any{pod}},
+				{"sheet_heads", statement(t, "sheet_heads"), "PRIMARY", []any{pod, 1000000}},
 				{"sheet_read", statement(t, "sheet_read"), "PRIMARY", []any{pod, "p", "r1"}},
 				{"sheet_prune", statement(t, "sheet_prune"), "PRIMARY", []any{pod, 100, 10}},
 			} {
