@@ -22,6 +22,8 @@ type Evidence struct {
 	Stage backends.Stage
 	// Unsure says why nothing can be concluded from this look; "" when something can.
 	Unsure string
+	// SureSince is that of the [Pair].
+	SureSince time.Time
 	Keys   map[backends.Key]KeyEvidence
 	Holds  map[backends.HoldID]HoldEvidence
 	// Pending lists some of the entries that were seen waiting for these keys and holds.

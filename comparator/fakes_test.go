@@ -83,6 +83,7 @@ func (f *flaky) SaveCoverage(ctx context.Context, rows []comparator.CoverageRow)
 type scripted struct {
 	mu    sync.Mutex
 	stage backends.Stage
+	since time.Time
 	what  int // 0 levels agree, 1 they differ, 2 in motion, 3 it fails, 4 it panics
 	looks int
 }
@@ -103,7 +104,7 @@ func (s *scripted) Recheck(_ context.Context, keys []backends.Key, _ []backends.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.looks++
-	ev := comparator.Evidence{At: time.Now(), Stage: max(s.stage, backends.Shadow), Keys: map[backends.Key]comparator.KeyEvidence{}}
+	ev := comparator.Evidence{At: time.Now(), Stage: max(s.stage, backends.Shadow), SureSince: s.since, Keys: map[backends.Key]comparator.KeyEvidence{}}
 	for _, k := range keys {
 		truth := &backends.Level{Key: k, OnHand: 5, Available: 5}
 		shadow := &backends.Level{Key: k, OnHand: 5, Available: 5}

@@ -26,6 +26,9 @@ type Pair struct {
 	// Unsure says why nothing can be concluded from the stores at present, such as that the shadow is being
 	// filled; "" when something can.
 	Unsure string
+	// SureSince is since when it is empty, by the local clock: while the shadow was being filled it lacked states
+	// of which nobody told it, so that decisions from before can not be proven either way.
+	SureSince time.Time
 }
 
 // ErrNoPair: the pod serves no stage in which two stores could be compared.
@@ -78,7 +81,7 @@ func Look(ctx context.Context, p Pair, keys []backends.Key, holds []backends.Hol
 	for _, h := range holds {
 		w.holds[h] = 0
 	}
-	ev := Evidence{At: at, Stage: p.Stage}
+	ev := Evidence{At: at, Stage: p.Stage, SureSince: p.SureSince}
 	before, err := w.read(ctx, p.Truth, true)
 	if err != nil {
 		return ev, fmt.Errorf("reading the truth's outbox: %w", err)

@@ -104,6 +104,11 @@ func TestADecisionFromBeforeAChangeOfTruthIsUnproven(t *testing.T) {
 	unproven(t, func(r *rig) { r.look.stage = backends.Live }, nil)
 }
 
+// What was decided before the shadow was complete is not proven, though it has been filled since.
+func TestADecisionFromBeforeTheShadowWasCompleteIsUnproven(t *testing.T) {
+	unproven(t, func(r *rig) { r.look.since = time.Now().Add(time.Millisecond) }, nil)
+}
+
 // refusal is one of the truth about stock that the shadow does not know, until it has been asked so often.
 func refusal(asks int, then func() *own) comparator.Observation {
 	o := observed("h1", "mug", 1, refuseOne, nil)

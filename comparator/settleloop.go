@@ -144,6 +144,8 @@ func tooLate(o *Observation, ev *Evidence, now time.Time) string {
 	switch {
 	case ev.Stage.Truth() != o.Stage.Truth():
 		return fmt.Sprintf("the pod has gone from %s to %s since", o.Stage, ev.Stage)
+	case o.Decided.Before(ev.SureSince):
+		return "the shadow was being filled, or a change of stage was under way"
 	case o.Decided.IsZero(), now.Sub(o.Decided) > recordFor:
 		return fmt.Sprintf("it was decided longer than %s before all of that time had reached the shadow, and no record goes back so far", recordFor)
 	default:

@@ -65,7 +65,8 @@ type podRuntime struct {
 // told is what the control store last said about the pod's shadow.
 type told struct {
 	epoch  uint64
-	unsure string // why the stores need not agree yet
+	unsure string    // why the stores need not agree yet
+	since  time.Time // since when it says the same of them
 }
 
 // toldBy reads a record: while what a change of stage has left is not done, the shadow is not complete.
@@ -79,6 +80,15 @@ func toldBy(st killswitch.PodState) told {
 		t.unsure = fmt.Sprintf("what the last change of stage has left is not done: %v", due)
 	}
 	return t
+}
+
+// next keeps since when nothing has changed.
+func (t told) next(n told, now time.Time) told {
+	n.since = now
+	if n.epoch == t.epoch && n.unsure == t.unsure && !t.since.IsZero() {
+		n.since = t.since
+	}
+	return n
 }
 
 // unsureUnder tells why nothing can be concluded from a comparison of the stores under an epoch.
@@ -231,7 +241,7 @@ func (p *podRuntime) follow(ctx context.Context) {
 		return
 	}
 	p.mu.Lock()
-	p.told = toldBy(st)
+	p.told = p.told.next(toldBy(st), time.Now())
 	p.mu.Unlock()
 	if epoch, holds := st.Hold(); holds {
 		p.pod.Gate().Announce(epoch)
@@ -294,7 +304,7 @@ func (p *podRuntime) pair() (comparator.Pair, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return comparator.Pair{Stage: f.Stage, Truth: truth, Shadow: shadow, Unsure: p.told.unsureUnder(f.Epoch)}, nil
+	return comparator.Pair{Stage: f.Stage, Truth: truth, Shadow: shadow, Unsure: p.told.unsureUnder(f.Epoch), SureSince: p.told.since}, nil
 }
 
 // carrier brings states from one store to the other, for package killswitch.

@@ -164,6 +164,7 @@ type market struct {
 	tills  []*till
 	n      int
 	fence  backends.Fence
+	since  time.Time
 	unsure string // why the stores need not agree, as the control store would tell
 }
 
@@ -198,7 +199,7 @@ func (w *market) pair() (comparator.Pair, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s, truth := dualwrite.Stores{Redis: w.redis, MySQL: w.mysql}, w.fence.Stage.Truth()
-	return comparator.Pair{Stage: w.fence.Stage, Truth: s.Of(truth), Shadow: s.Of(truth.Other()), Unsure: w.unsure}, nil
+	return comparator.Pair{Stage: w.fence.Stage, Truth: s.Of(truth), Shadow: s.Of(truth.Other()), Unsure: w.unsure, SureSince: w.since}, nil
 }
 
 // change does what a change of stage has to do, while nothing is sure.
@@ -215,7 +216,7 @@ func (w *market) change(why string, do func() error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.unsure = ""
+	w.unsure, w.since = "", time.Now()
 }
 
 // enter goes from redis-only, where some have bought, to shadow: the backfill is not done at once.
