@@ -24,8 +24,8 @@ type Evidence struct {
 	Unsure string
 	// SureSince is that of the [Pair].
 	SureSince time.Time
-	Keys   map[backends.Key]KeyEvidence
-	Holds  map[backends.HoldID]HoldEvidence
+	Keys      map[backends.Key]KeyEvidence
+	Holds     map[backends.HoldID]HoldEvidence
 	// Pending lists some of the entries that were seen waiting for these keys and holds.
 	Pending []EntryRef
 }
