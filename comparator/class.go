@@ -132,3 +132,23 @@ func (c *Class) UnmarshalText(b []byte) error {
 	}
 	return err
 }
+
+// severity says what so many units of the class mean for the shop, of a confirmed divergence.
+func (c Class) severity(units int64) string {
+	var what string
+	switch c {
+	case OversellRisk, MissingHold:
+		what = "at risk of oversell"
+	case FalseSoldOut:
+		what = "wrongly refused"
+	case LostRelease, OrphanHold:
+		what = "kept from sale"
+	case LedgerShort:
+		what = "sold that the ledger does not cover"
+	case Quantity, Location, LevelDrift, BypassWrite:
+		what = "counted differently"
+	default:
+		return ""
+	}
+	return count(units, "unit") + " " + what
+}

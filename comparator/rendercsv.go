@@ -105,6 +105,8 @@ func (r *Report) csv(w io.Writer) error {
 			ls = append(ls, csvLine{section: "latency_" + l.name, name: q.name, count: num(q.us)})
 		}
 	}
+	ls = append(ls, r.readinessCSV()...)
+	ls = append(ls, r.trendCSV()...)
 	for _, e := range r.Excuses {
 		ls = append(ls, csvLine{section: "excuse", name: e.Name, state: string(e.State), count: num(e.Findings), units: num(e.Units),
 			first: e.From, last: e.Until, detail: e.Covers, by: e.Owner, why: e.Why})
@@ -117,6 +119,9 @@ func (r *Report) csv(w io.Writer) error {
 	}
 	return writeCSV(w, ls)
 }
+
+// keyOfItem is an item as a key without a location.
+func keyOfItem(t ItemUnits) backends.Key { return backends.Key{Shop: t.Shop, Item: t.Item} }
 
 // findingsCSV has one line per finding and key.
 func findingsCSV(fs []Finding) []csvLine {

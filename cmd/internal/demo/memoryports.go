@@ -96,7 +96,14 @@ func (m *memory) Report(ctx context.Context, pod backends.Pod, since time.Time) 
 	rows, err := p.findings.Coverage(ctx, pod, since)
 	read(err)
 	in.Coverage = comparator.FoldCoverage(pod, rows, comparator.Fold{Now: time.Now(), SettleWindow: p.comparator.SettleWindow()})
-	in.Findings, err = p.findings.ListFindings(ctx, comparator.FindingQuery{Pod: pod, Since: since, Limit: reportFindings})
+	if in.Trend, err = p.findings.Trend(ctx, pod, since, in.GeneratedAt); err != nil {
+		return comparator.Report{}, err
+	}
+	in.Tallies = comparator.NewSum(in.GeneratedAt, in.Trend.StepMinutes)
+	if err := p.findings.Tallies(ctx, pod, since, in.Tallies.Add); err != nil {
+		return comparator.Report{}, err
+	}
+	in.Findings, err = p.findings.ListFindings(ctx, comparator.FindingQuery{Pod: pod, Since: since, Lives: comparator.ConfirmedLives(), Limit: reportFindings})
 	read(err)
 	for _, side := range []backends.Side{backends.SideRedis, backends.SideMySQL} {
 		ls, err := p.debt(ctx, side)

@@ -283,6 +283,9 @@ func (c counter) SampledOut(_ uint64, n int64) { c.w.sampledOut += n }
 func (c counter) Lost(_ uint64, n int64)       { c.w.lost += n }
 
 func (c counter) Observe(o comparator.Observation) {
+	if o.Op != backends.OpReserve {
+		return // not a decision of both stores
+	}
 	c.w.observed++
 	if o.How == comparator.HowMirror {
 		c.w.counted[string(o.Hold)]++
