@@ -84,6 +84,9 @@ type StratumReport struct {
 	Why           string         `json:"why"`
 }
 
+// Settled tells whether nothing more is asked of the stratum.
+func (s *StratumReport) Settled() bool { return s.Verdict == StratumEnough || s.Verdict == StratumOff }
+
 // bound is the worse of both bounds.
 func (s *StratumReport) bound() float64 { return max(s.Upper, s.High) }
 
@@ -134,7 +137,7 @@ func BuildReadiness(s *Sum, t *Trend, goals Goals) Readiness {
 			sr.NeededSeconds = &secs
 		}
 		sr.judge()
-		if sr.Verdict != StratumEnough && sr.Verdict != StratumOff {
+		if !sr.Settled() {
 			r.Missing = append(r.Missing, fmt.Sprintf("%s: %s", st, sr.Why))
 		}
 		r.Strata = append(r.Strata, sr)

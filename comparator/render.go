@@ -140,6 +140,7 @@ func (r *Report) table() string {
 		p.line("stage %s, epoch %d: %s decides alone", r.Stage, r.Epoch, truth)
 	}
 	p.line("%s", span)
+	p.item(fmt.Sprintf("VERDICT  %s: ", strings.ToUpper(string(r.Verdict.State))), r.Verdict.Why)
 	r.parityTable(&p)
 	r.readinessTable(&p)
 	r.findingTable(&p)

@@ -57,6 +57,7 @@ func (r *Report) csv(w io.Writer) error {
 		{section: "report", name: "stage", detail: r.Stage.String()},
 		{section: "report", name: "epoch", count: num(int64(min(r.Epoch, 1<<62)))},
 		{section: "report", name: "generated_at", last: r.GeneratedAt},
+		{section: "report", name: "verdict", state: string(r.Verdict.State), why: r.Verdict.Why},
 		{section: "parity", name: "agreed", count: num(r.Parity.Agreed)},
 		{section: "parity", name: "compared", count: num(r.Parity.Compared)},
 		{section: "parity", name: "decisions", count: num(r.Parity.Decisions)},

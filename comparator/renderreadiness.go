@@ -54,18 +54,18 @@ func (s *StratumReport) goalText() string {
 	return ratio(s.Goal)
 }
 
-// readinessStep says in one line what evidence is missing.
-func readinessStep(r *Report) string {
+// readinessNames lists the strata in which evidence is missing, and the load.
+func readinessNames(r *Report) string {
 	var names []string
 	for i := range r.Readiness.Strata {
-		if s := &r.Readiness.Strata[i]; s.Verdict != StratumEnough && s.Verdict != StratumOff {
+		if s := &r.Readiness.Strata[i]; !s.Settled() {
 			names = append(names, s.Stratum.String())
 		}
 	}
 	if !r.Readiness.Load.Enough {
 		names = append(names, "load")
 	}
-	return fmt.Sprintf("Wait for more evidence before you advance this pod: it is short in %s (see readiness).", strings.Join(names, ", "))
+	return strings.Join(names, ", ")
 }
 
 // readinessCSV has one line per stratum: count is n, units is k.

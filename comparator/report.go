@@ -69,6 +69,7 @@ type Report struct {
 	Epoch       uint64         `json:"epoch"`
 	GeneratedAt time.Time      `json:"generated_at"`
 	Since       *time.Time     `json:"since"`
+	Verdict     ReportVerdict  `json:"verdict"`
 	Parity      Parity         `json:"parity"`
 	Coverage    Coverage       `json:"coverage"`
 	// Classes has one element for each class with findings, the gravest first.
@@ -149,6 +150,7 @@ func BuildReport(in ReportInput) (Report, error) {
 		}
 	}
 	r.owed(in)
+	r.Verdict = verdictOf(&r)
 	r.Next = nextSteps(&r)
 	return r, err
 }
@@ -277,7 +279,7 @@ func evidenceSteps(r *Report) []string {
 		return steps
 	}
 	if !r.Readiness.Ready {
-		steps = append(steps, readinessStep(r))
+		say("Wait for more evidence before you advance this pod: it is short in %s (see readiness).", readinessNames(r))
 	}
 	if c.Settling > 0 {
 		say("%s being looked into: run the report again in a few minutes.", are(c.Settling, "decision"))

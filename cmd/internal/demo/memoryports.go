@@ -96,13 +96,10 @@ func (m *memory) Report(ctx context.Context, pod backends.Pod, since time.Time) 
 	rows, err := p.findings.Coverage(ctx, pod, since)
 	read(err)
 	in.Coverage = comparator.FoldCoverage(pod, rows, comparator.Fold{Now: time.Now(), SettleWindow: p.comparator.SettleWindow()})
-	if in.Trend, err = p.findings.Trend(ctx, pod, since, in.GeneratedAt); err != nil {
-		return comparator.Report{}, err
-	}
+	in.Trend, err = p.findings.Trend(ctx, pod, since, in.GeneratedAt)
+	read(err)
 	in.Tallies = comparator.NewSum(in.GeneratedAt, in.Trend.StepMinutes)
-	if err := p.findings.Tallies(ctx, pod, since, in.Tallies.Add); err != nil {
-		return comparator.Report{}, err
-	}
+	read(p.findings.Tallies(ctx, pod, since, in.Tallies.Add))
 	in.Findings, err = p.findings.ListFindings(ctx, comparator.FindingQuery{Pod: pod, Since: since, Lives: comparator.ConfirmedLives(), Limit: reportFindings})
 	read(err)
 	for _, side := range []backends.Side{backends.SideRedis, backends.SideMySQL} {
