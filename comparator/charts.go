@@ -40,7 +40,7 @@ func (s *series) total() (sum float64) {
 }
 
 const (
-	maxStyles  = 8 // patterns and dashes that the page defines
+	maxStyles  = 12 // patterns and dashes that the page defines
 	wideChart  = 960
 	thinChart  = 340
 	chartTall  = 260

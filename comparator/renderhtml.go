@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 //go:embed report.html.tmpl
@@ -17,7 +19,8 @@ var reportText string
 // escapes all of it, and nothing but the charts, which hold none of it, is passed by.
 var reportPage = template.Must(template.New("report").Funcs(template.FuncMap{
 	"group": group, "count": count, "clock": clock, "micros": micros, "percent": percentOf, "times": times, "ratio": ratio, "day": day,
-	"item": func(t ItemUnits) string { return string(t.Shop) + "/" + string(t.Item) },
+	"item":     func(t ItemUnits) string { return string(t.Shop) + "/" + string(t.Item) },
+	"sentence": sentence,
 	"upper": func(s any) string {
 		return strings.ToUpper(fmt.Sprint(s))
 	},
@@ -106,6 +109,15 @@ func (r *Report) html(w io.Writer) error {
 	}
 	p.Latencies = []htmlLatency{{"truth", r.TruthLatency}, {"shadow", r.ShadowLatency}}
 	return reportPage.Execute(w, &p)
+}
+
+// sentence makes one of a text that was written to stand anywhere.
+func sentence(s string) string {
+	r, n := utf8.DecodeRuneInString(s)
+	if n == 0 {
+		return ""
+	}
+	return string(unicode.ToUpper(r)) + s[n:] + "."
 }
 
 var headlines = map[ReportState]string{
