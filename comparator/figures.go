@@ -38,7 +38,7 @@ func figureOf(c *chart, lead, empty string) figure {
 	}
 	f.Wide, f.Thin = c.bars("wide", wideChart), c.bars("thin", thinChart)
 	for _, s := range c.series {
-		f.Legend = append(f.Legend, legend{s.name, s.style, group(int64(s.total())) + " " + c.unit})
+		f.Legend = append(f.Legend, legend{s.name, s.style, count(int64(s.total()), c.unit)})
 	}
 	f.numbers(c, func(v float64) string { return group(int64(v)) })
 	return f
@@ -86,7 +86,7 @@ func (r *Report) span() (first, last time.Time) {
 
 func (r *Report) divergenceFigure() figure {
 	first, last := r.span()
-	c := newChart("divergence", "Confirmed findings over time, by class", "findings", first, last, r.Trend.StepMinutes)
+	c := newChart("divergence", "Confirmed findings over time, by class", "finding", first, last, r.Trend.StepMinutes)
 	for i, class := range Classes() {
 		var s *series
 		for _, p := range r.Trend.Findings {
@@ -104,7 +104,7 @@ func (r *Report) divergenceFigure() figure {
 
 func (r *Report) differencesFigure() figure {
 	first, last := r.span()
-	c := newChart("differences", "Decisions that differed or were not determined", "decisions", first, last, r.Trend.StepMinutes)
+	c := newChart("differences", "Decisions that differed or were not determined", "decision", first, last, r.Trend.StepMinutes)
 	for i, col := range []Column{Confirmed, Explained, Excused, Undetermined} {
 		c.column(r, col.String(), i, col)
 	}
@@ -113,7 +113,7 @@ func (r *Report) differencesFigure() figure {
 
 func (r *Report) coverageFigure() figure {
 	first, last := r.span()
-	c := newChart("coverage-chart", "Coverage: what became of the decisions", "decisions", first, last, r.Trend.StepMinutes)
+	c := newChart("coverage-chart", "Coverage: what became of the decisions", "decision", first, last, r.Trend.StepMinutes)
 	c.column(r, "compared", 0, Matched, Probed, Explained, Confirmed, Excused)
 	c.column(r, "sampled out", 1, SampledOut)
 	c.column(r, "undetermined or lost", 2, Undetermined, Lost)

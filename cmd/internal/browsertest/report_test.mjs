@@ -19,6 +19,12 @@ const look = () => {
     const who = all("body *").filter((e) => shown(e) && e.getBoundingClientRect().right > window.innerWidth + 1 && !e.closest(".scroll"));
     say(`the page is ${over} pixels wider than the window: ${who.slice(0, 3).map((e) => e.outerHTML.slice(0, 120)).join(" | ")}`);
   }
+  for (const e of all("body *")) {
+    const text = [...e.childNodes].filter((n) => n.nodeType === 3).map((n) => n.textContent.trim()).join(" ");
+    if (text.length > 20 && shown(e) && !e.closest("svg") && getComputedStyle(e).display !== "inline" && e.getBoundingClientRect().width < 90 && e.getBoundingClientRect().height > 120) {
+      say(`text stands in a column of ${e.getBoundingClientRect().width.toFixed(0)} pixels: ${text.slice(0, 60)}`);
+    }
+  }
   let level = 0;
   for (const h of all("h1, h2, h3, h4")) {
     const n = Number(h.tagName[1]);
