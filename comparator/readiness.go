@@ -106,13 +106,16 @@ type Readiness struct {
 	Since  time.Time       `json:"since,omitzero"` // the first slot that is counted
 	Strata []StratumReport `json:"strata"`
 	Load   LoadReport      `json:"load"`
+	// NotSeen is how many grants were compared that are in neither plentiful nor last_units, since neither
+	// store has told what stock it saw: nearly all of them reached the shadow by a sweep.
+	NotSeen int64 `json:"stock_not_seen"`
 	// Missing names what is missing, one line each; empty when ready.
 	Missing []string `json:"missing"`
 }
 
 // BuildReadiness judges the evidence. It is pure.
 func BuildReadiness(s *Sum, t *Trend, goals Goals) Readiness {
-	r := Readiness{Since: s.From, Strata: []StratumReport{}, Missing: []string{}, Load: loadReport(t)}
+	r := Readiness{Since: s.From, Strata: []StratumReport{}, Missing: []string{}, Load: loadReport(t), NotSeen: s.unseen}
 	span := min(rateWindow, s.now.Sub(s.From))
 	if s.From.IsZero() {
 		span = 0

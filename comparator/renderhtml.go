@@ -21,6 +21,7 @@ var reportPage = template.Must(template.New("report").Funcs(template.FuncMap{
 	"group": group, "count": count, "clock": clock, "micros": micros, "percent": percentOf, "times": times, "ratio": ratio, "day": day,
 	"item":     func(t ItemUnits) string { return string(t.Shop) + "/" + string(t.Item) },
 	"sentence": sentence,
+	"millis":   func(ms int64) string { return micros(ms * 1000) },
 	"upper": func(s any) string {
 		return strings.ToUpper(fmt.Sprint(s))
 	},
@@ -41,6 +42,7 @@ type htmlPage struct {
 	Headline  string
 	Columns   []htmlColumn
 	Balanced  bool
+	NotSeen   string
 	Why       string // of undetermined decisions, by cause
 	Figures   map[string]figure
 	Strata    []htmlStratum
@@ -86,6 +88,9 @@ func (r *Report) html(w io.Writer) error {
 	p.Roles = fmt.Sprintf("%s decides alone", r.Truth)
 	if r.Stage.Dual() {
 		p.Roles = fmt.Sprintf("%s decides (truth), %s follows and is compared (shadow)", r.Truth, r.Stage.Truth().Other())
+	}
+	if r.Readiness.NotSeen > 0 {
+		p.NotSeen = r.notSeen()
 	}
 	p.Headline = headlines[r.Verdict.State]
 	for _, c := range Columns() {

@@ -28,9 +28,17 @@ func (r *Report) readinessTable(p *page) {
 	p.item("  load: ", load+"; "+r.Readiness.Load.Why)
 	p.item("  * ", "the true rate at 95 %, exact for independent decisions (Clopper-Pearson)")
 	p.item("  ** ", "the interval at 95 % when whole items are drawn again, since decisions on one item hang together; without findings it says nothing")
+	if r.Readiness.NotSeen > 0 {
+		p.item("  ", r.notSeen())
+	}
 	if !r.Readiness.Since.IsZero() {
 		p.item("  ", fmt.Sprintf("counted since %s, in steps of %d minutes", clock(r.Readiness.Since), SlotMinutes))
 	}
+}
+
+// notSeen tells of the grants that are in neither plentiful nor last_units.
+func (r *Report) notSeen() string {
+	return fmt.Sprintf("%s compared that are in neither plentiful nor last_units: neither store told what stock it saw", plural(r.Readiness.NotSeen, "grant was", "grants were"))
 }
 
 func (s *StratumReport) atMost() string {
@@ -76,6 +84,7 @@ func (r *Report) readinessCSV() []csvLine {
 		detail := fmt.Sprintf("upper_95=%g resampled_low_95=%g resampled_high_95=%g goal=%g needed=%d per_day=%.1f item_groups=%d", s.Upper, s.Low, s.High, s.Goal, s.Needed, s.PerDay, s.Clusters)
 		ls = append(ls, csvLine{section: "readiness", name: s.Stratum.String(), state: string(s.Verdict), count: num(s.Compared), units: num(s.Findings), detail: detail, why: s.Why})
 	}
+	ls = append(ls, csvLine{section: "readiness", name: tallyNotSeen, count: num(r.Readiness.NotSeen)})
 	l := &r.Readiness.Load
 	state := StratumMore
 	if l.Enough {

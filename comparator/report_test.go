@@ -130,7 +130,7 @@ func badReport() comparator.ReportInput {
 		Trend:     trendOf(),
 		Goals:     comparator.Goals{comparator.LateClaim: comparator.GoalOff},
 		Tallies: evidence(comparator.TallyRow{Name: "plentiful", N: 800_000}, comparator.TallyRow{Name: "last_units", N: 40_000, K: 1}, comparator.TallyRow{Name: "sold_out", N: 900, K: 2},
-			comparator.TallyRow{Name: "several_lines", N: 1_000}, comparator.TallyRow{Name: "expiry", N: 2_500, Slot: comparator.SinceSlot(noon.Add(-30 * time.Hour))},
+			comparator.TallyRow{Name: "several_lines", N: 1_000}, comparator.TallyRow{Name: "stock_not_seen", N: 1_500}, comparator.TallyRow{Name: "expiry", N: 2_500, Slot: comparator.SinceSlot(noon.Add(-30 * time.Hour))},
 			slow("latency_truth", 0, 9_000, 180), slow("latency_shadow", 0, 8_000, 2_100), slow("latency_truth", comparator.SinceSlot(noon.Add(-5*time.Hour)), 9_000, 200),
 			slow("latency_shadow", comparator.SinceSlot(noon.Add(-5*time.Hour)), 9_000, 4_000), comparator.TallyRow{Name: "of a later version", N: 1}),
 	}

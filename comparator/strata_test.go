@@ -174,6 +174,7 @@ func TestDecisionsAreCountedInTheirStrata(t *testing.T) {
 			r.Begin(1)
 			r.Observe(o)
 		}
+		r.decide("n1", answer{Outcome: granted, Allocs: grant.Allocs}, &own{Outcome: granted, Allocs: grant.Allocs}) // nobody counted
 		pass(time.Second)
 		r.decide("e1", refuseOne, wouldGrant) // explained
 		pass(20 * time.Second)
@@ -186,9 +187,9 @@ func TestDecisionsAreCountedInTheirStrata(t *testing.T) {
 		r.look.say(2)
 		r.decide("u1", refuseOne, wouldGrant) // undetermined
 		pass(20 * time.Second)
-		r.want(comparator.Counts{Matched: 5, Explained: 1, Confirmed: 1, Excused: 1, Undetermined: 1})
+		r.want(comparator.Counts{Matched: 6, Explained: 1, Confirmed: 1, Excused: 1, Undetermined: 1})
 		r.Stop()
-		r.wantCounted(map[string][2]int64{"plentiful": {5, 0}, "sold_out": {2, 1}, "latency_truth": {5, 0}})
+		r.wantCounted(map[string][2]int64{"plentiful": {5, 0}, "stock_not_seen": {1, 0}, "sold_out": {2, 1}, "latency_truth": {5, 0}})
 	})
 }
 

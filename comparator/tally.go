@@ -20,7 +20,7 @@ const (
 	// slots come first.
 	MaxTallies = 100_000
 	// maxDirtyTallies bounds the unsaved rows: half a day of a pod, some MB at most.
-	maxDirtyTallies = 72 * 9
+	maxDirtyTallies = 72 * 10
 	// tallyEvery is how often they are saved: they are a dozen rows of some 200 bytes, not one of 100.
 	tallyEvery = 10 * time.Second
 	// maxCells bounds the cells of a tally: the steps of a histogram of latencies.
@@ -31,6 +31,8 @@ const (
 const (
 	tallyTruth  = "latency_truth"
 	tallyShadow = "latency_shadow"
+	// tallyNotSeen counts grants that are in neither plentiful nor last_units.
+	tallyNotSeen = "stock_not_seen"
 )
 
 // Cell is one part of a tally: a cluster of items, or a step of a histogram.
@@ -212,8 +214,13 @@ func (t *tallies) saved(rows []TallyRow) {
 // determined, is counted in none.
 func (c *Comparator) compared(o *Observation, found bool) {
 	now, cluster := c.cfg.Now(), clusterOf(o)
+	placed := false
 	for _, s := range StrataOf(o) {
 		c.tally.add(o.Epoch, s.String(), cluster, found, now)
+		placed = placed || s != SeveralLocations && s != SeveralLines
+	}
+	if !placed {
+		c.tally.add(o.Epoch, tallyNotSeen, cluster, found, now)
 	}
 }
 

@@ -137,6 +137,7 @@ type Sum struct {
 	now    time.Time
 	step   int64
 	strata [strata]stratumSum
+	unseen int64
 	lat    map[int64]*[2]latencies
 	all    [2]latencies
 }
@@ -174,6 +175,10 @@ func (s *Sum) Add(r *TallyRow) error {
 			l[side].merge(r.Cells)
 		}
 		s.all[side].merge(r.Cells)
+		return nil
+	}
+	if r.Name == tallyNotSeen {
+		s.unseen += r.N
 		return nil
 	}
 	st, err := ParseStratum(r.Name)
