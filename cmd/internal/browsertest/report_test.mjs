@@ -4,7 +4,13 @@ import { basename, join } from "node:path";
 import { pathToFileURL } from "node:url";
 
 const [program, pictures, ...pages] = process.argv.slice(2);
-const browser = await chromium.launch({ executablePath: program, args: ["--no-sandbox"] });
+const browser = await chromium.launch({ executablePath: program, args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"] });
+// A page may be taller than a browser can paint at once: pictures end where that does.
+const tallest = 12000;
+const picture = async (page, name, width) => {
+  const height = Math.min(tallest, await page.evaluate(() => document.documentElement.scrollHeight));
+  await page.screenshot({ path: join(pictures, `${name}.png`), fullPage: true, clip: { x: 0, y: 0, width, height } });
+};
 const views = [];
 
 // What can be read off the page. It runs inside it.
@@ -108,7 +114,7 @@ for (const file of pages) {
       page.on("request", (r) => { if (r.url() !== url && !r.url().startsWith("data:")) problems.push(`it asked for ${r.url()}`); });
       await page.goto(url);
       const name = `${basename(file, ".html")}-${width}-${colorScheme}`;
-      await page.screenshot({ path: join(pictures, `${name}.png`), fullPage: true });
+      await picture(page, name, width);
       const want = await page.evaluate(stops);
       const got = await tabbed(page, want.length);
       if (JSON.stringify(got) !== JSON.stringify(want)) problems.push(`by keyboard one gets to ${got.length} of ${want.length}: ${got.join(" ")}`);
@@ -123,7 +129,7 @@ for (const file of pages) {
       const open = await page.evaluate(() => document.querySelectorAll("details[open]").length);
       if (open !== folds) problems.push(`${open} of ${folds} opened by keyboard`);
       const opened = await page.evaluate(look);
-      await page.screenshot({ path: join(pictures, `${name}-open.png`), fullPage: true });
+      await picture(page, `${name}-open`, width);
 
       const first = await page.evaluate(() => document.querySelector("article")?.id ?? null);
       if (first) {
