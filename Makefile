@@ -53,6 +53,10 @@ test-all: ## run the full matrix of servers with the long forms, under the race 
 test-clients: ## run stock Redis clients against the RESP door (fetches them)
 	go test -tags clients -count=1 -timeout 10m ./cmd/internal/clienttest/
 
+.PHONY: test-browser
+test-browser: ## open the report's page in a real browser (fetches one), and keep pictures of it
+	go test -tags browser -count=1 -v -timeout 15m ./cmd/internal/browsertest/
+
 .PHONY: mutants
 mutants: ## break each promise on purpose and see that the tests notice (RUN=regexp, JOBS=n)
 	@go run ./cmd/internal/mutants -run '$(RUN)' -j $(JOBS) -schedules $(SCHEDULES)
@@ -87,7 +91,7 @@ verify-format:
 verify-vet:
 	@echo "verify: go vet"
 	@go vet ./...
-	@go vet -tags clients ./cmd/internal/...
+	@go vet -tags clients,browser ./cmd/internal/...
 
 .PHONY: verify-lint
 verify-lint: $(TOOLS)/golangci-lint

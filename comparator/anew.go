@@ -66,6 +66,7 @@ func (c *Comparator) askOne(ctx context.Context, oc *openCase) {
 		c.undetermined(o.Epoch, Settling, causePanic)
 	case j.Verdict == VerdictMatch:
 		c.acct.move(o.Epoch, Settling, Probed, 1, now)
+		c.compared(&o, false)
 	default:
 		c.undetermined(o.Epoch, Settling, causeNoVerdict)
 	}
@@ -82,7 +83,7 @@ func (c *Comparator) again(ctx context.Context, was *Observation) (o Observation
 	if next.Pod == "" {
 		next.Pod = was.Pod
 	}
-	c.shadow.add(next.ShadowLatency)
+	c.tookShadow(&next)
 	o = next
 	return o
 }

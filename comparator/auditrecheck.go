@@ -118,12 +118,7 @@ func (a *auditor) found(s *suspect, ev *Evidence) {
 	f.ID = FindingID(f.Pod, f.Class, s.hold, s.key)
 	if s.hold != "" {
 		e := ev.Holds[s.hold]
-		f.Truth.Hold, f.Shadow.Hold = e.TruthAfter, e.Shadow
-		for _, h := range []*backends.Hold{e.Shadow, e.TruthAfter} {
-			if h != nil {
-				f.Shop, f.Caller = h.Shop, h.Caller
-			}
-		}
+		f.ofHold(&e)
 		effectOf(e.TruthAfter, e.Shadow, func(k backends.Key, g Gap) {
 			if old, known := a.effects[k]; known || len(a.effects) < maxEffects {
 				a.effects[k] = Gap{old.Sellable + g.Sellable, old.OnHand + g.OnHand, old.Taken + g.Taken}
@@ -138,6 +133,16 @@ func (a *auditor) found(s *suspect, ev *Evidence) {
 	f.Truth.Hold, f.Shadow.Hold = boundHold(f.Truth.Hold), boundHold(f.Shadow.Hold)
 	f.limit()
 	a.count(f)
+}
+
+// ofHold says what both stores have of the finding's hold.
+func (f *Finding) ofHold(e *HoldEvidence) {
+	f.Truth.Hold, f.Shadow.Hold = e.TruthAfter, e.Shadow
+	for _, h := range []*backends.Hold{e.Shadow, e.TruthAfter} {
+		if h != nil {
+			f.Shop, f.Caller = h.Shop, h.Caller
+		}
+	}
 }
 
 func (a *auditor) count(f Finding) {

@@ -94,6 +94,8 @@ type Comparator struct {
 
 	record   *recorder
 	exchange *exchange
+	tally    *tallies
+	follow   *followUps
 	// slowest is the longest pause between looks for one decision, such that a long settle window
 	// has no more than maxEvidence of them.
 	slowest time.Duration
@@ -107,6 +109,7 @@ type Comparator struct {
 
 	flushing sync.Mutex // one flush at a time
 	spooled  time.Time  // when the account was last spooled
+	tallied  time.Time  // when the tallies were last saved
 }
 
 // New checks cfg and makes a comparator that is not started.
@@ -124,6 +127,8 @@ func New(cfg Config) (*Comparator, error) {
 
 		record:   newRecorder(cfg.Now),
 		exchange: newExchange(cfg.Pod, cfg.Proxy, cfg.Run, cfg.SettleWindow, cfg.Now),
+		tally:    newTallies(cfg.Pod, cfg.Proxy, cfg.Run),
+		follow:   newFollowUps(),
 
 		slowest: max(maxRecheck, 2*cfg.SettleWindow/maxEvidence),
 	}, nil
@@ -144,11 +149,16 @@ func (c *Comparator) Lost(epoch uint64, n int64) {
 }
 
 // Observe hands over one decision, once: of several who mirrored the same entry, the one whose
-// Outbox.Done removed it. It never blocks and never panics. Operations that only the truth decides
-// are ignored; a Missing of ReasonPending changes nothing.
+// Outbox.Done removed it. It never blocks and never panics. Of operations that only the truth decides,
+// expiries and late claims are looked into afterwards, see followUps, and others are ignored; a Missing
+// of ReasonPending changes nothing.
 func (c *Comparator) Observe(o Observation) {
 	defer c.recovered("observe")
-	if o.Op != backends.OpReserve || o.Shadow == nil && o.Missing == ReasonPending {
+	if o.Op != backends.OpReserve {
+		c.followUp(&o)
+		return
+	}
+	if o.Shadow == nil && o.Missing == ReasonPending {
 		c.stats.ignored.Add(1)
 		return
 	}
@@ -188,7 +198,7 @@ func (c *Comparator) Followed(f Followed) {
 
 // noDecision accounts for an observation without a decision of the shadow.
 func (c *Comparator) noDecision(o *Observation) {
-	c.truth.add(o.TruthLatency)
+	c.tookTruth(o)
 	switch o.Missing {
 	case ReasonSampledOut:
 		c.SampledOut(o.Epoch, 1)
@@ -281,6 +291,7 @@ func (c *Comparator) run(ctx context.Context) {
 	wg.Go(func() { c.settleLoop(ctx) })
 	wg.Go(func() { c.flushLoop(ctx) })
 	wg.Go(func() { c.sheetLoop(ctx) })
+	wg.Go(func() { c.followLoop(ctx) })
 	wg.Wait()
 	c.gate.Lock()
 	c.closed = true
@@ -314,12 +325,12 @@ func (c *Comparator) judgeLoop(ctx context.Context) {
 
 // judge judges one observation and puts it into its column.
 func (c *Comparator) judge(o Observation) {
-	c.truth.add(o.TruthLatency)
 	if o.Shadow == nil && o.Again != nil {
+		c.tookTruth(&o)
 		c.await(o, c.cfg.Now())
 		return
 	}
-	c.shadow.add(o.ShadowLatency)
+	c.took(&o)
 	c.slow(&o)
 	j, ok := c.judgement(o)
 	now := c.cfg.Now()
@@ -328,8 +339,10 @@ func (c *Comparator) judge(o Observation) {
 		c.undetermined(o.Epoch, Pending, causePanic)
 	case j.Verdict == VerdictMatch && o.Truth.Outcome == backends.OutcomeSoldOut:
 		c.acct.move(o.Epoch, Pending, Probed, 1, now)
+		c.compared(&o, false)
 	case j.Verdict == VerdictMatch:
 		c.acct.move(o.Epoch, Pending, Matched, 1, now)
+		c.compared(&o, false)
 	case j.Verdict != VerdictDiverged:
 		c.undetermined(o.Epoch, Pending, causeNoVerdict)
 	default:

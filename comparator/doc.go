@@ -13,6 +13,8 @@
 //   - A [Finding] is a recorded divergence, with its units and its life.
 //   - [Coverage] is the account of every decision: each is in exactly one column.
 //   - An [Audit] compares all holds and all levels of both stores.
+//   - A [Stratum] is a kind of decision with evidence of its own; [Readiness] says whether there is enough
+//     of it to make the shadow the truth.
 //
 // Only reserves are decided by both stores. All other operations are mirrored by state; their
 // errors show as differences of holds and levels, which the audit finds.
@@ -138,6 +140,34 @@
 //     must be of the same amounts and apart in time. An outbox that has lost entries, or is longer
 //     than a look reads, gives no quiescent moment at all.
 //
+// # Readiness: what is counted where
+//
+// [StrataOf] puts each decision that was compared, and ended as a match, explained or confirmed, into its
+// strata; one that was excused or not determined is evidence of nothing. A decision may be in several:
+//
+//   - plentiful, last_units: grants, by how many units beyond what was asked for the scarcest line had in all
+//     of its locations: more than [LastUnitsBound] (10), or at most so many. By the truth's Seen, else the
+//     shadow's. Where a sweep brought the entry and the shadow did not count, nobody knows: such
+//     grants are in neither, and counted apart.
+//   - sold_out: refusals of the truth that were probed.
+//   - several_locations, several_lines: carts with a line of more than one location; of more than one line.
+//   - late_claim: claims at or after the hold's expiry, by the truth's clock. expiry: holds that the
+//     truth's sweeper ended. The shadow decides neither; it follows. So both stores' holds are compared
+//     afterwards, by [CompareHold], at a quiescent look: equal is one more compared, the same
+//     difference at two quiescent looks a finding. At most 40 a second are looked into, and what does not
+//     rest within a minute counts nowhere.
+//
+// Of each stratum [UpperBound] is the exact one-sided bound (Clopper-Pearson) at 95 %. It takes decisions
+// for independent, and those on one item are not: so items are put into [Clusters] groups by a
+// hash of shop and item of the first line, never splitting an item, and [Resampled] draws whole groups again. A stratum
+// has enough when both bounds are under its goal. The load has enough when the shadow has decided, in a minute
+// in which every refusal was probed, at least 95 % of the truth's peak minute.
+//
+// The counts are [TallyRow]s: absolute values of a run, epoch, slot of ten minutes and stratum, with a growing
+// revision, as coverage has. A run keeps at most the unsaved rows of half a day, each of 64 groups, or of
+// 1,024 steps of latency; a report folds rows one by one. What a crash takes (ten seconds) or a
+// bound makes it give up is missing from the evidence, and never makes it look like more.
+//
 // # Invariants
 //
 //   - P5: [Comparator.Observe], [Comparator.Following] and [Comparator.Followed] never block: what does not fit their bounds is
@@ -152,6 +182,6 @@
 //
 // # Arrows
 //
-// comparator imports backends and go-cmp. Adapters (mysqlfindings, spool, memfindings) import
+// comparator imports backends, go-cmp, and gonum's mathext for one inverse. Adapters (mysqlfindings, spool, memfindings) import
 // comparator. Nothing here knows killswitch, dualwrite or a concrete store.
 package comparator

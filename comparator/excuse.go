@@ -177,6 +177,7 @@ func (c *Comparator) confirm(oc *openCase, s *Settlement, now time.Time) {
 		c.keepExample(f, now)
 	} else {
 		c.acct.move(o.Epoch, Settling, Confirmed, 1, now)
+		c.compared(o, true)
 		c.put(f)
 	}
 	for _, d := range s.Drift {

@@ -79,6 +79,10 @@ func (f *flaky) SaveCoverage(ctx context.Context, rows []comparator.CoverageRow)
 	return f.guard(ctx, func() error { return f.Store.SaveCoverage(ctx, rows) })
 }
 
+func (f *flaky) SaveTallies(ctx context.Context, rows []comparator.TallyRow) error {
+	return f.guard(ctx, func() error { return f.Store.SaveTallies(ctx, rows) })
+}
+
 // scripted is a rechecker that says the same of every key.
 type scripted struct {
 	mu    sync.Mutex
@@ -100,11 +104,14 @@ func (s *scripted) count() int {
 	return s.looks
 }
 
-func (s *scripted) Recheck(_ context.Context, keys []backends.Key, _ []backends.HoldID) (comparator.Evidence, error) {
+func (s *scripted) Recheck(_ context.Context, keys []backends.Key, holds []backends.HoldID) (comparator.Evidence, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.looks++
-	ev := comparator.Evidence{At: time.Now(), Stage: max(s.stage, backends.Shadow), SureSince: s.since, Keys: map[backends.Key]comparator.KeyEvidence{}}
+	ev := comparator.Evidence{At: time.Now(), Stage: max(s.stage, backends.Shadow), SureSince: s.since, Keys: map[backends.Key]comparator.KeyEvidence{}, Holds: map[backends.HoldID]comparator.HoldEvidence{}}
+	for _, id := range holds {
+		ev.Holds[id] = s.hold(id)
+	}
 	for _, k := range keys {
 		truth := &backends.Level{Key: k, OnHand: 5, Available: 5}
 		shadow := &backends.Level{Key: k, OnHand: 5, Available: 5}
@@ -122,4 +129,19 @@ func (s *scripted) Recheck(_ context.Context, keys []backends.Key, _ []backends.
 		ev.Keys[k] = e
 	}
 	return ev, nil
+}
+
+// hold is what a look sees of a hold that the truth has ended.
+func (s *scripted) hold(id backends.HoldID) comparator.HoldEvidence {
+	truth := &backends.Hold{ID: id, Shop: "s", State: backends.Expired, Version: backends.Version{Epoch: 1, N: 2}}
+	shadow := *truth
+	e := comparator.HoldEvidence{TruthBefore: truth, TruthAfter: truth, Shadow: &shadow}
+	switch s.what {
+	case 1:
+		shadow.State, shadow.Lines = backends.Held, []backends.Line{{Item: "mug", Quantity: 2, Locations: []backends.Location{"A"}}}
+		shadow.Allocs = []backends.Allocation{{Location: "A", Quantity: 2}}
+	case 2:
+		e.PendingAfter = 1
+	}
+	return e
 }

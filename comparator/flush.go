@@ -109,22 +109,46 @@ func (c *Comparator) flushLoop(ctx context.Context) {
 // in the one or the other. It waits for a flush that is under way.
 func (c *Comparator) Flush(ctx context.Context) error { return c.flush(ctx, true) }
 
+// unsaved is what a flush has to bring to a safe place.
+type unsaved struct {
+	findings []Finding
+	rows     []CoverageRow
+	tallies  []TallyRow
+}
+
+func (u *unsaved) empty() bool { return len(u.findings)+len(u.rows)+len(u.tallies) == 0 }
+
+// next is the next batch.
+func (u *unsaved) next() Batch {
+	return Batch{Findings: part(u.findings), Coverage: part(u.rows), Tallies: part(u.tallies)}
+}
+
+// took forgets a batch that is safe.
+func (u *unsaved) took(b *Batch) {
+	u.findings, u.rows, u.tallies = u.findings[len(b.Findings):], u.rows[len(b.Coverage):], u.tallies[len(b.Tallies):]
+}
+
+func part[T any](s []T) []T { return s[:min(len(s), saveBatch)] }
+
 // flush with now set spools the account even if it has been spooled a moment ago.
 func (c *Comparator) flush(ctx context.Context, now bool) error {
 	c.flushing.Lock()
 	defer c.flushing.Unlock()
-	findings, rows := c.keep.take(), c.acct.unsaved()
+	u := unsaved{findings: c.keep.take(), rows: c.acct.unsaved()}
+	if now || c.cfg.Now().Sub(c.tallied) >= tallyEvery {
+		u.tallies = c.tally.unsaved(false)
+	}
 	down := c.replay(ctx)
 	if down == nil {
-		findings, rows, down = c.saveAll(ctx, findings, rows)
+		down = c.saveAll(ctx, &u)
 	}
 	var err error
 	if down != nil {
 		c.stats.savesFailed.Add(1)
 		c.failed(down)
-		findings, err = c.spool(findings, rows, now, down)
+		err = c.spool(&u, now, down)
 	}
-	if n := c.keep.back(findings); n > 0 {
+	if n := c.keep.back(u.findings); n > 0 {
 		c.stats.dropped.Add(int64(n))
 	}
 	c.acct.bound(c.cfg.Now())
@@ -141,17 +165,26 @@ func (c *Comparator) replay(ctx context.Context) (err error) {
 	return c.cfg.Spool.Replay(ctx, c.save)
 }
 
-// saveAll saves in batches; it answers what was not saved.
-func (c *Comparator) saveAll(ctx context.Context, fs []Finding, rows []CoverageRow) ([]Finding, []CoverageRow, error) {
-	for len(fs) > 0 || len(rows) > 0 {
-		nf, nr := min(len(fs), saveBatch), min(len(rows), saveBatch)
-		if err := c.save(ctx, Batch{Findings: fs[:nf], Coverage: rows[:nr]}); err != nil {
-			return fs, rows, err
-		}
-		c.acct.savedRows(rows[:nr])
-		fs, rows = fs[nf:], rows[nr:]
+// saveAll saves in batches; what was not saved stays in u.
+func (c *Comparator) saveAll(ctx context.Context, u *unsaved) error {
+	if len(u.tallies) > 0 {
+		c.tallied = c.cfg.Now()
 	}
-	return nil, nil, nil
+	for !u.empty() {
+		b := u.next()
+		if err := c.save(ctx, b); err != nil {
+			return err
+		}
+		c.safe(u, &b)
+	}
+	return nil
+}
+
+// safe notes that a batch is in the store or the spool.
+func (c *Comparator) safe(u *unsaved, b *Batch) {
+	c.acct.savedRows(b.Coverage)
+	c.tally.saved(b.Tallies)
+	u.took(b)
 }
 
 // save is one bounded call of the store, which may panic.
@@ -160,33 +193,43 @@ func (c *Comparator) save(ctx context.Context, b Batch) (err error) {
 	defer c.recovered("save")
 	sctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
-	if len(b.Findings) > 0 {
-		if ferr := c.cfg.Store.SaveFindings(sctx, b.Findings); ferr != nil {
-			err = ferr
+	for _, s := range []struct {
+		n  int
+		do func() error
+	}{
+		{len(b.Findings), func() error { return c.cfg.Store.SaveFindings(sctx, b.Findings) }},
+		{len(b.Coverage), func() error { return c.cfg.Store.SaveCoverage(sctx, b.Coverage) }},
+		{len(b.Tallies), func() error { return c.cfg.Store.SaveTallies(sctx, b.Tallies) }},
+	} {
+		if s.n == 0 {
+			continue
+		}
+		if serr := s.do(); serr != nil {
+			err = serr
 			return err
 		}
 	}
 	err = nil
-	if len(b.Coverage) > 0 {
-		err = errPanicked
-		err = c.cfg.Store.SaveCoverage(sctx, b.Coverage)
-	}
 	return err
 }
 
-// spool keeps on disk what the store did not take; it answers the findings that are in neither.
-func (c *Comparator) spool(fs []Finding, rows []CoverageRow, force bool, down error) (left []Finding, err error) {
+// spool keeps on disk what the store did not take; findings that are in neither stay in u. Tallies are spooled
+// when their slot is over, or at the end: they would fill it otherwise.
+func (c *Comparator) spool(u *unsaved, force bool, down error) (err error) {
 	if c.cfg.Spool == nil {
-		return fs, down
+		return down
 	}
 	now := c.cfg.Now()
 	if !force && now.Sub(c.spooled) < spoolCoverageEvery {
-		rows = nil
+		u.rows = nil
 	}
-	if len(fs) == 0 && len(rows) == 0 {
-		return nil, nil
+	if !force {
+		u.tallies = c.tally.unsaved(true)
 	}
-	left, err = fs, errPanicked
+	if u.empty() {
+		return nil
+	}
+	err = errPanicked
 	defer func() {
 		if err != nil {
 			c.stats.spoolFailed.Add(1)
@@ -194,19 +237,15 @@ func (c *Comparator) spool(fs []Finding, rows []CoverageRow, force bool, down er
 		}
 	}()
 	defer c.recovered("spool")
-	for start := 0; start == 0 || start < max(len(fs), len(rows)); start += saveBatch {
-		b := Batch{Findings: part(fs, start), Coverage: part(rows, start)}
+	for !u.empty() {
+		b := u.next()
 		if aerr := c.cfg.Spool.Append(b); aerr != nil {
 			err = aerr
-			return left, err
+			return err
 		}
-		c.acct.savedRows(b.Coverage)
-		left = fs[min(len(fs), start+len(b.Findings)):]
+		c.safe(u, &b)
 	}
 	c.spooled = now
-	return nil, nil
-}
-
-func part[T any](s []T, start int) []T {
-	return s[min(len(s), start):min(len(s), start+saveBatch)]
+	err = nil
+	return err
 }

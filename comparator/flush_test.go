@@ -26,7 +26,7 @@ func (m *memSpool) Append(b comparator.Batch) error {
 	if m.full {
 		return comparator.ErrSpoolFull
 	}
-	m.batches = append(m.batches, comparator.Batch{Findings: slices.Clone(b.Findings), Coverage: slices.Clone(b.Coverage)})
+	m.batches = append(m.batches, comparator.Batch{Findings: slices.Clone(b.Findings), Coverage: slices.Clone(b.Coverage), Tallies: slices.Clone(b.Tallies)})
 	return nil
 }
 

@@ -69,3 +69,17 @@ func (l *latencies) sum() Latency {
 	}
 	return Latency{Count: l.n, P50: q(.5), P95: q(.95), P99: q(.99), Max: l.max.Microseconds()}
 }
+
+// merge adds the steps of a tally. Its largest is known to a step only.
+func (l *latencies) merge(cs Cells) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range cs {
+		if c.At < 0 || c.At >= len(l.hist) || c.N <= 0 {
+			continue
+		}
+		l.n += c.N
+		l.hist[c.At] += c.N
+		l.max = max(l.max, upper(c.At))
+	}
+}

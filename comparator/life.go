@@ -69,6 +69,9 @@ func (l Life) Confirmed() bool {
 	return l == LifeOpen || l == LifeRepaired || l == LifeAcknowledged
 }
 
+// ConfirmedLives are those of findings that count against the stores.
+func ConfirmedLives() []Life { return []Life{LifeOpen, LifeRepaired, LifeAcknowledged} }
+
 // real tells whether the stores did differ: confirmed, or excused.
 func (l Life) real() bool { return l.Confirmed() || l == LifeExcused }
 

@@ -79,6 +79,8 @@ type Observation struct {
 	Shop   backends.Shop
 	Caller string
 	Lines  []backends.Line // as requested
+	// ExpiresAt is the hold's expiry by the truth's clock; 0 when not known.
+	ExpiresAt backends.Instant
 
 	// Truth is the verdict that checkout got.
 	Truth        Answer
@@ -130,6 +132,7 @@ func FromEntry(pod backends.Pod, stage backends.Stage, e *backends.Entry, own *b
 	}
 	if h := e.Hold; h != nil {
 		o.Epoch, o.Hold, o.Shop, o.Caller, o.Lines = h.Version.Epoch, h.ID, h.Shop, h.Caller, h.Lines
+		o.ExpiresAt = h.ExpiresAt
 		o.Truth = Answer{Outcome: backends.OutcomeGranted, Allocs: h.Allocs}
 	}
 	return o

@@ -43,11 +43,19 @@ type Store interface {
 	ExcuseUse(ctx context.Context, pod backends.Pod, since time.Time) ([]ExcuseUse, error)
 	// Coverage answers one row per proxy, run and epoch, summed over the minutes that end after since.
 	Coverage(ctx context.Context, pod backends.Pod, since time.Time) ([]CoverageRow, error)
+	// SaveTallies keeps rows. Of two with the same pod, proxy, run, epoch, slot and name the one with the
+	// higher Rev stays.
+	SaveTallies(ctx context.Context, rows []TallyRow) error
+	// Tallies hands the rows of the slots that end after since to each, the newest slot first, at most
+	// MaxTallies of them. each must not keep the row's cells, and its error ends it.
+	Tallies(ctx context.Context, pod backends.Pod, since time.Time, each func(*TallyRow) error) error
+	// Trend counts coverage and confirmed findings since then in steps of equal length, see TrendStep.
+	Trend(ctx context.Context, pod backends.Pod, since, until time.Time) (Trend, error)
 	// SetLife moves findings by hand, by LifeChange.Apply: all of them or none. It answers them in the
 	// order of ids, each once. Errors: ErrNoFinding, a *LifeError, a *backends.FieldError (CheckFindingIDs);
 	// any other leaves open whether all or none was moved, and the same again moves them once.
 	SetLife(ctx context.Context, pod backends.Pod, ids []string, c LifeChange) ([]Moved, error)
-	// Prune removes at most limit coverage rows, and at most limit findings that are not open,
+	// Prune removes at most limit coverage rows, limit tallies, and limit findings that are not open,
 	// older than before. It answers how many it removed; 0 means that there is nothing left to do.
 	Prune(ctx context.Context, pod backends.Pod, before time.Time, limit int) (int, error)
 }
@@ -124,6 +132,7 @@ type ClassSummary struct {
 type Batch struct {
 	Findings []Finding     `json:"findings,omitempty"`
 	Coverage []CoverageRow `json:"coverage,omitempty"`
+	Tallies  []TallyRow    `json:"tallies,omitempty"`
 }
 
 // Spool keeps batches on local disk while the Store is away. Its methods may be called by many

@@ -2,6 +2,7 @@ package comparator
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -20,6 +21,8 @@ const (
 	FormatTable Format = iota
 	FormatJSON
 	FormatCSV
+	// FormatHTML is a page of its own, for a report only.
+	FormatHTML
 )
 
 // ParseFormat reads a format by its name.
@@ -34,6 +37,19 @@ func ParseFormat(name string) (Format, error) {
 	default:
 		return FormatTable, &backends.FieldError{Field: "format", Value: fmt.Sprintf("%q", clip(name, 40)), Bound: "table, json or csv", Next: "choose one of them"}
 	}
+}
+
+// ParseReportFormat reads a format of a report by its name.
+func ParseReportFormat(name string) (Format, error) {
+	if name == "html" {
+		return FormatHTML, nil
+	}
+	f, err := ParseFormat(name)
+	var fe *backends.FieldError
+	if errors.As(err, &fe) {
+		fe.Bound = "table, json, csv or html"
+	}
+	return f, err
 }
 
 // tableWidth is what a table keeps to.
@@ -99,6 +115,8 @@ func (r *Report) Write(w io.Writer, f Format) error {
 		return writeJSON(w, r)
 	case FormatCSV:
 		return r.csv(w)
+	case FormatHTML:
+		return r.html(w)
 	default:
 		_, err := io.WriteString(w, r.table())
 		return err
@@ -122,7 +140,9 @@ func (r *Report) table() string {
 		p.line("stage %s, epoch %d: %s decides alone", r.Stage, r.Epoch, truth)
 	}
 	p.line("%s", span)
+	p.item(fmt.Sprintf("VERDICT  %s: ", strings.ToUpper(string(r.Verdict.State))), r.Verdict.Why)
 	r.parityTable(&p)
+	r.readinessTable(&p)
 	r.findingTable(&p)
 	r.excuseTable(&p)
 	r.sideTable(&p)
@@ -173,10 +193,21 @@ func (r *Report) findingTable(p *page) {
 		p.line("  * kept with their proof; the coverage above counts all of them")
 	}
 	if len(r.Findings) > 0 {
-		p.head("LAST FINDINGS (%d shown, %s open in all)", len(r.Findings), group(r.Open))
-		for i := range r.Findings {
+		r.topTable(p)
+		p.head("LAST FINDINGS (%d shown, %s open in all)", min(len(r.Findings), maxTableFindings), group(r.Open))
+		for i := range r.Findings[:min(len(r.Findings), maxTableFindings)] {
 			findingLines(p, &r.Findings[i])
 		}
+	}
+}
+
+func (r *Report) topTable(p *page) {
+	if len(r.TopItems) == 0 {
+		return
+	}
+	p.head("ITEMS with the most units in confirmed findings")
+	for _, t := range r.TopItems {
+		p.item("  ", fmt.Sprintf("%s/%s: %s in %s, the gravest of class %s", t.Shop, t.Item, count(t.Units, "unit"), count(t.Findings, "finding"), t.Class))
 	}
 }
 
@@ -186,7 +217,7 @@ func findingLines(p *page, f *Finding) {
 	if f.Hold != "" {
 		subject = fmt.Sprintf("hold %q", f.Hold)
 	}
-	p.item("  ", fmt.Sprintf("%s  %s, %s, %s, %s, found by %s, seen %s, last %s", f.ID, f.Class, count(f.TotalUnits, "unit"), f.state(), subject, f.Source, times(f.Count), clock(f.LastSeen)))
+	p.item("  ", fmt.Sprintf("%s  %s, %s, %s, %s, found by %s, seen %s, last %s", f.ID, f.Class, f.harm(), f.state(), subject, f.Source, times(f.Count), clock(f.LastSeen)))
 	const most = 3
 	for i, u := range f.Units {
 		if i == most {
@@ -246,7 +277,7 @@ func (r *Report) sideTable(p *page) {
 	for _, a := range r.Apologies {
 		p.item("              ", fmt.Sprintf("hold %q, %s: %s (%s)", a.Hold, a.Key, count(a.Quantity, "unit"), a.Reason))
 	}
-	p.head("LATENCY of decisions, since this proxy started")
+	p.head("LATENCY of decisions, %s", r.LatencyOf)
 	p.line("  %-8s %12s %10s %10s %10s %10s", "", "decisions", "p50", "p95", "p99", "max")
 	for _, l := range []struct {
 		name string

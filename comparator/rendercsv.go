@@ -57,6 +57,7 @@ func (r *Report) csv(w io.Writer) error {
 		{section: "report", name: "stage", detail: r.Stage.String()},
 		{section: "report", name: "epoch", count: num(int64(min(r.Epoch, 1<<62)))},
 		{section: "report", name: "generated_at", last: r.GeneratedAt},
+		{section: "report", name: "verdict", state: string(r.Verdict.State), why: r.Verdict.Why},
 		{section: "parity", name: "agreed", count: num(r.Parity.Agreed)},
 		{section: "parity", name: "compared", count: num(r.Parity.Compared)},
 		{section: "parity", name: "decisions", count: num(r.Parity.Decisions)},
@@ -105,6 +106,8 @@ func (r *Report) csv(w io.Writer) error {
 			ls = append(ls, csvLine{section: "latency_" + l.name, name: q.name, count: num(q.us)})
 		}
 	}
+	ls = append(ls, r.readinessCSV()...)
+	ls = append(ls, r.trendCSV()...)
 	for _, e := range r.Excuses {
 		ls = append(ls, csvLine{section: "excuse", name: e.Name, state: string(e.State), count: num(e.Findings), units: num(e.Units),
 			first: e.From, last: e.Until, detail: e.Covers, by: e.Owner, why: e.Why})
@@ -117,6 +120,9 @@ func (r *Report) csv(w io.Writer) error {
 	}
 	return writeCSV(w, ls)
 }
+
+// keyOfItem is an item as a key without a location.
+func keyOfItem(t ItemUnits) backends.Key { return backends.Key{Shop: t.Shop, Item: t.Item} }
 
 // findingsCSV has one line per finding and key.
 func findingsCSV(fs []Finding) []csvLine {

@@ -38,7 +38,7 @@ func (l *FindingList) table() string {
 	for i := range l.Findings {
 		f := &l.Findings[i]
 		p.line("")
-		p.line("  %s  %s, %s, %s", f.ID, f.Class, f.state(), count(f.TotalUnits, "unit"))
+		p.line("  %s  %s, %s, %s", f.ID, f.Class, f.state(), f.harm())
 		p.item("      ", fmt.Sprintf("%s; found by %s, seen %s, last %s", f.subject(), f.Source, times(f.Count), clock(f.LastSeen)))
 		if n := len(f.History); n > 0 {
 			p.item("      ", f.History[n-1].text())
@@ -60,6 +60,16 @@ func (f *Finding) state() string {
 		return fmt.Sprintf("%s (%s)", f.Life, f.Excuse)
 	}
 	return f.Life.String()
+}
+
+// harm is the severity in shop terms of a confirmed finding, and otherwise the units.
+func (f *Finding) harm() string {
+	if f.Life.Confirmed() {
+		if s := f.Class.severity(f.TotalUnits); s != "" {
+			return s
+		}
+	}
+	return count(f.TotalUnits, "unit")
 }
 
 // subject says in a line what the finding is about.
@@ -134,7 +144,7 @@ func (d *FindingDetail) Write(w io.Writer, f Format) error {
 func (d *FindingDetail) table() string {
 	var p page
 	p.line("Finding %s of pod %q", d.ID, d.Pod)
-	p.item("", fmt.Sprintf("%s, %s, %s: %s", d.Class, d.state(), count(d.TotalUnits, "unit"), d.Meaning))
+	p.item("", fmt.Sprintf("%s, %s, %s: %s", d.Class, d.state(), d.harm(), d.Meaning))
 	p.head("WHAT IT IS ABOUT")
 	p.item("  ", fmt.Sprintf("%s; found by %s in stage %s, epoch %d%s", d.subject(), d.Source, d.Stage, d.Epoch, d.origin()))
 	for _, u := range d.Units {

@@ -8,9 +8,11 @@ import (
 	"github.com/crossfade-proxy/crossfade/backends"
 )
 
-// Bounds of a report's lists. The totals beside them count all.
+// Bounds of a report's lists. The totals beside them count all. The table shows the first of its findings.
 const (
-	maxReportFindings  = 20
+	maxReportFindings  = 100
+	maxTableFindings   = 20
+	maxReportItems     = 20
 	maxReportApologies = 20
 	maxReportDebt      = 20
 	maxReportProblems  = 20
@@ -30,11 +32,15 @@ type ReportInput struct {
 	Coverage    Coverage  // folded, see FoldCoverage
 	Summary     []ClassSummary
 	Findings    []Finding // the last ones seen
-	Truth       Latency
-	Shadow      Latency
-	Outbox      *backends.OutboxStats // the truth's; nil when not known
-	Debt        []DebtLine
-	Apologies   []backends.Apology
+	// Truth and Shadow are those of the reporter's own run; where Tallies has any, those count.
+	Truth     Latency
+	Shadow    Latency
+	Tallies   *Sum  // nil when not known
+	Trend     Trend // zero when not known
+	Goals     Goals
+	Outbox    *backends.OutboxStats // the truth's; nil when not known
+	Debt      []DebtLine
+	Apologies []backends.Apology
 	// ApologySum counts all; nil where only those listed are known.
 	ApologySum *ApologySum
 	// Undetermined says by cause why decisions were undetermined (Stats.Undetermined), for the runs
@@ -55,7 +61,7 @@ type DebtLine struct {
 	Units int64        `json:"units"`
 }
 
-// Report is one page about a pod. It renders as table, JSON and CSV.
+// Report is one page about a pod. It renders as table, JSON, CSV and HTML.
 type Report struct {
 	Pod         backends.Pod   `json:"pod"`
 	Stage       backends.Stage `json:"stage,omitzero"`
@@ -63,6 +69,7 @@ type Report struct {
 	Epoch       uint64         `json:"epoch"`
 	GeneratedAt time.Time      `json:"generated_at"`
 	Since       *time.Time     `json:"since"`
+	Verdict     ReportVerdict  `json:"verdict"`
 	Parity      Parity         `json:"parity"`
 	Coverage    Coverage       `json:"coverage"`
 	// Classes has one element for each class with findings, the gravest first.
@@ -70,19 +77,26 @@ type Report struct {
 	Open      int64         `json:"open_findings"`
 	OpenUnits int64         `json:"open_units"`
 	// UndeterminedWhy is by cause.
-	UndeterminedWhy map[string]int64      `json:"undetermined_why"`
-	Findings        []Finding             `json:"findings"`
-	TruthLatency    Latency               `json:"truth_latency"`
-	ShadowLatency   Latency               `json:"shadow_latency"`
-	Outbox          *backends.OutboxStats `json:"outbox"`
-	DebtUnits       int64                 `json:"debt_units"` // a key that both stores owe counts once
-	Debt            []DebtLine            `json:"debt"`
-	ApologyCount    int                   `json:"apology_count"`
-	ApologyUnits    int64                 `json:"apology_units"`
-	ApologiesAcked  int64                 `json:"apologies_acknowledged"`
-	Apologies       []backends.Apology    `json:"apologies"`
-	Excuses         []ExcuseReport        `json:"excuses"`
-	Problems        []string              `json:"problems"`
+	UndeterminedWhy map[string]int64 `json:"undetermined_why"`
+	Findings        []Finding        `json:"findings"`
+	// TopItems are those with the most units in confirmed findings, of the findings that were read.
+	TopItems  []ItemUnits `json:"top_items"`
+	Readiness Readiness   `json:"readiness"`
+	Trend     Trend       `json:"trend"`
+	// LatencyOf says whose latencies they are.
+	LatencyOf      string                `json:"latency_of"`
+	TruthLatency   Latency               `json:"truth_latency"`
+	ShadowLatency  Latency               `json:"shadow_latency"`
+	LatencyTrend   []LatencyPoint        `json:"latency_trend"`
+	Outbox         *backends.OutboxStats `json:"outbox"`
+	DebtUnits      int64                 `json:"debt_units"` // a key that both stores owe counts once
+	Debt           []DebtLine            `json:"debt"`
+	ApologyCount   int                   `json:"apology_count"`
+	ApologyUnits   int64                 `json:"apology_units"`
+	ApologiesAcked int64                 `json:"apologies_acknowledged"`
+	Apologies      []backends.Apology    `json:"apologies"`
+	Excuses        []ExcuseReport        `json:"excuses"`
+	Problems       []string              `json:"problems"`
 	// Incomplete: what could not be read is among the problems; that nothing was found is no proof then.
 	Incomplete bool     `json:"incomplete"`
 	Next       []string `json:"next"`
@@ -127,15 +141,39 @@ func BuildReport(in ReportInput) (Report, error) {
 	if err != nil {
 		r.Problems = append(r.Problems, err.Error())
 	}
+	r.evidence(&in)
 	r.classes(in.Summary)
+	r.TopItems = topItems(in.Findings)
 	for _, f := range in.Findings {
 		if f.Life.Confirmed() && len(r.Findings) < maxReportFindings {
 			r.Findings = append(r.Findings, f)
 		}
 	}
 	r.owed(in)
+	r.Verdict = verdictOf(&r)
 	r.Next = nextSteps(&r)
 	return r, err
+}
+
+// evidence fills in what was counted over time: readiness, trend, latencies.
+func (r *Report) evidence(in *ReportInput) {
+	sum := in.Tallies
+	if sum == nil {
+		sum = NewSum(in.GeneratedAt, SlotMinutes)
+	}
+	r.Trend = in.Trend
+	if r.Trend.Coverage == nil {
+		r.Trend.Coverage = []TrendPoint{}
+	}
+	if r.Trend.Findings == nil {
+		r.Trend.Findings = []FindingPoint{}
+	}
+	r.Readiness = BuildReadiness(sum, &r.Trend, in.Goals)
+	r.LatencyOf = "this proxy, since it started"
+	truth, shadow, trend := sum.Latencies()
+	if r.LatencyTrend = trend; truth.Count+shadow.Count > 0 {
+		r.TruthLatency, r.ShadowLatency, r.LatencyOf = truth, shadow, "all proxies"
+	}
 }
 
 func (r *Report) classes(sums []ClassSummary) {
@@ -239,6 +277,9 @@ func evidenceSteps(r *Report) []string {
 	if c.Decisions == 0 {
 		say("No decision is in the account yet: point a checkout (or 'crossfade replay') at this pod.")
 		return steps
+	}
+	if !r.Readiness.Ready {
+		say("Wait for more evidence before you advance this pod: it is short in %s (see readiness).", readinessNames(r))
 	}
 	if c.Settling > 0 {
 		say("%s being looked into: run the report again in a few minutes.", are(c.Settling, "decision"))

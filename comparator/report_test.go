@@ -21,6 +21,58 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
+// evidence is what so many of a stratum make of the tallies: each n decisions, of which k are findings, over
+// some clusters, in the slot before noon.
+func evidence(rows ...comparator.TallyRow) *comparator.Sum {
+	sum := comparator.NewSum(noon, 60)
+	for i := range rows {
+		r := &rows[i]
+		if r.Slot == 0 {
+			r.Slot = comparator.SinceSlot(noon.Add(-time.Hour))
+		}
+		if r.Cells == nil {
+			for c := range comparator.Clusters {
+				r.Cells = append(r.Cells, comparator.Cell{At: c, N: r.N / comparator.Clusters})
+			}
+			r.Cells[0].N += r.N % comparator.Clusters
+			r.Cells[7].K += r.K
+		}
+		if err := sum.Add(r); err != nil {
+			panic(err)
+		}
+	}
+	return sum
+}
+
+// trendOf is a day in hours: half of it with sampled probes.
+func trendOf() comparator.Trend {
+	t := comparator.Trend{StepMinutes: 60, Peak: 1200, Carried: 900}
+	for h := range 24 {
+		p := comparator.TrendPoint{At: noon.Add(time.Duration(h-24) * time.Hour), Counts: comparator.Counts{Matched: int64(30_000 + 900*h), Probed: 9_000}}
+		switch {
+		case h == 20:
+			p.Settling, p.Explained, p.Confirmed = 3, 900, 2
+		case h > 20:
+			p.SampledOut, p.Undetermined, p.Excused = 30_000, 3, 2
+		case h%5 == 0:
+			p.Explained = 500
+		}
+		p.Decisions = p.Sum()
+		t.Coverage = append(t.Coverage, p)
+	}
+	t.Findings = []comparator.FindingPoint{{At: noon.Add(-4 * time.Hour), Class: comparator.OversellRisk, Findings: 2, Units: 3}, {At: noon.Add(-time.Hour), Class: comparator.LevelDrift, Findings: 1, Units: 2}}
+	return t
+}
+
+// slow is a histogram of n latencies around that many microseconds.
+func slow(name string, slot int64, n, us int64) comparator.TallyRow {
+	at := 16
+	for v := us * 1000; v >= 32; v /= 2 {
+		at += 16
+	}
+	return comparator.TallyRow{Slot: slot, Name: name, N: n, Cells: comparator.Cells{{At: at, N: n - n/50}, {At: at + 30, N: n / 50}}}
+}
+
 // aFinding is a confirmed one as the comparator makes it.
 func aFinding(hold backends.HoldID, item string, q int64) comparator.Finding {
 	k := key(item, "warehouse-1")
@@ -75,6 +127,12 @@ func badReport() comparator.ReportInput {
 		},
 		ExcuseUse: []comparator.ExcuseUse{{Name: "gone", Findings: 1, Units: 2, LastSeen: noon.Add(-24 * time.Hour)}, {Name: "recount", Findings: 3, Units: 7, LastSeen: noon.Add(-time.Minute)}},
 		Problems:  []string{"apologies of mysql: store is unavailable"},
+		Trend:     trendOf(),
+		Goals:     comparator.Goals{comparator.LateClaim: comparator.GoalOff},
+		Tallies: evidence(comparator.TallyRow{Name: "plentiful", N: 800_000}, comparator.TallyRow{Name: "last_units", N: 40_000, K: 1}, comparator.TallyRow{Name: "sold_out", N: 900, K: 2},
+			comparator.TallyRow{Name: "several_lines", N: 1_000}, comparator.TallyRow{Name: "stock_not_seen", N: 1_500}, comparator.TallyRow{Name: "expiry", N: 2_500, Slot: comparator.SinceSlot(noon.Add(-30 * time.Hour))},
+			slow("latency_truth", 0, 9_000, 180), slow("latency_shadow", 0, 8_000, 2_100), slow("latency_truth", comparator.SinceSlot(noon.Add(-5*time.Hour)), 9_000, 200),
+			slow("latency_shadow", comparator.SinceSlot(noon.Add(-5*time.Hour)), 9_000, 4_000), comparator.TallyRow{Name: "of a later version", N: 1}),
 	}
 }
 
@@ -83,6 +141,10 @@ func goodReport() comparator.ReportInput {
 		Pod: "two", Stage: backends.Live, Epoch: 8, GeneratedAt: noon, Outbox: &backends.OutboxStats{},
 		Coverage: comparator.Coverage{Pod: "two", Decisions: 1000, Counts: comparator.Counts{Matched: 800, Probed: 200}},
 		Truth:    comparator.Latency{Count: 1000, P50: 900, P95: 1500, P99: 2000, Max: 9000},
+		Trend:    comparator.Trend{StepMinutes: 1, Peak: 500, Carried: 480, Coverage: []comparator.TrendPoint{{At: noon.Add(-time.Minute), Decisions: 500, Counts: comparator.Counts{Matched: 400, Probed: 100}}}},
+		Tallies: evidence(comparator.TallyRow{Name: "plentiful", N: 30_000}, comparator.TallyRow{Name: "last_units", N: 3_000}, comparator.TallyRow{Name: "sold_out", N: 3_000},
+			comparator.TallyRow{Name: "several_locations", N: 3_000}, comparator.TallyRow{Name: "several_lines", N: 3_000}, comparator.TallyRow{Name: "late_claim", N: 3_000},
+			comparator.TallyRow{Name: "expiry", N: 3_000}),
 	}
 }
 

@@ -155,8 +155,13 @@ func tooLate(o *Observation, ev *Evidence, now time.Time) string {
 
 var errPanicked = errors.New("comparator: it panicked")
 
-// look asks the rechecker, who may fail or panic.
-func (c *Comparator) look(ctx context.Context, keys []backends.Key) (ev Evidence, err error) {
+// look asks the rechecker about keys.
+func (c *Comparator) look(ctx context.Context, keys []backends.Key) (Evidence, error) {
+	return c.lookAt(ctx, keys, nil)
+}
+
+// lookAt asks the rechecker, who may fail or panic.
+func (c *Comparator) lookAt(ctx context.Context, keys []backends.Key, holds []backends.HoldID) (ev Evidence, err error) {
 	c.stats.looks.Add(1)
 	defer func() {
 		if err != nil {
@@ -170,7 +175,7 @@ func (c *Comparator) look(ctx context.Context, keys []backends.Key) (ev Evidence
 	defer c.recovered("recheck")
 	lctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	ev, err = c.cfg.Rechecker.Recheck(lctx, keys, nil)
+	ev, err = c.cfg.Rechecker.Recheck(lctx, keys, holds)
 	return ev, err
 }
 
@@ -188,6 +193,7 @@ func (c *Comparator) conclude(oc *openCase, s Settlement, why cause) {
 	switch s.End {
 	case SettledExplained:
 		c.acct.move(epoch, Settling, Explained, 1, now)
+		c.compared(&oc.Observation, false)
 		c.example(oc, &s, LifeExplained, now)
 	case SettledConfirmed:
 		c.confirm(oc, &s, now)

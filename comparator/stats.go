@@ -38,6 +38,7 @@ type counters struct {
 	dropped      atomic.Int64
 	sheetsFailed atomic.Int64
 	notKept      atomic.Int64
+	notFollowed  atomic.Int64
 	undetermined [causes]atomic.Int64
 
 	mu        sync.Mutex
@@ -57,6 +58,7 @@ type Stats struct {
 	SpoolBytes   int64            `json:"spool_bytes"`
 	Ignored      int64            `json:"ignored"`         // observations of other operations
 	NotKept      int64            `json:"not_kept"`        // explained or undetermined: counted, proof not kept
+	NotFollowed  int64            `json:"not_followed"`    // expiries and late claims that were not looked into
 	Dropped      int64            `json:"dropped"`         // findings given up for want of room
 	Looks        int64            `json:"looks"`           // looks at the stores
 	LooksFailed  int64            `json:"looks_failed"`    // of which failed
@@ -78,7 +80,7 @@ func (c *Comparator) Stats() Stats {
 	s := Stats{
 		Coverage: c.Snapshot(), Undetermined: map[string]int64{}, Confirmed: map[string]int64{},
 		Queued: len(c.in), Settling: c.queue.len(), Unsaved: c.keep.len(),
-		Ignored: c.stats.ignored.Load(), NotKept: c.stats.notKept.Load(), Dropped: c.stats.dropped.Load(),
+		Ignored: c.stats.ignored.Load(), NotKept: c.stats.notKept.Load(), NotFollowed: c.stats.notFollowed.Load(), Dropped: c.stats.dropped.Load(),
 		Looks: c.stats.looks.Load(), LooksFailed: c.stats.looksFailed.Load(),
 		SavesFailed: c.stats.savesFailed.Load(), SpoolFailed: c.stats.spoolFailed.Load(), Panics: c.stats.panics.Load(),
 		NotRecorded: c.record.losses(), SheetsFailed: c.stats.sheetsFailed.Load(),

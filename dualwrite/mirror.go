@@ -144,7 +144,7 @@ func (p *Pod) finish(ctx context.Context, f backends.Fence, items []item, swept 
 		if !it.at.IsZero() {
 			lag = max(lag, now.Sub(it.at))
 		}
-		if it.entry.Op == backends.OpReserve && it.entry.Hold != nil {
+		if comparator.Watched(&it.entry) {
 			p.o.Comparer.Observe(p.observed(ctx, f, it))
 		}
 	}

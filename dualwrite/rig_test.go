@@ -145,6 +145,9 @@ func (b *book) Begin(uint64) {
 }
 
 func (b *book) Observe(o comparator.Observation) {
+	if o.Op != backends.OpReserve {
+		return // no decision of both stores
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.seen = append(b.seen, o)

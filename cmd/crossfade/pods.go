@@ -142,13 +142,19 @@ type page interface {
 
 // checking makes cmd a check: it asks for a page about the pod, prints it, and ends with the page's verdict.
 func checking[P page](g *globals, cmd *cobra.Command, ask func(context.Context, *admin.Client, string, comparator.Format) (P, error), verdict func(P) error) *cobra.Command {
-	cmd.Args = args(cobra.ExactArgs(1))
 	format := cmd.Flags().StringP("format", "f", "table", "table, json or csv")
+	return checkingIn(g, cmd, format, comparator.ParseFormat, ask, verdict)
+}
+
+// checkingIn is checking with formats of its own.
+func checkingIn[P page](g *globals, cmd *cobra.Command, format *string, parse func(string) (comparator.Format, error),
+	ask func(context.Context, *admin.Client, string, comparator.Format) (P, error), verdict func(P) error) *cobra.Command {
+	cmd.Args = args(cobra.ExactArgs(1))
 	cmd.RunE = func(cmd *cobra.Command, a []string) error {
 		if g.json {
 			*format = "json"
 		}
-		f, err := comparator.ParseFormat(*format)
+		f, err := parse(*format)
 		if err != nil {
 			return &usageError{err}
 		}
@@ -171,11 +177,14 @@ func checking[P page](g *globals, cmd *cobra.Command, ask func(context.Context, 
 func reportCmd(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "report <pod>", Short: "Print the mismatch report",
-		Long:    "Prints how many decisions were compared, what differed, what concurrency explains, and what to do next.\nExit code 3 when findings are open, 5 when something could not be read: then the page does not know of all.",
-		Example: "  crossfade report pod-1 --since 24h\n  crossfade report pod-1 --format csv > findings.csv",
+		Long: "Prints how many decisions were compared, what differed, what concurrency explains, whether there is evidence\n" +
+			"enough for each kind of decision, and what to do next. As HTML it is one file without any other, with charts.\n" +
+			"Exit code 3 when findings are open, 5 when something could not be read: then the page does not know of all.",
+		Example: "  crossfade report pod-1 --since 24h\n  crossfade report pod-1 --format html > pod-1.html\n  crossfade report pod-1 --format csv > findings.csv",
 	}
+	format := cmd.Flags().StringP("format", "f", "table", "table, json, csv or html")
 	since := cmd.Flags().Duration("since", 0, "only the last so long, like 24h (default: all that is kept)")
-	return checking(g, cmd, func(ctx context.Context, c *admin.Client, pod string, _ comparator.Format) (*comparator.Report, error) {
+	return checkingIn(g, cmd, format, comparator.ParseReportFormat, func(ctx context.Context, c *admin.Client, pod string, _ comparator.Format) (*comparator.Report, error) {
 		r, err := c.Report(ctx, pod, *since)
 		return &r, err
 	}, reportVerdict)

@@ -42,6 +42,8 @@ func Exercise(t *testing.T, open func(testing.TB) comparator.Store) {
 		{"excused findings are counted apart", excused},
 		{"coverage adds up", coverage},
 		{"a later revision stays", revisions},
+		{"tallies", tallies},
+		{"a trend", trend},
 		{"many proxies at once", crowd},
 		{"prune", prune},
 		{"an ended context", ended},

@@ -41,13 +41,17 @@ type Store struct {
 	rows      map[rowKey]comparator.CoverageRow
 	apologies map[findingKey]comparator.ApologyRecord
 	sheets    map[sheetKey]keptSheet
+	tallies   map[tallyKey]comparator.TallyRow
 }
 
 var _ comparator.Store = (*Store)(nil)
 
 // New makes an empty store.
 func New() *Store {
-	return &Store{findings: map[findingKey]comparator.Finding{}, rows: map[rowKey]comparator.CoverageRow{}, apologies: map[findingKey]comparator.ApologyRecord{}, sheets: map[sheetKey]keptSheet{}}
+	return &Store{
+		findings: map[findingKey]comparator.Finding{}, rows: map[rowKey]comparator.CoverageRow{}, apologies: map[findingKey]comparator.ApologyRecord{},
+		sheets: map[sheetKey]keptSheet{}, tallies: map[tallyKey]comparator.TallyRow{},
+	}
 }
 
 func (s *Store) lock(ctx context.Context) error {
@@ -273,6 +277,13 @@ func (s *Store) Prune(ctx context.Context, pod backends.Pod, before time.Time, l
 	for k := range s.rows {
 		if left > 0 && k.pod == pod && k.minute < comparator.SinceMinute(before) {
 			delete(s.rows, k)
+			removed, left = removed+1, left-1
+		}
+	}
+	left = max(limit, 1)
+	for k := range s.tallies {
+		if left > 0 && k.pod == pod && k.slot < comparator.SinceSlot(before) {
+			delete(s.tallies, k)
 			removed, left = removed+1, left-1
 		}
 	}

@@ -1,7 +1,7 @@
-// Package mysqlfindings keeps findings, coverage, the book of apologies and the proxies' sheets in the pod's
+// Package mysqlfindings keeps findings, coverage, tallies, the book of apologies and the proxies' sheets in the pod's
 // MySQL or MariaDB: it fills [comparator.Store], [comparator.ApologyBook] and [comparator.Sheets].
 //
-// The tables are made by migrations 0002, 0004, 0005 and 0006 of backends/mysqlstore, which runs all migrations. The
+// The tables are made by migrations 0002 and 0004 to 0007 of backends/mysqlstore, which runs all migrations. The
 // *sql.DB is the caller's: its pool is what bounds the connections used here (P8); one call uses one
 // connection at a time.
 //
@@ -9,7 +9,7 @@
 //
 //   - A finding is joined with the one that is kept by [comparator.Merge] under its row's lock, so
 //     that saving twice is once, whichever proxy does it.
-//   - A coverage row is replaced only by one with a higher revision.
+//   - A coverage row, and a tally, is replaced only by one with a higher revision.
 //   - No transaction here touches a table of stock. Rows are locked in the order of their keys.
 //   - Every statement carries the tag conn_tag:crossfade.comparator.
 //

@@ -24,7 +24,7 @@ const (
 	MaxPrune = 5000
 )
 
-// Store keeps findings and coverage in a database that has the tables of migrations 0002, 0004, 0005 and 0006.
+// Store keeps findings, coverage, tallies and sheets in a database that has the tables of migrations 0002 and 0004 to 0007.
 type Store struct{ db *sql.DB }
 
 var _ comparator.Store = (*Store)(nil)
@@ -369,10 +369,11 @@ func (s *Store) Prune(ctx context.Context, pod backends.Pod, before time.Time, l
 	for _, st := range []struct {
 		text string
 		at   int64
-	}{{findingPrune.times(1), before.UnixMicro()}, {coveragePrune.times(1), comparator.SinceMinute(before)}, {sheetPrune.times(1), before.UnixMicro()}} {
+	}{{findingPrune.times(1), before.UnixMicro()}, {coveragePrune.times(1), comparator.SinceMinute(before)},
+		{sheetPrune.times(1), before.UnixMicro()}, {tallyPrune.times(1), comparator.SinceSlot(before)}} {
 		res, err := s.db.ExecContext(ctx, tag+st.text, string(pod), st.at, limit)
 		if err != nil {
-			return total, fmt.Errorf("pruning findings and coverage: %w", err)
+			return total, fmt.Errorf("pruning findings, coverage and tallies: %w", err)
 		}
 		n, err := res.RowsAffected()
 		if err != nil {

@@ -11,6 +11,9 @@ var findingsText string
 //go:embed sql/apologies.sql
 var apologiesText string
 
+//go:embed sql/tallies.sql
+var talliesText string
+
 // tag attributes the connection's time to its business process (P8).
 const tag = "/* conn_tag:crossfade.comparator */ "
 
@@ -47,12 +50,18 @@ var (
 	sheetHeads         = named("sheet_heads")
 	sheetRead          = named("sheet_read")
 	sheetPrune         = named("sheet_prune")
+	tallySave          = named("tally_save")
+	tallyRead          = named("tally_read")
+	tallyPrune         = named("tally_prune")
+	trendFirst         = named("trend_first")
+	trendCoverage      = named("trend_coverage")
+	trendFindings      = named("trend_findings")
 )
 
 // named gives a statement of the embedded files. It is for package variables: a name that is not
 // there stops the program when it starts.
 func named(name string) statement {
-	_, text, ok := strings.Cut(findingsText+apologiesText, "-- name: "+name+"\n")
+	_, text, ok := strings.Cut(findingsText+apologiesText+talliesText, "-- name: "+name+"\n")
 	if !ok {
 		panic("mysqlfindings: no statement is called " + name)
 	}

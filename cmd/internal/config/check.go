@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/comparator"
 )
 
 func (c *Config) check() error {
@@ -200,7 +202,23 @@ func (p *Pod) check(at string) error {
 	if p.MySQL.PoolCap < 1 || p.MySQL.PoolCap > backends.MaxQuantity {
 		return &backends.FieldError{Field: at + " mysql.pool_cap", Value: strconv.Itoa(p.MySQL.PoolCap), Bound: fmt.Sprintf("1 to %d", backends.MaxQuantity), Next: "leave it out for the default of " + strconv.Itoa(backends.DefaultPoolCap)}
 	}
+	if _, err := p.Goals(); err != nil {
+		return fmt.Errorf("%s readiness: %w", at, err)
+	}
 	return p.MySQL.checkSizes(at)
+}
+
+// Goals are the pod's goals of readiness.
+func (p *Pod) Goals() (comparator.Goals, error) {
+	goals := comparator.Goals{}
+	for _, name := range slices.Sorted(maps.Keys(p.Readiness)) {
+		s, err := comparator.ParseStratum(name)
+		if err != nil {
+			return nil, err
+		}
+		goals[s] = p.Readiness[name]
+	}
+	return goals, goals.Check()
 }
 
 // checkSizes checks what has no default of its own here: 0 leaves it to the store.

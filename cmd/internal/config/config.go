@@ -95,6 +95,9 @@ type Pod struct {
 	OutboxMax int64 `yaml:"outbox_max"`
 	// SettleWindow is how long a difference may wait for its explanation.
 	SettleWindow Duration `yaml:"settle_window"`
+	// Readiness are the goals by stratum: the rate of wrong decisions that the upper bound at 95 % has to
+	// come under.
+	Readiness map[string]float64 `yaml:"readiness"`
 	// SweepAge is how long an entry stays with the proxy that made it.
 	SweepAge Duration `yaml:"sweep_age"`
 }

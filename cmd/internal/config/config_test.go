@@ -40,6 +40,8 @@ func TestBadConfigurations(t *testing.T) {
 		{"two defaults", pod("    default: true\n") + "  - name: pod-2\n    default: true\n    redis: {addr: \"h:1\"}\n    mysql: {dsn: \"root@tcp(h:1)/x\"}\n", "one default"},
 		{"template without an item", pod("    key_template: \"stock:{shop}\"\n"), "{item}"},
 		{"template and constant shop", pod("    shop: a\n"), "constant shop"},
+		{"readiness of no stratum", pod("    readiness: {last: 0.1}\n"), "last_units"},
+		{"readiness that is no rate", pod("    readiness: {last_units: 0}\n"), "above 0 and at most 1"},
 		{"probe share", pod("    probe_share: 2\n"), "0 to 1"},
 		{"short retain", pod("    retain: 3s\n"), "at least 1m0s"},
 		{"duration without a unit", pod("    retain: 3\n"), "500ms"},

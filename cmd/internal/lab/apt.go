@@ -220,7 +220,11 @@ func (a archive) resolve(ctx context.Context, k Kind) ([]aptPackage, error) {
 	if known, err = a.show(ctx, all); err != nil {
 		return nil, err
 	}
-	return closure(best.name, depends, known)
+	pkgs, err := closure(best.name, depends, known)
+	if k.facts().native {
+		pkgs = withoutLibc(pkgs)
+	}
+	return pkgs, err
 }
 
 // show asks apt about packages; names that only others provide are not in the

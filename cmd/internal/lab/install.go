@@ -36,6 +36,9 @@ func (in install) command(ctx context.Context, args ...string) *exec.Cmd {
 		cmd = exec.CommandContext(ctx, in.Loader, append(full, args...)...)
 	}
 	cmd.Env = []string{"LC_ALL=C", "TZ=UTC", "OPENSSL_CONF=/dev/null", "PATH=" + os.Getenv("PATH")}
+	if in.Loader == "" && len(in.Libs) > 0 {
+		cmd.Env = append(cmd.Env, libraryPath(in.Libs))
+	}
 	return cmd
 }
 
@@ -120,7 +123,7 @@ func cachedTree(cache string, k Kind) (install, bool) {
 			continue
 		}
 		in = in.rebase(func(p string) string { return filepath.Join(filepath.Dir(path), p) })
-		if executable(in.Bin) && executable(in.Loader) && (best.Bin == "" || best.Version.Less(in.Version)) {
+		if executable(in.Bin) && (k.facts().native || executable(in.Loader)) && (best.Bin == "" || best.Version.Less(in.Version)) {
 			best = in
 		}
 	}
@@ -128,7 +131,10 @@ func cachedTree(cache string, k Kind) (install, bool) {
 }
 
 func (in install) rebase(f func(string) string) install {
-	in.Bin, in.Loader, in.Libs = f(in.Bin), f(in.Loader), slices.Clone(in.Libs)
+	in.Bin, in.Libs = f(in.Bin), slices.Clone(in.Libs)
+	if in.Loader != "" {
+		in.Loader = f(in.Loader)
+	}
 	for i := range in.Libs {
 		in.Libs[i] = f(in.Libs[i])
 	}
@@ -156,6 +162,9 @@ func fetched(ctx context.Context, cache string, k Kind, opts Options) (in instal
 	suites, err := archives(cache, opts)
 	if err != nil {
 		return in, []string{err.Error()}, nil
+	}
+	if k.facts().native {
+		suites = suites[:1] // the machine's own
 	}
 	for _, a := range suites {
 		in, err := a.tree(ctx, cache, k)
@@ -255,7 +264,7 @@ func locate(dir string, k Kind) (install, error) {
 			}
 		// An init script has the same name, in another folder.
 		case in.Bin == "" && slices.Contains(k.facts().binaries, name) &&
-			slices.Contains(programFolders, filepath.Base(filepath.Dir(path))) && executable(path):
+			k.inProgramFolder(path) && executable(path):
 			in.Bin = path
 		}
 		return nil
@@ -263,7 +272,7 @@ func locate(dir string, k Kind) (install, error) {
 	if err == nil && in.Bin == "" {
 		err = fmt.Errorf("the packages hold no program %s", strings.Join(k.facts().binaries, " or "))
 	}
-	if err == nil && in.Loader == "" {
+	if err == nil && in.Loader == "" && !k.facts().native {
 		err = errors.New("the packages hold no dynamic loader")
 	}
 	slices.Sort(in.Libs)

@@ -43,6 +43,10 @@ type facts struct {
 	packages string   // pattern of the apt package with the program
 	minimum  Version  // the oldest that Crossfade supports
 	install  string   // what to install by hand
+	// native: it starts itself again by /proc/self/exe, which has to be the program and not a loader. So
+	// it runs on the machine's own libc, and only packages of the machine's own suite fit.
+	native bool
+	folder string // where its packages have the program; empty: one of programFolders
 }
 
 var kindFacts = map[Kind]facts{
@@ -70,6 +74,11 @@ var kindFacts = map[Kind]facts{
 		title: "twemproxy", binaries: []string{"nutcracker"},
 		packages: `^nutcracker$`, minimum: Version{0, 4, 0},
 		install: "twemproxy 0.4 or newer (nutcracker)",
+	},
+	Chromium: {
+		title: "Chromium", binaries: []string{"chromium-headless-shell", "chromium", "chromium-browser"},
+		packages: `^chromium-headless-shell$`, minimum: Version{120, 0, 0},
+		install: "Chromium 120 or newer (chromium-headless-shell, or chromium)", native: true, folder: "chromium",
 	},
 }
 
@@ -135,6 +144,9 @@ func identify(output string) (Kind, Version, error) {
 		line = strings.TrimSpace(line)
 		if v, ok := identifyTwemproxy(line); ok {
 			return Twemproxy, v, nil
+		}
+		if v, ok := identifyChromium(line); ok {
+			return Chromium, v, nil
 		}
 		if m := redisVersionLine.FindStringSubmatch(line + " "); m != nil {
 			if v, ok := ParseVersion(m[2]); ok {

@@ -24,7 +24,7 @@ const (
 	// findingsWindow is how far back open findings hold up an advance.
 	findingsWindow = 24 * time.Hour
 	// reportFindings is how many findings a report reads.
-	reportFindings = 200
+	reportFindings = 1000
 )
 
 // figures reads all pods at the same time, for the metrics page.
@@ -199,7 +199,7 @@ func (p *podRuntime) buildReport(ctx context.Context, since time.Time) (comparat
 	in.Coverage = comparator.FoldCoverage(p.name, rows, comparator.Fold{Now: time.Now(), SettleWindow: p.settle, OutboxEmpty: empty})
 	in.Summary, err = p.findings.Summary(ctx, p.name, since)
 	problem("findings", err)
-	in.Findings, err = p.findings.ListFindings(ctx, comparator.FindingQuery{Pod: p.name, Since: since, Limit: reportFindings})
+	in.Findings, err = p.findings.ListFindings(ctx, comparator.FindingQuery{Pod: p.name, Since: since, Lives: comparator.ConfirmedLives(), Limit: reportFindings})
 	problem("findings", err)
 	in.Excuses = p.excuses.current()
 	in.ExcuseUse, err = p.findings.ExcuseUse(ctx, p.name, time.Time{})
@@ -209,6 +209,11 @@ func (p *podRuntime) buildReport(ctx context.Context, since time.Time) (comparat
 	}
 	st := p.comparator.Stats()
 	in.Truth, in.Shadow, in.Undetermined = st.Truth, st.Shadow, st.Undetermined
+	in.Goals = p.goals
+	in.Trend, err = p.findings.Trend(ctx, p.name, since, in.GeneratedAt)
+	problem("how things went over time", err)
+	in.Tallies = comparator.NewSum(in.GeneratedAt, in.Trend.StepMinutes)
+	problem("evidence by stratum", p.findings.Tallies(ctx, p.name, since, in.Tallies.Add))
 	for _, side := range []backends.Side{backends.SideRedis, backends.SideMySQL} {
 		ls, err := p.debts(ctx, side)
 		problem("debts of "+side.String(), err)

@@ -45,6 +45,7 @@ type podRuntime struct {
 	sorry      *apologies
 	retain     time.Duration
 	settle     time.Duration
+	goals      comparator.Goals
 	control    killswitch.ControlStore
 	driver     *killswitch.Driver
 	proxyID    string

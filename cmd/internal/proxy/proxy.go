@@ -119,6 +119,10 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 	if err != nil {
 		return nil, err
 	}
+	goals, err := c.Goals()
+	if err != nil {
+		return nil, err
+	}
 	rs, err := openRedis(ctx, c, tpl)
 	if err != nil {
 		return nil, err
@@ -145,6 +149,7 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 		control: p.control, driver: p.driver, log: p.log.With("pod", c.Name), watcher: ms.Watcher(), pools: ms.Pools,
 		setup:    map[backends.Side]error{backends.SideRedis: errSetupPending, backends.SideMySQL: errSetupPending},
 		excuses:  p.excuses,
+		goals:    goals,
 		troubles: map[string]string{}, debt: map[backends.Side]int64{},
 	}
 	r.comparator, err = comparator.New(comparator.Config{

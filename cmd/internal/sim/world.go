@@ -285,6 +285,9 @@ func (c counter) Following(backends.Instant) uint64 { return 0 }
 func (c counter) Followed(comparator.Followed)      {}
 
 func (c counter) Observe(o comparator.Observation) {
+	if o.Op != backends.OpReserve {
+		return // not a decision of both stores
+	}
 	c.w.observed++
 	if o.How == comparator.HowMirror {
 		c.w.counted[string(o.Hold)]++

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/comparator"
 )
 
 // answerWithin bounds the wait for an answer. It is far above what a proxy takes for one: a machine that is busy
@@ -107,6 +108,8 @@ func TestLateClaim(t *testing.T) {
 					t.Fatalf("%s: %+v", name, l)
 				}
 			}
+			r.evidence(2, comparator.LateClaim)
+			r.evidence(2, comparator.Expiry)
 			r.clean()
 		})
 	}

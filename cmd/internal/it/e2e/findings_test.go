@@ -99,6 +99,7 @@ func TestFindingsLife(t *testing.T) {
 			t.Errorf("%q lists %d, want %d", c.args, len(got.Findings), c.n)
 		}
 	}
+	two.page("Do not advance this pod", "finding-"+id, "2 units counted differently")
 	r.acknowledge(two, id)
 	if g := one.gate("findings"); !g.Pass {
 		t.Fatalf("an acknowledged finding holds up the move: %+v", g)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/cmd/internal/replay"
+	"github.com/crossfade-proxy/crossfade/comparator"
 )
 
 func (r *rig) addrs() []string {
@@ -70,6 +71,7 @@ func TestReplay(t *testing.T) {
 				if c.Confirmed != 0 || c.Lost != 0 || c.SampledOut != 0 || rep.Open != 0 {
 					t.Fatalf("confirmed %d, lost %d, sampled out %d, open findings %d: %+v", c.Confirmed, c.Lost, c.SampledOut, rep.Open, rep.Findings)
 				}
+				r.evidence(rep.Parity.Compared, comparator.Plentiful, comparator.LastUnits, comparator.SoldOut)
 				r.clean()
 			})
 		}

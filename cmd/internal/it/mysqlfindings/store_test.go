@@ -64,7 +64,7 @@ const texts = "../../../../comparator/mysqlfindings/sql/"
 func statement(t *testing.T, name string) string {
 	t.Helper()
 	var all string
-	for _, file := range []string{"findings.sql", "apologies.sql"} {
+	for _, file := range []string{"findings.sql", "apologies.sql", "tallies.sql"} {
 		b, err := os.ReadFile(texts + file)
 		if err != nil {
 			t.Fatal(err)
@@ -107,6 +107,10 @@ func TestPlans(t *testing.T) {
 				{"apology_lock", statement(t, "apology_lock"), "PRIMARY", []any{pod, "f5"}},
 				{"apology_ack", statement(t, "apology_ack"), "PRIMARY", []any{1, "ann", 1, "x", pod, "f5"}},
 				{"coverage_sum", statement(t, "coverage_sum"), "PRIMARY", []any{pod, since}},
+				{"tally_read", statement(t, "tally_read"), "PRIMARY", []any{pod, since, 10}},
+				{"tally_prune", statement(t, "tally_prune"), "PRIMARY", []any{pod, 10, 10}},
+				{"trend_first", statement(t, "trend_first"), "PRIMARY", []any{pod, since}},
+				{"trend_findings", statement(t, "trend_findings"), "seen", []any{60, pod, since}},
 				{"coverage_prune", statement(t, "coverage_prune"), "PRIMARY", []any{pod, 10, 10}},
 				{"sheet_heads", statement(t, "sheet_heads"), "PRIMARY", []any{pod, 1000000}},
 				{"sheet_read", statement(t, "sheet_read"), "PRIMARY", []any{pod, "p", "r1"}},
@@ -127,6 +131,7 @@ func fill(t *testing.T, db *sql.DB) {
 	for _, q := range []string{
 		"INSERT INTO crossfade_findings SELECT ?, CONCAT('f', seq.n), 'quantity', 'open', 1, 1, seq.n, seq.n, REPEAT('x', 200), '\tmug\n', '' FROM ",
 		"INSERT INTO crossfade_apology_book (pod, id, hold, shop, item, location, quantity, reason, at, redis, mysql) SELECT ?, CONCAT('f', seq.n), 'h', 's', 'i', 'l', 1, 'r', seq.n, 1, 0 FROM ",
+		"INSERT INTO crossfade_tallies SELECT ?, seq.n, 'p', 'r', 1, 'plentiful', 1, 1, 0, 'x' FROM ",
 		"INSERT INTO crossfade_coverage SELECT ?, seq.n, 'p', 'r', 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM ",
 		"INSERT INTO crossfade_sheets SELECT ?, 'p', CONCAT('r', seq.n), 1, seq.n, 'x' FROM ",
 	} {
@@ -144,7 +149,7 @@ func fill(t *testing.T, db *sql.DB) {
 			}
 		}
 	}
-	for _, table := range []string{"crossfade_findings", "crossfade_coverage", "crossfade_apology_book"} {
+	for _, table := range []string{"crossfade_findings", "crossfade_coverage", "crossfade_apology_book", "crossfade_tallies"} {
 		if _, err := db.ExecContext(context.Background(), "ANALYZE TABLE "+table); err != nil {
 			t.Fatal(err)
 		}
