@@ -26,11 +26,15 @@ const (
 	// lookEvery is the shortest time between two looks: each reads the whole outbox twice, and
 	// checkout shares the stores. With maxCasesPerLook it is 5,000 decisions a second.
 	lookEvery = 50 * time.Millisecond
-	// longestBreath bounds the pause after a look and its searches, which is as long as they took.
+	// longestBreath bounds the pause after a look that took long: it is as long as that.
 	longestBreath = time.Second
-	// maxAskedAnew bounds the refusals about which the shadow is asked once more between two looks: each
-	// is a read of the shadow.
+	// searchFor is how long is searched after one look. The case that reaches it is searched to its end. The pause
+	// that follows is as long.
+	searchFor = 250 * time.Millisecond
+	// maxAskedAnew and askFor bound the refusals about which the shadow is asked once more between two looks: each
+	// is a read of the shadow, and all others wait for it.
 	maxAskedAnew = 32
+	askFor       = time.Second
 	// maxEvidence bounds the looks for one decision: all of them are kept.
 	maxEvidence = 64
 	// momentsApart is how far apart two quiescent moments have to be to count as two: longer
@@ -97,7 +101,7 @@ const (
 
 	// saveBatch is how many findings or rows one call of the store carries.
 	saveBatch = 100
-	// saveTimeout bounds one call of the store; stopPatience the last flush of all.
+	// saveTimeout bounds one call of the store; stopPatience the last sheet and the last flush together.
 	saveTimeout  = 5 * time.Second
 	stopPatience = 10 * time.Second
 	// MaxUnsaved bounds the findings that wait in memory while store and spool both fail.

@@ -212,8 +212,17 @@ func (c *Comparator) noDecision(o *Observation) {
 }
 
 func (c *Comparator) undetermined(epoch uint64, from Column, why cause) {
-	c.stats.undetermined[why].Add(1)
 	c.acct.move(epoch, from, Undetermined, 1, c.cfg.Now())
+	c.stats.undetermined[why].Add(1)
+}
+
+// giveUp ends a decision whose judging or settling has panicked, where it stands: once, since one that has its last
+// column stands at ColumnUnknown.
+func (c *Comparator) giveUp(epoch uint64, at Column) {
+	defer c.recovered("account")
+	if at != ColumnUnknown {
+		c.undetermined(epoch, at, causePanic)
+	}
 }
 
 // Record keeps a finding of another source (an audit, a detector of bypass writes). Its id, times,
@@ -271,8 +280,8 @@ func (c *Comparator) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the loops, accounts for what is left (undetermined), saves for at most ten seconds, and
-// waits for all of that.
+// Stop ends the loops, accounts for what is left (undetermined), leaves the last sheet, saves, and waits for all of that:
+// at most ten seconds, after a search that is under way (half a second).
 func (c *Comparator) Stop() {
 	c.life.Lock()
 	cancel, done := c.cancel, c.done
@@ -308,7 +317,9 @@ func (c *Comparator) run(ctx context.Context) {
 	}
 	last, cancel := context.WithTimeout(context.Background(), stopPatience)
 	defer cancel()
-	c.leave(last)
+	sheet, done := context.WithTimeout(last, saveTimeout) // the rest is left for the last flush
+	c.leave(sheet)
+	done()
 	_ = c.Flush(last) // what neither store nor spool took is in Stats.Unsaved
 }
 
@@ -323,30 +334,41 @@ func (c *Comparator) judgeLoop(ctx context.Context) {
 	}
 }
 
-// judge judges one observation and puts it into its column.
+// judge judges one observation and puts it into its column, whatever panics.
 func (c *Comparator) judge(o Observation) {
+	at := Pending
+	if !c.protected("judge", func() { c.judged(&o, &at) }) {
+		c.giveUp(o.Epoch, at)
+	}
+}
+
+// judged keeps in at where the decision stands; ColumnUnknown: it has its last column, or the settle queue has it.
+func (c *Comparator) judged(o *Observation, at *Column) {
 	if o.Shadow == nil && o.Again != nil {
-		c.tookTruth(&o)
-		c.await(o, c.cfg.Now())
+		c.tookTruth(o)
+		c.await(o, at)
 		return
 	}
-	c.took(&o)
-	c.slow(&o)
-	j, ok := c.judgement(o)
-	now := c.cfg.Now()
+	c.took(o)
+	c.slow(o)
+	j, ok := c.judgement(*o)
+	if ok && j.Verdict == VerdictDiverged {
+		c.diverged(o, j, at)
+		return
+	}
 	switch {
 	case !ok:
 		c.undetermined(o.Epoch, Pending, causePanic)
-	case j.Verdict == VerdictMatch && o.Truth.Outcome == backends.OutcomeSoldOut:
-		c.acct.move(o.Epoch, Pending, Probed, 1, now)
-		c.compared(&o, false)
-	case j.Verdict == VerdictMatch:
-		c.acct.move(o.Epoch, Pending, Matched, 1, now)
-		c.compared(&o, false)
-	case j.Verdict != VerdictDiverged:
+	case j.Verdict != VerdictMatch:
 		c.undetermined(o.Epoch, Pending, causeNoVerdict)
+	case o.Truth.Outcome == backends.OutcomeSoldOut:
+		c.acct.move(o.Epoch, Pending, Probed, 1, c.cfg.Now())
 	default:
-		c.diverged(o, j, now)
+		c.acct.move(o.Epoch, Pending, Matched, 1, c.cfg.Now())
+	}
+	*at = ColumnUnknown
+	if ok && j.Verdict == VerdictMatch {
+		c.compared(o, false)
 	}
 }
 
@@ -357,15 +379,18 @@ func (c *Comparator) judgement(o Observation) (j Judgement, ok bool) {
 }
 
 // diverged confirms at once, or queues for settling.
-func (c *Comparator) diverged(o Observation, j Judgement, now time.Time) {
+func (c *Comparator) diverged(o *Observation, j Judgement, at *Column) {
+	now := c.cfg.Now()
 	c.acct.move(o.Epoch, Pending, Settling, 1, now)
+	*at = Settling
 	oc := &openCase{
-		Case: Case{Observation: o, Judgement: j, Since: now, Window: c.cfg.SettleWindow},
+		Case: Case{Observation: *o, Judgement: j, Since: now, Window: c.cfg.SettleWindow},
 		due:  now.Add(firstRecheck), pause: firstRecheck,
 	}
 	if !c.atOnce(oc) && !c.queue.add(oc) {
 		c.conclude(oc, Settlement{End: SettledUndetermined, Proof: "the settle queue was full"}, causeSettleFull)
 	}
+	*at = ColumnUnknown
 }
 
 // atOnce concludes a diverged decision that no look can say more about.

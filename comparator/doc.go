@@ -165,14 +165,18 @@
 //
 // The counts are [TallyRow]s: absolute values of a run, epoch, slot of ten minutes and stratum, with a growing
 // revision, as coverage has. A run keeps at most the unsaved rows of half a day, each of 64 groups, or of
-// 1,024 steps of latency; a report folds rows one by one. What a crash takes (ten seconds) or a
-// bound makes it give up is missing from the evidence, and never makes it look like more.
+// 1,024 steps of latency; a report folds rows one by one, the newest [MaxTallies]. What a crash takes (ten seconds) or a
+// bound makes it give up is missing from the evidence: rows without findings go first. Where a row with findings is
+// lost all the same, its stratum looks better than it was; the findings themselves are kept apart, and still open.
 //
 // # Invariants
 //
 //   - P5: [Comparator.Observe], [Comparator.Following] and [Comparator.Followed] never block: what does not fit their bounds is
-//     counted, and leaves decisions undetermined. No panic of a judge, a rechecker or a store leaves the comparator.
-//   - P6: each decision is in exactly one column, and a rate is printed with its denominator.
+//     counted, and leaves decisions undetermined. No panic of a judge, a rechecker or a store leaves the comparator, nor
+//     one of judging, settling or flushing. Searches take half of a processor at most: a quarter of a second after each look, and
+//     a pause as long.
+//   - P6: each decision is in exactly one column, and a rate is printed with its denominator. One whose judging or settling
+//     panics is undetermined, once.
 //     What is persisted are sums of one run, proxy and minute, written as absolute values with a
 //     growing revision: twice is once, late is nothing. A crash loses at most what was not flushed.
 //   - A finding's id follows from pod, class and hold (or key): found twice it is one finding with

@@ -167,18 +167,20 @@ func (c *Comparator) excuse(f *Finding) {
 	}
 }
 
-// confirm puts a decision that no order explains into its column, and files its findings.
-func (c *Comparator) confirm(oc *openCase, s *Settlement, now time.Time) {
+// confirm puts a decision that no order explains into its column, and files its findings. at is as in judged.
+func (c *Comparator) confirm(oc *openCase, s *Settlement, now time.Time, at *Column) {
 	o := &oc.Observation
 	f := decisionFinding(&oc.Case, s, LifeOpen, now)
 	c.excuse(&f)
 	if f.Life == LifeExcused {
 		c.acct.move(o.Epoch, Settling, Excused, 1, now)
+		*at = ColumnUnknown
 		c.keepExample(f, now)
 	} else {
 		c.acct.move(o.Epoch, Settling, Confirmed, 1, now)
-		c.compared(o, true)
+		*at = ColumnUnknown
 		c.put(f)
+		c.compared(o, true)
 	}
 	for _, d := range s.Drift {
 		df := driftFinding(o.Pod, o.Epoch, o.Stage, o.How.String(), d, s.Proof, now)

@@ -1,7 +1,6 @@
 package comparator
 
 import (
-	"fmt"
 	"html/template"
 	"math"
 	"time"
@@ -172,16 +171,4 @@ func percentOf(n, of int64) string {
 		return "–"
 	}
 	return percent(n, of)
-}
-
-// nextOf is what to do about a stratum, in a word for its row.
-func nextOf(s *StratumReport) string {
-	switch s.Verdict {
-	case StratumEnough, StratumOff:
-		return "nothing"
-	case StratumFindings:
-		return "settle the findings"
-	default:
-		return fmt.Sprintf("%s more", group(s.Needed))
-	}
 }

@@ -99,7 +99,7 @@ func (c *Comparator) flushLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			c.record.tidy()
+			c.protected("tidy", c.record.tidy)
 			_ = c.flush(ctx, false) // counted in Stats
 		}
 	}
@@ -131,28 +131,36 @@ func (u *unsaved) took(b *Batch) {
 func part[T any](s []T) []T { return s[:min(len(s), saveBatch)] }
 
 // flush with now set spools the account even if it has been spooled a moment ago.
-func (c *Comparator) flush(ctx context.Context, now bool) error {
+func (c *Comparator) flush(ctx context.Context, now bool) (err error) {
 	c.flushing.Lock()
 	defer c.flushing.Unlock()
-	u := unsaved{findings: c.keep.take(), rows: c.acct.unsaved()}
+	err = errPanicked
+	defer c.recovered("flush")
+	u := unsaved{rows: c.acct.unsaved()}
 	if now || c.cfg.Now().Sub(c.tallied) >= tallyEvery {
 		u.tallies = c.tally.unsaved(false)
 	}
-	down := c.replay(ctx)
-	if down == nil {
-		down = c.saveAll(ctx, &u)
-	}
-	var err error
-	if down != nil {
-		c.stats.savesFailed.Add(1)
-		c.failed(down)
-		err = c.spool(&u, now, down)
-	}
-	if n := c.keep.back(u.findings); n > 0 {
-		c.stats.dropped.Add(int64(n))
-	}
+	u.findings = c.keep.take()
+	defer func() { // what is still in it; also after a panic
+		c.stats.dropped.Add(int64(c.keep.back(u.findings)))
+	}()
+	err = c.bring(ctx, &u, now)
 	c.acct.bound(c.cfg.Now())
 	return err
+}
+
+// bring brings to the store what is unsaved, else to the spool.
+func (c *Comparator) bring(ctx context.Context, u *unsaved, now bool) error {
+	down := c.replay(ctx)
+	if down == nil {
+		down = c.saveAll(ctx, u)
+	}
+	if down == nil {
+		return nil
+	}
+	c.stats.savesFailed.Add(1)
+	c.failed(down)
+	return c.spool(u, now, down)
 }
 
 // replay brings the spool to the store first, so that the store sees things in their order.

@@ -59,12 +59,13 @@ func (s *Search) look(o *Observation, j *Judgement, steps []Step) {
 		return
 	}
 	lines := linesAt(o, j.Keys)
+	room := maxSearchWork // for all of them together
 	if !twoRefusals(o) && len(backends.Keys(o.Shop, o.Lines)) <= maxCartKeys {
-		s.search(o, j.Keys, lines, steps)
+		s.search(o, j.Keys, lines, steps, &room)
 		return
 	}
 	for _, i := range lines { // each is a verdict of its own, that may be told from a moment apart
-		s.search(o, lineKeys(o, []int{i}), []int{i}, steps)
+		s.search(o, lineKeys(o, []int{i}), []int{i}, steps, &room)
 		if s.Found != FoundOrder {
 			return
 		}
@@ -112,8 +113,9 @@ func linesAt(o *Observation, keys []backends.Key) (lines []int) {
 	return lines
 }
 
-// search searches for an order that gives both answers at lines, which draw on keys.
-func (s *Search) search(o *Observation, keys []backends.Key, lines []int, steps []Step) {
+// search searches for an order that gives both answers at lines, which draw on keys. room is for its work, of which it
+// leaves the rest.
+func (s *Search) search(o *Observation, keys []backends.Key, lines []int, steps []Step, room *int) {
 	meets := outcomes(o, keys, lines)
 	if meets == nil {
 		s.Found, s.Why = FoundNothing, "neither store told what stock it saw"
@@ -124,7 +126,8 @@ func (s *Search) search(o *Observation, keys []backends.Key, lines []int, steps 
 		skip = "" // refused: under that id there may be another decision, an operation like any
 	}
 	h := history{truth: o.TruthSpan, shadow: o.ShadowSpan, threads: weave(keys, steps, skip, o.TruthSpan.From), meets: meets}
-	r := h.search()
+	r := h.search(*room)
+	*room -= r.work
 	s.Found = r.found
 	switch r.found {
 	case FoundOrder:

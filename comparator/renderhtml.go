@@ -18,7 +18,7 @@ var reportText string
 // reportPage is the report as HTML. Whatever a finding holds was written by callers: the template
 // escapes all of it, and nothing but the charts, which hold none of it, is passed by.
 var reportPage = template.Must(template.New("report").Funcs(template.FuncMap{
-	"group": group, "count": count, "clock": clock, "micros": micros, "percent": percentOf, "times": times, "ratio": ratio, "day": day,
+	"group": group, "count": count, "clock": clock, "micros": micros, "percent": percentOf, "times": times, "day": day,
 	"item":     func(t ItemUnits) string { return string(t.Shop) + "/" + string(t.Item) },
 	"sentence": sentence,
 	"millis":   func(ms int64) string { return micros(ms * 1000) },
@@ -58,7 +58,7 @@ type htmlColumn struct {
 
 type htmlStratum struct {
 	*StratumReport
-	AtMost, Resampled, GoalText, Next string
+	AtMost, Resampled, GoalText string
 }
 
 type htmlLatency struct {
@@ -107,7 +107,7 @@ func (r *Report) html(w io.Writer) error {
 	}
 	for i := range r.Readiness.Strata {
 		s := &r.Readiness.Strata[i]
-		p.Strata = append(p.Strata, htmlStratum{s, s.atMost(), s.resampled(), s.goalText(), nextOf(s)})
+		p.Strata = append(p.Strata, htmlStratum{s, s.atMost(), s.resampled(), s.goalText()})
 	}
 	for i := range r.Findings {
 		p.Shown = append(p.Shown, showFinding(r.Findings[i]))

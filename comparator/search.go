@@ -138,8 +138,8 @@ type searched struct {
 // choose on their own, and the sums that can be reached are counted up, threads with the same
 // choices together.
 //
-// It is pure but for trimming the threads, and bounded by maxSearchWork and maxSearchInstants.
-func (h *history) search() searched {
+// It is pure but for trimming the threads, and bounded by room, for work, and maxSearchInstants.
+func (h *history) search(room int) searched {
 	for i := range h.threads {
 		h.threads[i].trim(h.truth, h.shadow)
 	}
@@ -153,7 +153,7 @@ func (h *history) search() searched {
 	var sums sums
 	for _, t := range ts {
 		for _, s := range ss {
-			sums.clear(maxSearchWork-out.work, fixed)
+			sums.clear(room-out.work, fixed)
 			found := sums.at(free, t, s, h.meets)
 			out.work += sums.work
 			switch found {

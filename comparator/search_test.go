@@ -338,7 +338,7 @@ func TestTheSearchFindsAnOrderExactlyWhenThereIsOne(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := drawSmall(rt)
 		want := s.orders() // before the search trims the threads
-		got := s.h.search()
+		got := s.h.search(maxSearchWork)
 		if (got.found == FoundOrder) != want || got.found == FoundTooLarge || got.found == FoundNothing {
 			rt.Fatalf("%s, and going through all of them says %v: %+v", got.found, want, s)
 		}

@@ -16,9 +16,9 @@ func (c *Comparator) settleLoop(ctx context.Context) {
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		began := c.cfg.Now()
-		looked := c.settleRound(ctx)
-		// Searches may take long: they get about half of one processor at most.
-		wait, wake := max(lookEvery, min(c.cfg.Now().Sub(began), longestBreath)), (chan struct{})(nil)
+		looked, searched := c.settleRound(ctx)
+		// The pause is at least as long as was searched, so that searches get half of one processor at most.
+		wait, wake := max(lookEvery, searched, min(c.cfg.Now().Sub(began), longestBreath)), (chan struct{})(nil)
 		if !looked {
 			wake = c.queue.wake
 			if due, some := c.queue.next(c.cfg.Now()); some {
@@ -36,38 +36,56 @@ func (c *Comparator) settleLoop(ctx context.Context) {
 	}
 }
 
-// settleRound takes one look for all cases that are due, and settles those that can be.
-// It answers false when none was due.
-func (c *Comparator) settleRound(ctx context.Context) bool {
+// settleRound takes one look for all cases that are due, and settles those that can be, for as long as searchFor allows:
+// the others keep their turn. It answers false when none was due, and how long it searched.
+func (c *Comparator) settleRound(ctx context.Context) (looked bool, searched time.Duration) {
 	cases := c.queue.take(c.cfg.Now())
 	if len(cases) == 0 {
-		return false
+		return false, 0
 	}
 	if cases = c.askAnew(ctx, cases); len(cases) == 0 {
-		return true
+		return true, 0
 	}
 	ev, err := c.look(ctx, keysOf(cases))
-	now := c.cfg.Now()
+	began := c.cfg.Now()
 	if err == nil && ev.At.IsZero() {
-		ev.At = now
+		ev.At = began
 	}
-	for _, oc := range cases {
-		if err == nil {
-			oc.History = append(oc.History, ev.only(oc.Judgement.Keys))
-			c.inquire(oc, &ev)
-		}
-		s := c.settlement(oc, now)
-		if s.End == SettledWait {
-			c.later(oc, now)
-			continue
-		}
-		c.queue.end()
-		if oc.asked > 0 {
-			c.exchange.drop(oc.Judgement.Keys)
-		}
-		c.conclude(oc, s, oc.why())
+	seen := &ev
+	if err != nil {
+		seen = nil
 	}
-	return true
+	for i, oc := range cases {
+		if searched = c.cfg.Now().Sub(began); searched >= searchFor || ctx.Err() != nil {
+			for _, rest := range cases[i:] {
+				c.queue.back(rest)
+			}
+			return true, searched
+		}
+		c.settleCase(oc, seen, began)
+	}
+	return true, c.cfg.Now().Sub(began)
+}
+
+// settleCase goes on with one case after a look; seen is nil when that has failed.
+func (c *Comparator) settleCase(oc *openCase, seen *Evidence, now time.Time) {
+	s, why := Settlement{End: SettledUndetermined, Proof: "settling it panicked"}, causePanic
+	c.protected("settle", func() {
+		if seen != nil {
+			oc.History = append(oc.History, seen.only(oc.Judgement.Keys))
+			c.inquire(oc, seen)
+		}
+		s, why = Settle(oc.Case, now), oc.why()
+	})
+	if s.End == SettledWait {
+		c.later(oc, now)
+		return
+	}
+	c.queue.end()
+	if oc.asked > 0 {
+		c.exchange.drop(oc.Judgement.Keys)
+	}
+	c.conclude(oc, s, why)
 }
 
 // later puts a case back for another look, after a pause that grows.
@@ -133,7 +151,13 @@ func (c *Comparator) inquire(oc *openCase, ev *Evidence) {
 	case !s.Complete:
 		s.Why = fmt.Sprintf("proxy %s has not told yet what it had the shadow follow", h.silent)
 	default:
-		s.look(o, &oc.Judgement, append(own.Steps, h.steps...))
+		steps := overlapping(o, append(own.Steps, h.steps...))
+		mark := markOf(steps)
+		if oc.Search.Complete && oc.Search.Found == FoundNone && mark == oc.mark {
+			return // among the same operations there is none still
+		}
+		oc.mark = mark
+		s.look(o, &oc.Judgement, steps)
 	}
 	s.Broken = !s.Intact
 	oc.Search = s
@@ -179,27 +203,29 @@ func (c *Comparator) lookAt(ctx context.Context, keys []backends.Key, holds []ba
 	return ev, err
 }
 
-// settlement calls Settle; a panic of it must not stop the queue.
-func (c *Comparator) settlement(oc *openCase, now time.Time) (s Settlement) {
-	s = Settlement{End: SettledUndetermined, Proof: "settling it panicked"}
-	defer c.recovered("settle")
-	return Settle(oc.Case, now)
+// conclude puts a diverged decision into its last column, and keeps it with its proof. Whatever panics, it gets one.
+func (c *Comparator) conclude(oc *openCase, s Settlement, why cause) {
+	at := Settling
+	if !c.protected("conclude", func() { c.concluded(oc, &s, why, &at) }) {
+		c.giveUp(oc.Observation.Epoch, at)
+	}
 }
 
-// conclude puts a diverged decision into its last column, and keeps it with its proof.
-func (c *Comparator) conclude(oc *openCase, s Settlement, why cause) {
-	defer c.recovered("conclude")
+// concluded keeps in at where the decision stands, as judged does.
+func (c *Comparator) concluded(oc *openCase, s *Settlement, why cause, at *Column) {
 	epoch, now := oc.Observation.Epoch, c.cfg.Now()
 	switch s.End {
 	case SettledExplained:
 		c.acct.move(epoch, Settling, Explained, 1, now)
+		*at = ColumnUnknown
 		c.compared(&oc.Observation, false)
-		c.example(oc, &s, LifeExplained, now)
+		c.example(oc, s, LifeExplained, now)
 	case SettledConfirmed:
-		c.confirm(oc, &s, now)
+		c.confirm(oc, s, now, at)
 	default:
 		c.undetermined(epoch, Settling, why)
-		c.example(oc, &s, LifeUndetermined, now)
+		*at = ColumnUnknown
+		c.example(oc, s, LifeUndetermined, now)
 	}
 }
 

@@ -17,6 +17,8 @@ type openCase struct {
 	awaits bool
 	// asked is the sheet with which the other proxies were asked about the keys; 0: not yet.
 	asked uint64
+	// mark is of the operations among which the last search looked.
+	mark uint64
 }
 
 // settleQueue is bounded and ordered by when each case is due.

@@ -114,6 +114,13 @@ func (c *Comparator) recovered(where string) {
 	}
 }
 
+// protected calls f; ok is false when it has panicked, which is counted.
+func (c *Comparator) protected(where string, f func()) (ok bool) {
+	defer c.recovered(where)
+	f()
+	return true
+}
+
 func (c *Comparator) failed(err error) {
 	c.stats.mu.Lock()
 	c.stats.lastError = clip(err.Error(), MaxText)

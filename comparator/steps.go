@@ -1,6 +1,8 @@
 package comparator
 
 import (
+	"encoding/binary"
+	"hash/maphash"
 	"slices"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -137,6 +139,40 @@ func toVec(keys []backends.Key, us []backends.Units) (v vec) {
 		}
 	}
 	return v
+}
+
+var markSeed = maphash.MakeSeed()
+
+// markOf is the same for the same steps, in whatever order, and for others practically never.
+func markOf(steps []Step) (mark uint64) {
+	var h maphash.Hash
+	h.SetSeed(markSeed)
+	var b []byte
+	word := func(n uint64) { b = binary.LittleEndian.AppendUint64(b, n) }
+	text := func(t string) { word(uint64(len(t))); b = append(b, t...) }
+	for i := range steps {
+		s := &steps[i]
+		b = b[:0]
+		text(s.Seq)
+		text(string(s.Hold))
+		text(string(s.OpID))
+		word(s.Version.Epoch)
+		word(s.Version.N)
+		for _, n := range []backends.Instant{backends.Instant(s.Op), s.Born, s.Truth.From, s.Truth.To, s.Shadow.From, s.Shadow.To} {
+			word(uint64(n)) //nolint:gosec // as bits
+		}
+		if s.Gone {
+			word(1)
+		}
+		for _, u := range s.Takes {
+			text(u.Key.String())
+			word(uint64(u.Quantity)) //nolint:gosec // as bits
+		}
+		h.Reset()
+		_, _ = h.Write(b) // it never fails (hash.Hash)
+		mark += h.Sum64() | 1
+	}
+	return mark
 }
 
 // ref names the step in a verdict.

@@ -157,19 +157,20 @@ func (t *tallies) add(epoch uint64, name string, cell int, found bool, now time.
 	}
 }
 
-// bound gives up the oldest row when there is no room for one more; the lock is held.
+// bound gives up the oldest row when there is no room for one more, and one with findings only when all have some: what is
+// missing is not to look better than what happened. The lock is held.
 func (t *tallies) bound() {
 	if len(t.rows) < maxDirtyTallies {
 		return
 	}
-	var oldest tallyKey
-	first := true
-	for k := range t.rows {
-		if first || k.slot < oldest.slot {
-			oldest, first = k, false
+	var give tallyKey
+	var row *tally
+	for k, r := range t.rows {
+		if found := r.k > 0; row == nil || found != (row.k > 0) && !found || found == (row.k > 0) && k.slot < give.slot {
+			give, row = k, r
 		}
 	}
-	delete(t.rows, oldest)
+	delete(t.rows, give)
 	t.dropped++
 }
 

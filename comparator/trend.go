@@ -32,7 +32,7 @@ type Trend struct {
 	Coverage    []TrendPoint   `json:"coverage"`
 	Findings    []FindingPoint `json:"findings"`
 	// Peak is the most decisions of one minute, over all proxies; Carried the most of one minute that the
-	// shadow decided too, of the minutes in which no refusal was left out of the probes.
+	// shadow decided too (see [Counts.Decided]), of the minutes in which no refusal was left out of the probes.
 	Peak    int64 `json:"peak_minute"`
 	Carried int64 `json:"carried_minute"`
 }
@@ -53,10 +53,11 @@ type FindingPoint struct {
 	Units    int64     `json:"units"`
 }
 
-// Decided is how many of these decisions the shadow has decided for itself. In the account of one minute, what
-// moved on from settling within it counts once.
+// Decided is how many of these decisions the shadow has decided for itself, at least. What is settling is left out: a
+// refusal that waits for the shadow's answer is settling as well. In the account of one minute what moved on from settling
+// is counted once: where more did than began to settle, it was decided in a minute before.
 func (c Counts) Decided() int64 {
-	return c.Matched + c.Probed + c.Settling + c.Explained + c.Confirmed + c.Excused
+	return c.Matched + c.Probed + min(0, c.Settling) + c.Explained + c.Confirmed + c.Excused
 }
 
 // MakeTrend puts a trend together from the account by minute (all proxies together, in order) and from

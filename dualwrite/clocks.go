@@ -2,6 +2,7 @@ package dualwrite
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -18,6 +19,10 @@ type nowCache struct {
 	mu   sync.Mutex
 	side backends.Side
 	last reading
+	// failed is when the clock could not be read, why, and whose it was; see truthReading.
+	failed   time.Time
+	failure  error
+	failedOf backends.Side
 }
 
 // reading is what a store's clock said at some local instant between before and after.
@@ -69,9 +74,25 @@ func (c *nowCache) read(ctx context.Context, p *Pod, side backends.Side) (readin
 	}
 	r := reading{now: n, before: local, after: p.o.Clock.Now()}
 	c.mu.Lock()
-	c.side, c.last = side, r
+	c.side, c.last, c.failure = side, r, nil
 	c.mu.Unlock()
 	return r, nil
+}
+
+// failing is why a side's clock could not be read a moment ago; nil when it could, or nobody has tried since.
+func (c *nowCache) failing(side backends.Side, now time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failedOf != side || now.Sub(c.failed) >= nowTrusted {
+		return nil
+	}
+	return c.failure
+}
+
+func (c *nowCache) fail(side backends.Side, now time.Time, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failedOf, c.failed, c.failure = side, now, err
 }
 
 // truthSpan is when a state was reached in the truth: it reads its clock within the call, and has decided by
@@ -101,10 +122,18 @@ func decisionSpan(it *item, truth backends.Side) comparator.Span {
 }
 
 // truthReading reads the truth's clock for a comparison. It does not wait for a truth that hangs: lanes have more to do.
+// One that did not answer is not asked again for nowTrusted, or a lane would wait for it once for each item.
 func (p *Pod) truthReading(ctx context.Context, truth backends.Side) (reading, error) {
-	ctx, cancel := context.WithTimeout(ctx, nowTrusted)
+	if err := p.truthNows.failing(truth, p.o.Clock.Now()); err != nil {
+		return reading{}, err
+	}
+	rctx, cancel := context.WithTimeout(ctx, nowTrusted)
 	defer cancel()
-	return p.truthNows.read(ctx, p, truth)
+	r, err := p.truthNows.read(rctx, p, truth)
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) { // who is stopped says nothing of the truth
+		p.truthNows.fail(truth, p.o.Clock.Now(), err)
+	}
+	return r, err
 }
 
 // attempt is one call that brings entries to the shadow.

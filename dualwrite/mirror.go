@@ -43,15 +43,16 @@ func (p *Pod) apply(ctx context.Context, f backends.Fence, items []item) ([]back
 	}
 	start := p.o.Clock.Now()
 	a := attempt{f: f, clock: asOf, from: start, ticket: p.o.Comparer.Following(asOf.span(start, start).From)}
+	var told []backends.Applied // what is known of it; nil: it may have been brought there or not
+	// Deferred, for a store that panics: an attempt that never ends would leave every later record incomplete.
+	defer func() { p.tell(&a, items, told) }()
 	res, err := p.stores.Of(side).Apply(ctx, backends.Token{Epoch: f.Epoch}, asOf.now, entries)
 	took := p.o.Clock.Now().Sub(start)
 	p.o.Observer.StoreCall(p.name, side, "shadow", entries[0].Op, err, took)
 	if err != nil {
-		p.tell(&a, items, nil)
 		return nil, err
 	}
 	if len(res) != len(items) {
-		p.tell(&a, items, nil)
 		return nil, fmt.Errorf("%w: %s answered %d results for %d entries", backends.ErrDamaged, side, len(res), len(items))
 	}
 	for i := range res {
@@ -60,7 +61,7 @@ func (p *Pod) apply(ctx context.Context, f backends.Fence, items []item) ([]back
 			items[i].applied = &res[i]
 		}
 	}
-	p.tell(&a, items, res)
+	told = res
 	return res, nil
 }
 

@@ -58,7 +58,7 @@ func trend(t *testing.T, s *suite) {
 	for i := range int64(100) {
 		both := comparator.CoverageRow{Pod: "one"}
 		for _, proxy := range []string{"a", "b"} {
-			c := comparator.Counts{Pending: -1, Matched: i, Probed: 2, Settling: -i % 3, Explained: 1, Confirmed: 1, Excused: 1, Undetermined: 2, Lost: 1}
+			c := comparator.Counts{Pending: -1, Matched: i, Probed: 2, Settling: i%5 - 2, Explained: 1, Confirmed: 1, Excused: 1, Undetermined: 2, Lost: 1}
 			if i > 70 {
 				c.SampledOut = 50
 			}

@@ -312,12 +312,19 @@ func (p *Proxy) Stop() error {
 			r.service.Stop()
 		}
 		p.wg.Wait()
-		for _, r := range p.pods {
-			r.comparator.Stop() // last: nothing is mirrored any more, and it tells the others so
-		}
+		stopComparing(p.pods) // last: nothing is mirrored any more, and they tell the others so
 		p.stopErr = errors.Join(p.stopErr, p.close())
 	})
 	return p.stopErr
+}
+
+// stopComparing stops the comparators of all pods at the same time: each may need its ten seconds.
+func stopComparing(pods []*podRuntime) {
+	var wg sync.WaitGroup
+	for _, r := range pods {
+		wg.Go(r.comparator.Stop)
+	}
+	wg.Wait()
 }
 
 func (p *Proxy) close() error {

@@ -28,7 +28,7 @@ SELECT minute FROM crossfade_coverage WHERE pod = ? AND minute >= ? ORDER BY min
 SELECT FLOOR(minute / ?) AS step, CAST(SUM(decisions) AS SIGNED), CAST(SUM(pending) AS SIGNED), CAST(SUM(matched) AS SIGNED),
     CAST(SUM(probed) AS SIGNED), CAST(SUM(settling) AS SIGNED), CAST(SUM(explained) AS SIGNED), CAST(SUM(confirmed) AS SIGNED),
     CAST(SUM(excused) AS SIGNED), CAST(SUM(sampled_out) AS SIGNED), CAST(SUM(undetermined) AS SIGNED), CAST(SUM(lost) AS SIGNED),
-    CAST(MAX(decisions) AS SIGNED), CAST(MAX(IF(sampled_out = 0, matched + probed + settling + explained + confirmed + excused, 0)) AS SIGNED)
+    CAST(MAX(decisions) AS SIGNED), CAST(MAX(IF(sampled_out = 0, matched + probed + LEAST(settling, 0) + explained + confirmed + excused, 0)) AS SIGNED)
   FROM (SELECT minute, SUM(decisions) AS decisions, SUM(pending) AS pending, SUM(matched) AS matched, SUM(probed) AS probed,
       SUM(settling) AS settling, SUM(explained) AS explained, SUM(confirmed) AS confirmed, SUM(excused) AS excused,
       SUM(sampled_out) AS sampled_out, SUM(undetermined) AS undetermined, SUM(lost) AS lost
