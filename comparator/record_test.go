@@ -136,12 +136,13 @@ func TestStockThatTheShadowDoesNotKnowYetIsAskedAnew(t *testing.T) {
 		pass  time.Duration
 		want  comparator.Counts
 		cause string
+		in    int64 // how often it counts in its stratum, once the proxy has stopped
 	}{
-		{"it waits", 3, soon(none), 200 * time.Millisecond, comparator.Counts{Settling: 1}, ""},
-		{"it is sold out there as well", 3, soon(none), 5 * time.Second, comparator.Counts{Probed: 1}, ""},
-		{"it differs, and an order explains it", 3, soon(one), 9 * time.Second, comparator.Counts{Explained: 1}, ""},
-		{"it is never known", 1 << 20, nil, 16 * time.Second, comparator.Counts{Undetermined: 1}, "unknown_stock"},
-		{"asking panics", 3, func() *own { panic("the probe is broken") }, 16 * time.Second, comparator.Counts{Undetermined: 1}, "unknown_stock"},
+		{"it waits", 3, soon(none), 200 * time.Millisecond, comparator.Counts{Settling: 1}, "", 0},
+		{"it is sold out there as well", 3, soon(none), 5 * time.Second, comparator.Counts{Probed: 1}, "", 1},
+		{"it differs, and an order explains it", 3, soon(one), 9 * time.Second, comparator.Counts{Explained: 1}, "", 1},
+		{"it is never known", 1 << 20, nil, 16 * time.Second, comparator.Counts{Undetermined: 1}, "unknown_stock", 0},
+		{"asking panics", 3, func() *own { panic("the probe is broken") }, 16 * time.Second, comparator.Counts{Undetermined: 1}, "unknown_stock", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -155,6 +156,9 @@ func TestStockThatTheShadowDoesNotKnowYetIsAskedAnew(t *testing.T) {
 					t.Errorf("by cause: %v", r.Stats().Undetermined)
 				}
 				r.Stop()
+				if n := r.counted()["sold_out"]; n != [2]int64{c.in, 0} {
+					t.Errorf("in its stratum: %v", n)
+				}
 			})
 		})
 	}
@@ -167,6 +171,7 @@ func TestStockThatTheShadowDoesNotKnowYetIsAskedAnew(t *testing.T) {
 			pass(time.Second)
 			r.Stop()
 			r.want(comparator.Counts{Undetermined: 1})
+			r.wantCounted(nil)
 		})
 	})
 	t.Run("there are more than the queue holds", func(t *testing.T) {

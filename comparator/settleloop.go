@@ -218,8 +218,8 @@ func (c *Comparator) concluded(oc *openCase, s *Settlement, why cause, at *Colum
 	case SettledExplained:
 		c.acct.move(epoch, Settling, Explained, 1, now)
 		*at = ColumnUnknown
-		c.compared(&oc.Observation, false)
 		c.example(oc, s, LifeExplained, now)
+		c.compared(&oc.Observation, false)
 	case SettledConfirmed:
 		c.confirm(oc, s, now, at)
 	default:

@@ -200,3 +200,58 @@ func TestStockThatTheShadowDoesNotKnowYet(t *testing.T) {
 		t.Errorf("asked after a change of truth: %+v", o)
 	}
 }
+
+// A truth that does not tell the time is asked for it once in a while, not once for each item of a lane.
+func TestATruthThatHangsIsAskedForItsTimeOnce(t *testing.T) {
+	r := newRig(t, backends.Shadow)
+	r.grant("h", "lamp", 1)
+	r.lane()
+	r.clock.pass(2 * time.Second)
+	asked := 0
+	r.redis.before = func(call string) error {
+		if call == "now" {
+			asked++
+			r.clock.pass(time.Second) // as long as a lane waits
+			return errors.New("no answer")
+		}
+		return nil
+	}
+	for i := range 8 {
+		r.reserve(backends.HoldID("no "+string(rune('a'+i))), "lamp", int64(i)+2) // other carts, each with a look of its own
+	}
+	r.LaneStep(r.ctx, 0)
+	if seen := len(r.book.seen); asked != 1 || seen != 9 {
+		t.Errorf("it was asked %d times for %d observations", asked, seen)
+	}
+	r.clock.pass(2 * time.Second)
+	r.redis.before = nil
+	decided := r.clock.instant()
+	r.reserve("again", "lamp", 1)
+	r.lane()
+	if o := r.book.seen[len(r.book.seen)-1]; !within(o.TruthSpan, decided, decided) {
+		t.Errorf("it is not asked any more: %+v", o)
+	}
+}
+
+// A shadow that panics leaves no attempt under way: the records of all later decisions would wait for it.
+func TestAnAttemptThatPanicsIsTold(t *testing.T) {
+	r := newRig(t, backends.Shadow)
+	r.mysql.before = func(call string) error {
+		if call == "apply" {
+			panic("the driver is broken")
+		}
+		return nil
+	}
+	r.reserve("h1", "lamp", 1)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("it did not panic")
+			}
+		}()
+		r.LaneStep(r.ctx, 0)
+	}()
+	if fs := r.book.followed; len(fs) != 1 || fs[0].Ticket != r.book.tickets || len(fs[0].Items) != 1 || fs[0].Items[0].Confirmed {
+		t.Errorf("told %+v", fs)
+	}
+}

@@ -1,10 +1,15 @@
 package proxy
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/comparator"
+	"github.com/crossfade-proxy/crossfade/comparator/memfindings"
 	"github.com/crossfade-proxy/crossfade/killswitch"
 )
 
@@ -33,4 +38,35 @@ func TestWhatTheControlStoreTellsOfTheShadow(t *testing.T) {
 	if got := (told{}).unsureUnder(3); got == "" {
 		t.Error("it is sure before the control store has told anything")
 	}
+}
+
+// hanging is a store of findings that answers when nobody waits any more.
+type hanging struct{ *memfindings.Store }
+
+func (h hanging) SaveCoverage(ctx context.Context, _ []comparator.CoverageRow) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// The comparators of several pods are stopped at the same time.
+func TestComparatorsAreStoppedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var pods []*podRuntime
+		for _, name := range []backends.Pod{"a", "b", "c", "d"} {
+			c, err := comparator.New(comparator.Config{Pod: name, Proxy: "p", Store: hanging{memfindings.New()}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Start(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			c.Begin(1)
+			pods = append(pods, &podRuntime{name: name, comparator: c})
+		}
+		begin := time.Now()
+		stopComparing(pods)
+		if took := time.Since(begin); took == 0 || took > 10*time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
 }
