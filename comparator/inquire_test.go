@@ -16,10 +16,10 @@ func TestASearchThatFoundNoneIsNotRepeated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	follow := func(hold backends.HoldID, units int64, decided backends.Instant) {
+	follow := func(hold backends.HoldID, units int64, decided, followed backends.Instant) {
 		h := &backends.Hold{ID: hold, Shop: "s", Lines: []backends.Line{{Item: "mug", Quantity: units, Locations: []backends.Location{"A"}}},
 			Allocs: []backends.Allocation{{Location: "A", Quantity: units}}, State: backends.Held, Version: backends.Version{Epoch: 1, N: 1}}
-		c.Followed(Followed{Epoch: 1, Stage: backends.Shadow, Shadow: Span{200, 200}, Items: []FollowedItem{
+		c.Followed(Followed{Epoch: 1, Stage: backends.Shadow, Shadow: Span{followed, followed}, Items: []FollowedItem{
 			{Entry: backends.Entry{Seq: string(hold), Op: backends.OpReserve, Hold: h}, Truth: Span{decided, decided}, Confirmed: true, Changed: true}}})
 	}
 	o, j := wants(0, 1, Span{100, 100}, Span{140, 160})
@@ -33,10 +33,10 @@ func TestASearchThatFoundNoneIsNotRepeated(t *testing.T) {
 		search bool
 		found  Found
 	}{
-		{"at first", func() { follow("two", 2, 95) }, true, FoundNone},
+		{"at first", func() { follow("two", 2, 95, 200) }, true, FoundNone},
 		{"nothing is new", func() {}, false, FoundNone},
-		{"what is new does not overlap", func() { follow("later", 1, 900) }, false, FoundNone},
-		{"one more overlaps", func() { follow("one", 1, 95) }, true, FoundOrder},
+		{"what is new does not overlap", func() { follow("later", 1, 900, 910) }, false, FoundNone},
+		{"one more overlaps", func() { follow("one", 1, 150, 130) }, true, FoundOrder},
 	} {
 		step.do()
 		oc.Search.Steps = mine
