@@ -171,6 +171,7 @@ func (r *recorder) tidy() {
 type told struct {
 	Steps  []Step
 	Intact backends.Instant // of what was followed later, nothing is missing
+	Lacks  []Want           // keys at which it is only since a later instant, for want of room
 	Open   backends.Instant // an attempt that began then is under way; Never: none is
 	Epoch  uint64
 	Truth  backends.Side // SideUnknown: nothing was followed yet

@@ -62,9 +62,7 @@ func (c *Comparator) settleRound(ctx context.Context) bool {
 			continue
 		}
 		c.queue.end()
-		if oc.asked > 0 {
-			c.exchange.drop(oc.Judgement.Keys)
-		}
+		c.told(oc)
 		c.conclude(oc, s, oc.why())
 	}
 	return true
@@ -137,6 +135,9 @@ func (c *Comparator) inquire(oc *openCase, ev *Evidence) {
 	}
 	s.Broken = !s.Intact
 	oc.Search = s
+	if s.Complete && s.Found != FoundNone {
+		c.told(oc) // or the others would list all since then for as long as the case is open
+	}
 }
 
 // tooLate tells why what was followed around a decision can no longer be found out; "" when it can.

@@ -114,7 +114,8 @@ func TestPlans(t *testing.T) {
 				{"coverage_prune", statement(t, "coverage_prune"), "PRIMARY", []any{pod, 10, 10}},
 				{"sheet_heads", statement(t, "sheet_heads"), "PRIMARY", []any{pod, 1000000}},
 				{"sheet_read", statement(t, "sheet_read"), "PRIMARY", []any{pod, "p", "r1"}},
-				{"sheet_prune", statement(t, "sheet_prune"), "PRIMARY", []any{pod, 100, 10}},
+				{"sheet_old", statement(t, "sheet_old"), "PRIMARY", []any{pod, 1000000, 10}},
+				{"sheet_prune", statement(t, "sheet_prune"), "PRIMARY", []any{pod, "p", "r1", 1000000}},
 			} {
 				if got := plan(t, db, c.query, c.args...); got != c.index {
 					t.Errorf("%s uses index %q, want %q", c.name, got, c.index)
