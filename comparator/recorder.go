@@ -178,8 +178,8 @@ type told struct {
 }
 
 // at lists the steps at any of keys that may have been followed at since or later, with what is recorded of the
-// states before them, at most most of them; and from which instant on the list lacks nothing.
-func (r *recorder) at(keys []backends.Key, since backends.Instant, most int) told {
+// states before them, at most maxOwnSteps; and from which instant on the list lacks nothing.
+func (r *recorder) at(keys []backends.Key, since backends.Instant) told {
 	r.work.Lock()
 	defer r.work.Unlock()
 	open := r.under() // first: what ends from here on counts as under way
@@ -209,7 +209,7 @@ func (r *recorder) at(keys []backends.Key, since backends.Instant, most int) tol
 			if _, there := seen[e]; there || !late[e.thread()] {
 				continue
 			}
-			if len(out.Steps) == most {
+			if len(out.Steps) == maxOwnSteps {
 				out.Intact = max(out.Intact, Never-1)
 				return out
 			}

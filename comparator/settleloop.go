@@ -112,7 +112,7 @@ func (c *Comparator) inquire(oc *openCase, ev *Evidence) {
 			return
 		}
 	}
-	own := c.record.at(keys, o.RecordSince, maxOwnSteps)
+	own := c.record.at(keys, o.RecordSince)
 	h := heard{}
 	if c.cfg.Sheets != nil {
 		h = c.exchange.about(o, keys, oc.asked)
