@@ -150,3 +150,18 @@ func TestAQuestionMovesOnWithItsCases(t *testing.T) {
 	x.drop([]backends.Key{mug}, 30)
 	wants()
 }
+
+// What a proxy pays for each sheet while another asks about a hot item: of the last few seconds, and of more than
+// there is room for.
+func BenchmarkAnswerAboutAHotItem(b *testing.B) {
+	r := newRecorder(time.Now)
+	last := fill(r, 100_000)
+	for _, n := range []backends.Instant{1_000, 20_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r.wanted(map[backends.Key]backends.Instant{mug: last - n})
+			}
+		})
+	}
+}
