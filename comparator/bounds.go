@@ -84,7 +84,8 @@ const (
 	// maxOwnSteps bounds what is taken from a record for one case, before what does not overlap is left out.
 	maxOwnSteps = 40_000
 	// maxWants bounds the keys that one proxy asks the others about, maxSheetSteps and maxSheetUnits the
-	// operations that it tells them in one sheet, and the keys that they touch: some 4 MB at worst.
+	// operations that it tells them in one sheet, and the keys that they touch: some 4 MB at worst. Keys with
+	// few operations come first; where there is no room for all, the newest are told.
 	maxWants      = 256
 	maxSheetSteps = 4096
 	maxSheetUnits = 4 * maxSheetSteps
@@ -94,6 +95,11 @@ const (
 	sheetEvery = 500 * time.Millisecond
 	sheetIdle  = 5 * time.Second
 	sheetGone  = time.Minute
+	// keepSheets is how long a sheet is kept at least that is not written any more: far longer than anybody
+	// reads it, see exchange.keep. Each proxy removes at most maxPruned of them every pruneSheets.
+	keepSheets  = time.Hour
+	pruneSheets = time.Minute
+	maxPruned   = 100
 	// restPatience is how long a decision that has its order waits for a moment at which its keys
 	// are at rest in both stores, to compare the levels as well; and how long one that has none waits for
 	// a proxy of which nobody has heard yet to tell of itself.

@@ -74,7 +74,10 @@
 //     began before the end of the shadow's decision, the record waits for it.
 //   - Proxies ask each other by sheets, in the findings' store, one row for each run of a proxy: from the
 //     sheet that follows that look on, the keys and the instant are in it, and each run that has been
-//     heard of since a minute before the decision has to have answered that sheet. One that stops in good
+//     heard of since a minute before the decision has to have answered that sheet. A question ends when a search of a
+//     complete record has found an order or given up, so that it begins with the oldest decision that still
+//     needs it. An answer has room for so many operations: what is left out are the oldest at the busiest
+//     keys, and each key says since when it lacks nothing. One that stops in good
 //     order leaves all that it has recorded, as far as it fits, for those who will ask.
 //   - That there is no order is asked again until it is confirmed, ten seconds after the decision was judged: a run
 //     that had only just started has told of itself by then.
@@ -131,7 +134,8 @@
 //     pause of the machine that the local clock does not count, and a COMMIT in MySQL that takes effect more
 //     than ten seconds after its call was given up.
 //   - A proxy that is killed takes its record with it: for a minute, what overlaps is undetermined.
-//   - A proxy that follows states and cannot write its sheet is taken for gone after a minute, and one that has just
+//   - A proxy whose sheet is refused writes one without operations, which leaves what overlaps undetermined. One that
+//     follows states and cannot write at all is taken for gone after a minute, and one that has just
 //     started is not known before its first sheet: if that lasts longer than the ten seconds above, while its
 //     mirror goes on, what it followed is missing and nobody knows.
 //   - A look can be deceived: operations that begin and are mirrored entirely between its two

@@ -171,14 +171,15 @@ func (r *recorder) tidy() {
 type told struct {
 	Steps  []Step
 	Intact backends.Instant // of what was followed later, nothing is missing
+	Lacks  []Want           // keys at which it is only since a later instant, for want of room
 	Open   backends.Instant // an attempt that began then is under way; Never: none is
 	Epoch  uint64
 	Truth  backends.Side // SideUnknown: nothing was followed yet
 }
 
 // at lists the steps at any of keys that may have been followed at since or later, with what is recorded of the
-// states before them, at most most of them; and from which instant on the list lacks nothing.
-func (r *recorder) at(keys []backends.Key, since backends.Instant, most int) told {
+// states before them, at most maxOwnSteps; and from which instant on the list lacks nothing.
+func (r *recorder) at(keys []backends.Key, since backends.Instant) told {
 	r.work.Lock()
 	defer r.work.Unlock()
 	open := r.under() // first: what ends from here on counts as under way
@@ -208,7 +209,7 @@ func (r *recorder) at(keys []backends.Key, since backends.Instant, most int) tol
 			if _, there := seen[e]; there || !late[e.thread()] {
 				continue
 			}
-			if len(out.Steps) == most {
+			if len(out.Steps) == maxOwnSteps {
 				out.Intact = max(out.Intact, Never-1)
 				return out
 			}

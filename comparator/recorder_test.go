@@ -25,7 +25,7 @@ func fill(r *recorder, n int) backends.Instant {
 func TestTheRecordListsWhatMayHaveBeenFollowedSince(t *testing.T) {
 	r := newRecorder(time.Now)
 	last := fill(r, 20_000)
-	if got := r.at([]backends.Key{mug}, last-9, maxOwnSteps); len(got.Steps) != 10 || got.Intact > last-9 {
+	if got := r.at([]backends.Key{mug}, last-9); len(got.Steps) != 10 || got.Intact > last-9 {
 		t.Errorf("%d steps, intact since %d", len(got.Steps), got.Intact)
 	}
 	// One that began long ago and ended just now is among them, and so is one that failed.
@@ -34,13 +34,13 @@ func TestTheRecordListsWhatMayHaveBeenFollowedSince(t *testing.T) {
 	slow := Followed{Epoch: 1, Stage: backends.Shadow, Shadow: Span{5, last}, Items: []FollowedItem{{Entry: backends.Entry{Op: backends.OpRelease, Hold: h}, Truth: at(4), Confirmed: true, Changed: true}}}
 	r.take(slow)
 	fill(r, 100) // by another clock, of which no more is known than that it comes later
-	if got := r.at([]backends.Key{mug}, last, maxOwnSteps); len(got.Steps) != 2 {
+	if got := r.at([]backends.Key{mug}, last); len(got.Steps) != 2 {
 		t.Errorf("%d steps", len(got.Steps))
 	}
 	slow.Items[0].Entry.Hold, slow.Items[0].Confirmed = &backends.Hold{ID: "failed", Shop: "s", Lines: h.Lines, Allocs: h.Allocs, State: backends.Held, Version: backends.Version{Epoch: 1, N: 1}}, false
 	r.take(slow)
 	fill(r, 100)
-	if got := r.at([]backends.Key{mug}, last+1, maxOwnSteps); len(got.Steps) != 1 || got.Steps[0].Hold != "failed" {
+	if got := r.at([]backends.Key{mug}, last+1); len(got.Steps) != 1 || got.Steps[0].Hold != "failed" {
 		t.Errorf("%+v", got.Steps)
 	}
 }
@@ -51,7 +51,7 @@ func BenchmarkRecordOfAHotItem(b *testing.B) {
 	last := fill(r, 100_000)
 	b.ReportAllocs()
 	for b.Loop() {
-		r.at([]backends.Key{mug}, last-200, maxOwnSteps)
+		r.at([]backends.Key{mug}, last-200)
 	}
 }
 

@@ -82,9 +82,7 @@ func (c *Comparator) settleCase(oc *openCase, seen *Evidence, now time.Time) {
 		return
 	}
 	c.queue.end()
-	if oc.asked > 0 {
-		c.exchange.drop(oc.Judgement.Keys)
-	}
+	c.told(oc)
 	c.conclude(oc, s, why)
 }
 
@@ -132,7 +130,7 @@ func (c *Comparator) inquire(oc *openCase, ev *Evidence) {
 			return
 		}
 	}
-	own := c.record.at(keys, o.RecordSince, maxOwnSteps)
+	own := c.record.at(keys, o.RecordSince)
 	h := heard{}
 	if c.cfg.Sheets != nil {
 		h = c.exchange.about(o, keys, oc.asked)
@@ -161,6 +159,9 @@ func (c *Comparator) inquire(oc *openCase, ev *Evidence) {
 	}
 	s.Broken = !s.Intact
 	oc.Search = s
+	if s.Complete && s.Found != FoundNone {
+		c.told(oc) // or the others would list all since then for as long as the case is open
+	}
 }
 
 // tooLate tells why what was followed around a decision can no longer be found out; "" when it can.

@@ -17,6 +17,7 @@ type openCase struct {
 	awaits bool
 	// asked is the sheet with which the other proxies were asked about the keys; 0: not yet.
 	asked uint64
+	told  bool // that question has ended
 	// mark is of the operations among which the last search looked.
 	mark uint64
 }

@@ -2,6 +2,7 @@ package comparator
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -22,9 +23,11 @@ type Sheet struct {
 	// Read says which sheet of each other run this one answers, by run.
 	Read map[string]uint64 `json:"read,omitempty"`
 	// Steps are the operations that the run has recorded at the keys that the others want; Intact is
-	// the instant, by the shadow's clock, since which they lack nothing.
+	// the instant, by the shadow's clock, since which they lack nothing. At the keys in Lacks, in their order,
+	// some were left out for want of room: there they lack nothing since the instant given.
 	Steps  []Step           `json:"steps,omitempty"`
 	Intact backends.Instant `json:"intact"`
+	Lacks  []Want           `json:"lacks,omitempty"`
 	// Open is when the earliest attempt that the run had under way had begun; zero when the run was asked
 	// nothing, Never when there was none.
 	Open backends.Instant `json:"open,omitempty"`
@@ -37,7 +40,7 @@ type Sheet struct {
 	Age time.Duration `json:"-"`
 }
 
-// Want asks about one key, since an instant by the shadow's clock.
+// Want names one key, since an instant by the shadow's clock.
 type Want struct {
 	Key   backends.Key     `json:"key"`
 	Since backends.Instant `json:"since"`
@@ -50,6 +53,9 @@ type Sheets interface {
 	// Sheets answers the sheets of a pod that are not older than age, one for each run. Of a run whose sheet
 	// has the number that known gives it, only Pod, Proxy, Run, N and Age are filled in.
 	Sheets(ctx context.Context, pod backends.Pod, age time.Duration, known map[string]uint64) ([]Sheet, error)
+	// PruneSheets removes at most limit sheets of a pod that are older than age, by the store's clock, and
+	// answers how many it removed. It holds up nobody who writes a sheet.
+	PruneSheets(ctx context.Context, pod backends.Pod, age time.Duration, limit int) (int, error)
 }
 
 // exchange holds this run's questions and the others' sheets.
@@ -72,10 +78,8 @@ type exchange struct {
 	asked  time.Time // when a question of anybody was last seen
 }
 
-type wanted struct {
-	since backends.Instant
-	cases int
-}
+// wanted is since when each open case wants a key, the earliest first.
+type wanted struct{ since []backends.Instant }
 
 // other is what is known of another run.
 type other struct {
@@ -103,25 +107,39 @@ func (x *exchange) ask(keys []backends.Key, since backends.Instant) uint64 {
 	for _, k := range keys {
 		w := x.wants[k]
 		if w == nil {
-			w = &wanted{since: since}
+			w = &wanted{}
 			x.wants[k] = w
 		}
-		w.since, w.cases = min(w.since, since), w.cases+1
+		i, _ := slices.BinarySearch(w.since, since)
+		w.since = slices.Insert(w.since, i, since)
 	}
 	x.asked = x.now()
 	return x.n + 1
 }
 
-// drop ends a question.
-func (x *exchange) drop(keys []backends.Key) {
+// drop ends a question: what is still asked may begin later now.
+func (x *exchange) drop(keys []backends.Key, since backends.Instant) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, k := range keys {
-		if w := x.wants[k]; w != nil {
-			if w.cases--; w.cases == 0 {
-				delete(x.wants, k)
-			}
+		w := x.wants[k]
+		if w == nil {
+			continue
 		}
+		if i, there := slices.BinarySearch(w.since, since); there {
+			w.since = slices.Delete(w.since, i, i+1)
+		}
+		if len(w.since) == 0 {
+			delete(x.wants, k)
+		}
+	}
+}
+
+// told ends a case's question, once: nobody has to answer it any more.
+func (c *Comparator) told(oc *openCase) {
+	if oc.asked > 0 && !oc.told {
+		oc.told = true
+		c.exchange.drop(oc.Judgement.Keys, oc.Observation.RecordSince)
 	}
 }
 
@@ -156,7 +174,7 @@ func (x *exchange) about(ob *Observation, keys []backends.Key, n uint64) heard {
 			out.lost = out.lost || o.Epoch > ob.Epoch
 			continue
 		}
-		out.intact = max(out.intact, o.Intact)
+		out.intact = max(out.intact, o.intactAt(keys))
 		for i := range o.Steps {
 			if slices.ContainsFunc(o.Steps[i].Takes, func(u backends.Units) bool {
 				_, ok := slices.BinarySearchFunc(keys, u.Key, backends.Key.Compare)
@@ -164,6 +182,17 @@ func (x *exchange) about(ob *Observation, keys []backends.Key, n uint64) heard {
 			}) {
 				out.steps = append(out.steps, o.Steps[i])
 			}
+		}
+	}
+	return out
+}
+
+// intactAt is the instant since which a sheet lacks nothing at keys.
+func (s *Sheet) intactAt(keys []backends.Key) backends.Instant {
+	out := s.Intact
+	for _, k := range keys {
+		if i, there := slices.BinarySearchFunc(s.Lacks, k, func(w Want, k backends.Key) int { return w.Key.Compare(k) }); there {
+			out = max(out, s.Lacks[i].Since)
 		}
 	}
 	return out
@@ -226,7 +255,7 @@ func (x *exchange) next(r *recorder) (Sheet, bool) {
 	x.mu.Lock()
 	s := Sheet{Pod: x.pod, Proxy: x.proxy, Run: x.run, N: x.n + 1, Read: map[string]uint64{}}
 	for k, w := range x.wants {
-		s.Wants = append(s.Wants, Want{k, w.since})
+		s.Wants = append(s.Wants, Want{k, w.since[0]})
 	}
 	theirs := map[backends.Key]backends.Instant{}
 	for run, o := range x.others {
@@ -247,30 +276,29 @@ func (x *exchange) next(r *recorder) (Sheet, bool) {
 	x.mu.Unlock()
 	slices.SortFunc(s.Wants, func(a, b Want) int { return a.Key.Compare(b.Key) })
 	if say && len(theirs) > 0 {
-		t := r.wanted(theirs)
-		s.Steps, s.Intact, s.Open, s.Epoch, s.Truth = t.Steps, t.Intact, t.Open, t.Epoch, t.Truth
+		s.tell(r.wanted(theirs))
 	}
 	return s, say
 }
 
-// wanted lists the steps at keys since the instant of each, of their units only those at them.
-func (r *recorder) wanted(since map[backends.Key]backends.Instant) told {
-	keys := slices.SortedFunc(maps.Keys(since), backends.Key.Compare)
-	first := Never
-	for _, at := range since {
-		first = min(first, at)
-	}
-	t := r.at(keys, first, maxSheetSteps)
-	units := 0
-	for i := range t.Steps {
-		s := &t.Steps[i]
-		s.Takes = slices.DeleteFunc(slices.Clone(s.Takes), func(u backends.Units) bool { _, ok := since[u.Key]; return !ok })
-		if units += len(s.Takes); units > maxSheetUnits {
-			t.Steps, t.Intact = t.Steps[:i], max(t.Intact, Never-1)
-			break
-		}
-	}
-	return t
+func (s *Sheet) tell(t told) {
+	s.Steps, s.Intact, s.Lacks, s.Open, s.Epoch, s.Truth = t.Steps, t.Intact, t.Lacks, t.Open, t.Epoch, t.Truth
+}
+
+// bare makes the sheet to write where a whole one could not be written: the run is there, and tells nothing.
+func (x *exchange) bare(s Sheet) Sheet {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.n++
+	s.N, s.Steps, s.Lacks, s.Intact = x.n, nil, nil, Never
+	return s
+}
+
+// written notes that a sheet of ours has arrived.
+func (x *exchange) written(n uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.put, x.putN = x.now(), n
 }
 
 // sheetLoop exchanges sheets until the context ends, and leaves one that says so.
@@ -280,12 +308,14 @@ func (c *Comparator) sheetLoop(ctx context.Context) {
 	}
 	t := time.NewTicker(sheetEvery)
 	defer t.Stop()
+	pruned := time.Time{}
 	for {
 		if c.exchange.due(c.record.busy(sheetGone)) {
-			if err := c.exchangeOnce(ctx); err != nil && ctx.Err() == nil {
-				c.stats.sheetsFailed.Add(1)
-				c.failed(err)
-			}
+			c.sheetsFailed(ctx, c.exchangeOnce(ctx))
+		}
+		if now := c.cfg.Now(); now.Sub(pruned) >= pruneSheets {
+			pruned = now
+			c.sheetsFailed(ctx, c.pruneSheets(ctx))
 		}
 		select {
 		case <-ctx.Done():
@@ -295,32 +325,67 @@ func (c *Comparator) sheetLoop(ctx context.Context) {
 	}
 }
 
-// exchangeOnce reads the others' sheets, and then writes ours.
+func (c *Comparator) sheetsFailed(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil {
+		c.stats.sheetsFailed.Add(1)
+		c.failed(err)
+	}
+}
+
+// exchangeOnce reads the others' sheets, and then writes ours. That is written though theirs could not be
+// read: it says which of theirs it answers, and that this run is there.
 func (c *Comparator) exchangeOnce(ctx context.Context) (err error) {
+	defer c.recovered("sheets")
+	err = c.readSheets(ctx)
+	if s, say := c.exchange.next(c.record); say {
+		err = errors.Join(err, c.putSheet(ctx, s))
+	}
+	return err
+}
+
+func (c *Comparator) readSheets(ctx context.Context) (err error) {
 	err = errPanicked
 	defer c.recovered("sheets")
-	sctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	rctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
 	x := c.exchange
 	asOf := c.cfg.Now()
-	sheets, rerr := c.cfg.Sheets.Sheets(sctx, c.cfg.Pod, x.keep, x.known())
-	if rerr != nil {
-		err = rerr
-		return err
+	sheets, rerr := c.cfg.Sheets.Sheets(rctx, c.cfg.Pod, x.keep, x.known())
+	if err = rerr; err == nil {
+		x.learn(sheets, asOf)
 	}
-	x.learn(sheets, asOf)
-	s, say := x.next(c.record)
-	if !say {
-		return nil
+	return err
+}
+
+// putSheet writes a sheet. One that cannot be written, such as for its size, is followed by one without
+// operations: else the others would soon take this run for gone, and do without what it knows.
+func (c *Comparator) putSheet(ctx context.Context, s Sheet) error {
+	err := c.putOnce(ctx, s)
+	if err != nil && len(s.Steps) > 0 {
+		return errors.Join(err, c.putOnce(ctx, c.exchange.bare(s)))
 	}
-	if perr := c.cfg.Sheets.PutSheet(sctx, s); perr != nil {
-		err = perr
-		return err
+	return err
+}
+
+func (c *Comparator) putOnce(ctx context.Context, s Sheet) (err error) {
+	err = errPanicked
+	defer c.recovered("sheets")
+	pctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
+	if err = c.cfg.Sheets.PutSheet(pctx, s); err == nil {
+		c.exchange.written(s.N)
 	}
-	x.mu.Lock()
-	x.put, x.putN = c.cfg.Now(), s.N
-	x.mu.Unlock()
-	return nil
+	return err
+}
+
+// pruneSheets removes sheets that nobody reads any more. What is left over waits for the next time.
+func (c *Comparator) pruneSheets(ctx context.Context) (err error) {
+	err = errPanicked
+	defer c.recovered("sheets")
+	pctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
+	_, err = c.cfg.Sheets.PruneSheets(pctx, c.cfg.Pod, max(keepSheets, 2*c.exchange.keep), maxPruned)
+	return err
 }
 
 // leave writes the last sheet. All that was followed last is in it, as far as there is room, for those who will
@@ -332,7 +397,6 @@ func (c *Comparator) leave(ctx context.Context) {
 	defer c.recovered("sheets")
 	s, _ := c.exchange.next(c.record)
 	s.Ended, s.Wants = true, nil
-	t := c.record.all()
-	s.Steps, s.Intact, s.Open, s.Epoch, s.Truth = t.Steps, t.Intact, t.Open, t.Epoch, t.Truth
-	_ = c.cfg.Sheets.PutSheet(ctx, s) // a run that did not say so counts as gone after sheetGone
+	s.tell(c.record.all())
+	_ = c.putSheet(ctx, s) // a run that did not say so counts as gone after sheetGone
 }

@@ -63,10 +63,32 @@ func ExerciseSheets(t *testing.T, open func(testing.TB) comparator.Sheets) {
 		if out, err := s.Sheets(ctx, "one", -time.Second, nil); err != nil || len(out) != 0 {
 			t.Errorf("%v: older than asked for: %+v", err, out)
 		}
+		prune := func(pod backends.Pod, age time.Duration, limit, want int) {
+			t.Helper()
+			if n, err := s.PruneSheets(ctx, pod, age, limit); err != nil || n != want {
+				t.Errorf("%v: %d sheets were removed, want %d", err, n, want)
+			}
+		}
+		prune("one", patience, 10, 0) // none is so old
+		prune("none", -patience, 10, 0)
+		prune("one", -patience, 1, 1) // whatever its age: as if it were written later than now
+		if left := list("one", nil); len(left) != 1 {
+			t.Errorf("left: %+v", left)
+		}
+		prune("one", -patience, 10, 1)
+		same("all are gone", list("one", nil))
+		put(first)
+		same("a removed run goes on", list("one", map[string]uint64{"r2": 4}), first)
+		if other := list("One", nil); len(other) != 1 {
+			t.Errorf("the other pod's: %+v", other)
+		}
 		over, end := context.WithTimeout(ctx, -time.Second)
 		defer end()
 		if err := s.PutSheet(over, first); err == nil {
 			t.Error("it wrote with a context that had ended")
+		}
+		if _, err := s.PruneSheets(over, "one", 0, 1); err == nil {
+			t.Error("it pruned with a context that had ended")
 		}
 	})
 }

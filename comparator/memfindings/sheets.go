@@ -36,6 +36,22 @@ func (s *Store) PutSheet(ctx context.Context, sh comparator.Sheet) error {
 	return nil
 }
 
+// PruneSheets implements [comparator.Sheets].
+func (s *Store) PruneSheets(ctx context.Context, pod backends.Pod, age time.Duration, limit int) (int, error) {
+	if err := s.lock(ctx); err != nil {
+		return 0, err
+	}
+	defer s.mu.Unlock()
+	removed := 0
+	for k, kept := range s.sheets {
+		if removed < limit && k.pod == pod && time.Since(kept.at) > age {
+			delete(s.sheets, k)
+			removed++
+		}
+	}
+	return removed, nil
+}
+
 // Sheets implements [comparator.Sheets].
 func (s *Store) Sheets(ctx context.Context, pod backends.Pod, age time.Duration, known map[string]uint64) ([]comparator.Sheet, error) {
 	if err := s.lock(ctx); err != nil {

@@ -44,6 +44,45 @@ func (s *Store) Sheets(ctx context.Context, pod backends.Pod, age time.Duration,
 	return out, nil
 }
 
+// PruneSheets implements [comparator.Sheets]; a limit over MaxPrune means MaxPrune. It locks the rows that it
+// removes, one at a time, and no others.
+func (s *Store) PruneSheets(ctx context.Context, pod backends.Pod, age time.Duration, limit int) (int, error) {
+	old, err := s.oldSheets(ctx, pod, age, max(0, min(limit, MaxPrune)))
+	if err != nil {
+		return 0, fmt.Errorf("reading the old sheets of pod %q: %w", pod, err)
+	}
+	total := 0
+	for _, sh := range old {
+		res, err := s.db.ExecContext(ctx, tag+sheetPrune.times(1), string(pod), sh.Proxy, sh.Run, age.Microseconds())
+		if err != nil {
+			return total, fmt.Errorf("removing an old sheet of proxy %q: %w", sh.Proxy, err)
+		}
+		n, err := res.RowsAffected()
+		if err != nil {
+			return total, err
+		}
+		total += int(n) // none where somebody else removed it, or its run wrote again
+	}
+	return total, nil
+}
+
+func (s *Store) oldSheets(ctx context.Context, pod backends.Pod, age time.Duration, limit int) ([]comparator.Sheet, error) {
+	rows, err := s.db.QueryContext(ctx, tag+sheetOld.times(1), string(pod), age.Microseconds(), limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []comparator.Sheet
+	for rows.Next() {
+		var sh comparator.Sheet
+		if err := rows.Scan(&sh.Proxy, &sh.Run); err != nil {
+			return nil, err
+		}
+		out = append(out, sh)
+	}
+	return out, rows.Err()
+}
+
 func (s *Store) sheetHeads(ctx context.Context, pod backends.Pod, age time.Duration) ([]comparator.Sheet, error) {
 	rows, err := s.db.QueryContext(ctx, tag+sheetHeads.times(1), string(pod), age.Microseconds())
 	if err != nil {

@@ -370,7 +370,7 @@ func (s *Store) Prune(ctx context.Context, pod backends.Pod, before time.Time, l
 		text string
 		at   int64
 	}{{findingPrune.times(1), before.UnixMicro()}, {coveragePrune.times(1), comparator.SinceMinute(before)},
-		{sheetPrune.times(1), before.UnixMicro()}, {tallyPrune.times(1), comparator.SinceSlot(before)}} {
+		{tallyPrune.times(1), comparator.SinceSlot(before)}} {
 		res, err := s.db.ExecContext(ctx, tag+st.text, string(pod), st.at, limit)
 		if err != nil {
 			return total, fmt.Errorf("pruning findings, coverage and tallies: %w", err)

@@ -49,6 +49,7 @@ var (
 	sheetPut           = named("sheet_put")
 	sheetHeads         = named("sheet_heads")
 	sheetRead          = named("sheet_read")
+	sheetOld           = named("sheet_old")
 	sheetPrune         = named("sheet_prune")
 	tallySave          = named("tally_save")
 	tallyRead          = named("tally_read")

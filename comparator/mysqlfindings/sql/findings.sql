@@ -103,6 +103,11 @@ SELECT proxy, run, n, CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED) - written
 -- index: PRIMARY const. locks: none.
 SELECT n, CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED) - written, body FROM crossfade_sheets WHERE pod = ? AND proxy = ? AND run = ?;
 
+-- name: sheet_old
+-- index: PRIMARY, range. locks: none. It reads no bodies, of one row for each run of a proxy within the last hour or so:
+-- older ones have been removed.
+SELECT proxy, run FROM crossfade_sheets WHERE pod = ? AND written < CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED) - ? LIMIT ?;
+
 -- name: sheet_prune
--- index: PRIMARY, range. locks: X on the rows of the pod: some dozens at most.
-DELETE FROM crossfade_sheets WHERE pod = ? AND written < ? LIMIT ?;
+-- index: PRIMARY const. locks: X,REC_NOT_GAP on the row, which nobody writes any more.
+DELETE FROM crossfade_sheets WHERE pod = ? AND proxy = ? AND run = ? AND written < CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED) - ?;

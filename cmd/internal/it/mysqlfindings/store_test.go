@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"go.uber.org/goleak"
@@ -53,6 +54,44 @@ func TestSuite(t *testing.T) {
 			findingstest.Exercise(t, func(t testing.TB) comparator.Store { return mysqlfindings.New(open(t, kind)) })
 			findingstest.ExerciseBook(t, func(t testing.TB) comparator.ApologyBook { return mysqlfindings.New(open(t, kind)) })
 			findingstest.ExerciseSheets(t, func(t testing.TB) comparator.Sheets { return mysqlfindings.New(open(t, kind)) })
+		})
+	}
+}
+
+// Old sheets are removed by the server's clock, while a run writes its own: nobody waits for anybody.
+func TestPruningSheetsWaitsForNoWriter(t *testing.T) {
+	for _, kind := range []lab.Kind{lab.MySQL, lab.MariaDB} {
+		t.Run(string(kind), func(t *testing.T) {
+			db := open(t, kind)
+			s := mysqlfindings.New(db)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // far less than InnoDB waits for a lock
+			defer cancel()
+			for _, run := range []string{"r1", "r2", "r3"} {
+				if err := s.PutSheet(ctx, comparator.Sheet{Pod: "one", Proxy: "p", Run: run, N: 1}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := db.ExecContext(ctx, "UPDATE crossfade_sheets SET written = written - ? WHERE run = ?", (61 * time.Minute).Microseconds(), "r2"); err != nil {
+				t.Fatal(err)
+			}
+			tx, err := db.BeginTx(ctx, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = tx.Rollback() }()
+			if _, err := tx.ExecContext(ctx, "UPDATE crossfade_sheets SET n = 2 WHERE pod = ? AND proxy = ? AND run IN (?, ?)", "one", "p", "r1", "r3"); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := s.PruneSheets(ctx, "one", time.Hour, 10); err != nil || n != 1 {
+				t.Errorf("%v: %d sheets were removed", err, n)
+			}
+			if err := tx.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			left, err := s.Sheets(ctx, "one", 24*time.Hour, nil)
+			if err != nil || len(left) != 2 || left[0].Run != "r1" || left[1].Run != "r3" {
+				t.Errorf("%v: left %+v", err, left)
+			}
 		})
 	}
 }
@@ -114,7 +153,8 @@ func TestPlans(t *testing.T) {
 				{"coverage_prune", statement(t, "coverage_prune"), "PRIMARY", []any{pod, 10, 10}},
 				{"sheet_heads", statement(t, "sheet_heads"), "PRIMARY", []any{pod, 1000000}},
 				{"sheet_read", statement(t, "sheet_read"), "PRIMARY", []any{pod, "p", "r1"}},
-				{"sheet_prune", statement(t, "sheet_prune"), "PRIMARY", []any{pod, 100, 10}},
+				{"sheet_old", statement(t, "sheet_old"), "PRIMARY", []any{pod, 1000000, 10}},
+				{"sheet_prune", statement(t, "sheet_prune"), "PRIMARY", []any{pod, "p", "r1", 1000000}},
 			} {
 				if got := plan(t, db, c.query, c.args...); got != c.index {
 					t.Errorf("%s uses index %q, want %q", c.name, got, c.index)
