@@ -142,7 +142,7 @@ type Keeper interface {
 	// Setup creates what is missing (schema) and checks that the server is fit: errors are
 	// ErrSetup with the next step in their text. It changes no stock and no fence.
 	Setup(ctx context.Context) error
-	// Maintain does one bounded round of upkeep: pools below their low-water mark refilled, debt
+	// Maintain does one bounded round of upkeep: pools that have next to nothing refilled, debt
 	// paid, holds and operation ids older than retain removed. More says that there was more to
 	// do than one round. It needs the token of an epoch at which the store is truth or mirror.
 	Maintain(ctx context.Context, t Token) (more bool, err error)

@@ -44,6 +44,32 @@ func TestRecordChangesMeanwhile(t *testing.T) {
 				w.tb.Errorf("the kill: %v", err)
 			}
 		}, 1, backends.RedisOnly},
+		{"a kill, and back", func(w *world, look int) {
+			if look > 1 {
+				return
+			}
+			if _, err := w.kill(w.process()); err != nil {
+				w.tb.Errorf("the kill: %v", err)
+			}
+			change(w, func(st *killswitch.PodState) { st.Worker = nil })
+			w.settleDown()
+			if _, err := w.process().Switch(context.Background(), request(backends.Shadow)); err != nil {
+				w.tb.Errorf("the way back: %v", err)
+			}
+			w.settleDown()
+		}, 2, backends.Shadow},
+		{"there and further", func(w *world, look int) {
+			if look > 1 {
+				return
+			}
+			change(w, func(st *killswitch.PodState) { st.Worker = nil })
+			for _, to := range []backends.Stage{backends.Live, backends.MySQLOnly} {
+				if _, err := w.process().Switch(context.Background(), request(to)); err != nil {
+					w.tb.Errorf("on to %s: %v", to, err)
+				}
+				w.settleDown()
+			}
+		}, 2, backends.MySQLOnly},
 	} {
 		t.Run(c.name, virtually(func(t *testing.T) {
 			w := newWorld(t)

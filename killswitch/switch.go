@@ -100,12 +100,20 @@ func (d *Driver) drainable(ctx context.Context, pod backends.Pod, sw *Switch) er
 
 // Begin announces a switch and answers the run that takes its steps. DryRun is not for it. When the record
 // changes before the announcement, as at the end of a backfill, it plans anew: whoever asked for
-// the switch cannot know of that, and has nothing to decide about it.
+// the switch cannot know of that, and has nothing to decide about it. Where the pod itself has moved
+// meanwhile it does not: the same words might mean another move.
 func (d *Driver) Begin(ctx context.Context, r SwitchRequest) (*Run, error) {
+	var first Switch
 	for attempt := 1; ; attempt++ {
 		seen, rev, sw, err := d.plan(ctx, r)
 		if err != nil {
 			return nil, err
+		}
+		if attempt == 1 {
+			first = sw
+		} else if sw.From != first.From || sw.FromEpoch != first.FromEpoch {
+			return nil, fmt.Errorf("pod %s has moved meanwhile, from %s at epoch %d to %s at epoch %d: %w; look at 'crossfade status %s', and say again what you want",
+				r.Pod, first.From, first.FromEpoch, sw.From, sw.FromEpoch, ErrConflict, r.Pod)
 		}
 		run, err := d.open(ctx, seen.State, rev, sw)
 		if attempt == updateAttempts || !errors.Is(err, ErrConflict) {

@@ -175,7 +175,7 @@ type followed struct {
 
 // followLevels follows changes in the order of their keys, whose levels are locked unless they are to be made.
 func (x *txn) followLevels(ctx context.Context, keys []backends.Key, fs []*followed, create bool) error {
-	if create {
+	if create || len(x.levels) == 0 { // no lock is held yet that could come before a missing one
 		if err := x.lock(ctx, keys, inAll); err != nil {
 			return err
 		}
@@ -306,6 +306,11 @@ func (s *Store) follow(ctx context.Context, j job, asOf backends.Instant, h *bac
 		a.Changed = true
 		if h.State.Open() {
 			a.Own = own
+		}
+		for _, m := range ms {
+			if m.sellable < 0 {
+				x.after = append(x.after, func() { s.fill.short(x.tok, m.key) })
+			}
 		}
 		return x.put(ctx, putting{was: rec, is: next, own: own, ms: ms, more: func(b *batch) {
 			s.askDebts(b, unitKeys(h), &a.Debt) // as they will be

@@ -38,7 +38,7 @@ const (
 	// firstRows is how many rows the pool gets of an item that the other store stocks: enough for its
 	// first buyers. A shop's catalogue is mostly items that nobody buys today.
 	firstRows = 32
-	// lowWaterShare: a pool below this share of its cap is refilled.
+	// lowWaterShare: a pool that somebody takes from is refilled below this share of its cap.
 	lowWaterShare = 8
 )
 
@@ -62,7 +62,8 @@ type Config struct {
 	Combine int
 	// Lanes is how many transactions of one kind (takes, ends) may be under way at once.
 	Lanes int
-	// NoAhead leaves the refill of pools to the reserve that finds too little, and to Maintain.
+	// NoAhead leaves the refill of pools to the reserve that finds too little, and of those that have next to
+	// nothing to Maintain.
 	NoAhead bool
 	// LockWait bounds the wait for one row lock; the server counts it in whole seconds.
 	LockWait time.Duration

@@ -87,6 +87,24 @@ func (f *filler) took(tok backends.Token, k backends.Key, n int64) {
 		w.taken, w.since = 0, now
 	}
 	w.left = max(0, w.left-n)
+	f.want(tok, k, w, now)
+}
+
+// short notes that somebody found too little in a pool and took what was missing from its level: whatever was
+// believed of it is wrong, or its last refill failed.
+func (f *filler) short(tok backends.Token, k backends.Key) {
+	if f.s.cfg.NoAhead {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w := f.watch(k)
+	w.known = false
+	f.want(tok, k, w, f.s.cfg.Now())
+}
+
+// want has a pool refilled, unless it has enough, or will have. The filler's lock is held.
+func (f *filler) want(tok backends.Token, k backends.Key, w *watched, now time.Time) {
 	if w.queued || w.known && w.left >= f.mark(k, w) || now.Before(w.barren) || f.ctx.Err() != nil {
 		return
 	}
@@ -161,7 +179,7 @@ func (f *filler) work() {
 			return
 		}
 		j := job{op: "maintain", tok: tok, role: asEither}
-		// What fails is looked at again at the next take, and by Maintain.
+		// What fails is looked at again at the next take, be it from the pool or from its level, and by Maintain.
 		_ = f.s.replenish(f.ctx, j, keys, f.markFor, f.goalFor)
 		f.mu.Lock()
 		for _, k := range keys {

@@ -105,7 +105,7 @@ func (s *Store) toRefill(ctx context.Context, keys []backends.Key) (low []backen
 	return low, nil
 }
 
-// nextPage is the next keys of a slow scan over all levels, which finds what hints have lost.
+// nextPage is the next keys of a slow scan over all levels, which finds what no store remembers.
 func (s *Store) nextPage(ctx context.Context) (keys []backends.Key, err error) {
 	s.upkeep.mu.Lock()
 	defer s.upkeep.mu.Unlock()

@@ -14,7 +14,7 @@ SELECT u.id FROM (SELECT NULL AS shop, NULL AS item, NULL AS location, 0 AS id[[
   FOR UPDATE SKIP LOCKED;
 
 -- name: unit_point
--- The same for one row, at half the cost. index: PRIMARY const. locks: X,REC_NOT_GAP on the row, if it is
+-- The same for one row, at a third of the cost. index: PRIMARY const. locks: X,REC_NOT_GAP on the row, if it is
 -- there and nobody has it.
 SELECT id FROM crossfade_units WHERE pod = ? AND shop = ? AND item = ? AND location = ? AND id = ? FOR UPDATE SKIP LOCKED;
 
@@ -43,7 +43,7 @@ DELETE u FROM (SELECT NULL AS shop, NULL AS item, NULL AS location, 0 AS id[[ UN
   STRAIGHT_JOIN crossfade_units u FORCE INDEX (PRIMARY) ON u.pod = ? AND u.shop = v.shop AND u.item = v.item AND u.location = v.location AND u.id = v.id;
 
 -- name: unit_delete
--- The same for one row, at a quarter of the cost. index: PRIMARY const. locks: none new, the row is locked.
+-- The same for one row, at half of the cost. index: PRIMARY const. locks: none new, the row is locked.
 DELETE FROM crossfade_units WHERE pod = ? AND shop = ? AND item = ? AND location = ? AND id = ?;
 
 -- name: units_insert

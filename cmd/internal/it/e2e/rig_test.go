@@ -83,8 +83,7 @@ type proxyProc struct {
 	admin  string
 	config string
 	mu     sync.Mutex
-	cmd    *exec.Cmd
-	exited chan struct{}
+	proc   *lab.Process
 }
 
 var configText = template.Must(template.New("").Parse(`proxy_id: proxy-{{.N}}
@@ -147,12 +146,10 @@ func (p *proxyProc) start() {
 	defer log.Close()
 	cmd := exec.Command(binary, "serve", "-c", p.config)
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
+	// Attached: a test that runs out of time ends without its clean-up, and must not leave proxies behind.
+	if p.proc, err = lab.Attach(cmd); err != nil {
 		p.r.t.Fatal(err)
 	}
-	exited := make(chan struct{})
-	p.cmd, p.exited = cmd, exited
-	go func() { _ = cmd.Wait(); close(exited) }()
 }
 
 // signal sends one to the process; kill is what ends it.
@@ -160,7 +157,7 @@ func (p *proxyProc) signal(sig syscall.Signal) {
 	p.r.t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.cmd.Process.Signal(sig); err != nil {
+	if err := syscall.Kill(p.proc.PID(), sig); err != nil {
 		p.r.t.Fatal(err)
 	}
 }
@@ -168,11 +165,12 @@ func (p *proxyProc) signal(sig syscall.Signal) {
 // kill ends the process by SIGKILL and waits until it is gone.
 func (p *proxyProc) kill() {
 	p.mu.Lock()
-	cmd, exited := p.cmd, p.exited
-	p.mu.Unlock()
-	if cmd != nil {
-		_ = cmd.Process.Signal(syscall.SIGKILL)
-		<-exited
+	defer p.mu.Unlock()
+	if p.proc == nil {
+		return
+	}
+	if err := p.proc.Kill(); err != nil {
+		p.r.t.Error(err)
 	}
 }
 
