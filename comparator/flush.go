@@ -12,6 +12,7 @@ import (
 type keeper struct {
 	mu       sync.Mutex
 	findings map[string]Finding
+	away     []Finding // what was taken and is not saved yet, as far as is known
 	minute   int64
 	kept     [lives]int // examples of this minute
 }
@@ -55,12 +56,14 @@ func (k *keeper) take() []Finding {
 	}
 	clear(k.findings)
 	slices.SortFunc(out, func(a, b Finding) int { return a.FirstSeen.Compare(b.FirstSeen) })
+	k.away = out
 	return out
 }
 
 func (k *keeper) back(fs []Finding) (dropped int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.away = nil
 	for _, f := range fs {
 		newer, known := k.findings[f.ID]
 		switch {
@@ -75,10 +78,17 @@ func (k *keeper) back(fs []Finding) (dropped int) {
 	return dropped
 }
 
+// len counts what is not saved, also what is on its way.
 func (k *keeper) len() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return len(k.findings)
+	n := len(k.findings)
+	for i := range k.away {
+		if _, again := k.findings[k.away[i].ID]; !again {
+			n++
+		}
+	}
+	return n
 }
 
 // put keeps a finding until it is saved.

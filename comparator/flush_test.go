@@ -128,6 +128,30 @@ func TestNoStoreNoSpoolStaysBounded(t *testing.T) {
 	})
 }
 
+// A finding that is on its way to the store is not saved yet.
+func TestFindingsOnTheirWayAreUnsaved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		hang := make(chan struct{})
+		r.store.set(func(f *flaky) { f.hanging = hang })
+		r.start()
+		r.Record(comparator.Finding{Class: comparator.BypassWrite, Units: []backends.Units{units(2, "mug", "A")}})
+		pass(1500 * time.Millisecond)
+		synctest.Wait()
+		if n := r.Stats().Unsaved; n != 1 {
+			t.Errorf("%d are unsaved while the store hangs, want 1", n)
+		}
+		r.store.set(func(f *flaky) { f.hanging = nil })
+		close(hang)
+		pass(2 * time.Second)
+		synctest.Wait()
+		if n := r.Stats().Unsaved; n != 0 {
+			t.Errorf("%d are unsaved when the store goes on", n)
+		}
+		r.Stop()
+	})
+}
+
 // Without a spool, findings wait in memory until the store is back.
 func TestFindingsWaitInMemoryWithoutASpool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

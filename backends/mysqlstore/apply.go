@@ -147,16 +147,15 @@ func (s *Store) applyLevels(ctx context.Context, j job, asOf backends.Instant, e
 		keys[i] = f.ch.Key
 	}
 	j.first = func(x *txn, b *batch) { x.askLevels(b, keys) }
-	create := false
 	return s.again(ctx, func() error {
 		err := s.write(ctx, j, func(x *txn) error {
 			if err := s.ageOf(asOf, x.now); err != nil {
 				return err
 			}
-			return x.followLevels(ctx, keys, sorted, create)
+			return x.followLevels(ctx, keys, sorted)
 		})
 		if errors.Is(err, errNoLevel) {
-			create, j.first = true, nil
+			j.first = nil // a lock that is held already could come behind a missing one
 		}
 		if errors.Is(err, errNothing) {
 			return nil
@@ -173,9 +172,10 @@ type followed struct {
 	op  operation
 }
 
-// followLevels follows changes in the order of their keys, whose levels are locked unless they are to be made.
-func (x *txn) followLevels(ctx context.Context, keys []backends.Key, fs []*followed, create bool) error {
-	if create || len(x.levels) == 0 { // no lock is held yet that could come before a missing one
+// followLevels follows changes in the order of their keys. Where none of the levels is locked, those that are
+// missing are made.
+func (x *txn) followLevels(ctx context.Context, keys []backends.Key, fs []*followed) error {
+	if len(x.levels) == 0 {
 		if err := x.lock(ctx, keys, inAll); err != nil {
 			return err
 		}
@@ -195,7 +195,7 @@ func (x *txn) followLevels(ctx context.Context, keys []backends.Key, fs []*follo
 	var cs []levelMove
 	for _, f := range fs {
 		made := x.levels[f.ch.Key].dirty
-		if c, changed := x.levelMove(f); changed || made {
+		if c, changed := x.moveOf(f); changed || made {
 			cs = append(cs, c)
 			f.a.Changed = true
 		}
@@ -214,8 +214,8 @@ func (x *txn) followLevels(ctx context.Context, keys []backends.Key, fs []*follo
 	return nil
 }
 
-// levelMove is what a mirrored change makes of a locked level; false: nothing.
-func (x *txn) levelMove(f *followed) (c levelMove, changed bool) {
+// moveOf is what a mirrored change makes of a locked level; false: nothing.
+func (x *txn) moveOf(f *followed) (c levelMove, changed bool) {
 	c.op = &f.op
 	l := x.levels[f.ch.Key]
 	if f.ch.Version.After(l.version) {

@@ -189,7 +189,7 @@ func (s *Store) SettleOp(ctx context.Context, t backends.Token, k backends.Key, 
 	if err != nil {
 		return false, err
 	}
-	v, err := s.write(ctx, s.bulk, s.script(reemitScript, t, []string{counter, s.names.op(id)}, "op", field(k), string(id), s.takeRetainMillis))
+	v, err := s.write(ctx, s.bulk, s.script(reemitScript, t, []string{counter, s.names.op(id)}, "level", field(k), string(id), s.takeRetainMillis))
 	if err != nil {
 		return false, err
 	}

@@ -1,18 +1,20 @@
 -- reemit: writes one present state to the outbox.
--- ARGV 5 'hold' (KEYS 7 hold; ARGV 6 id), 'level' (KEYS 7 counter; ARGV 6 field), or 'op' (KEYS 7
--- counter, 8 operation id; ARGV 6 field, 7 operation id, 8 for how long a take's id is kept, in ms).
+-- ARGV 5 'hold' (KEYS 7 hold; ARGV 6 id), or 'level' (KEYS 7 counter; ARGV 6 field), which with an
+-- operation tells as well what became of it (KEYS 8 operation id; ARGV 7 operation id, 8 for how long a
+-- take's id is kept, in ms).
 admit('truth')
 local epoch = tonumber(EPOCH)
-if ARGV[5] ~= 'hold' then
-  local opid, known = ARGV[7] or '', nil
+if ARGV[5] == 'level' then
+  local opid = ARGV[7] or ''
+  local asks = opid ~= ''
   load({ARGV[6]}, {KEYS[7]})
   local l = level(ARGV[6])
-  if opid == '' and not l.known then return {0} end
-  if opid ~= '' then known = read_op(KEYS[8]) end
-  local void = opid ~= '' and not (known and not known.void)
+  if not asks and not l.known then return {0} end
+  local known = asks and read_op(KEYS[8])
+  local void = asks and (not known or known.void)
   plan(l, 0, 0, 0, 0)
   -- What becomes of an operation is never dropped: a backfill would not bring it.
-  local verdict = outbox(REEMIT, opid ~= '')
+  local verdict = outbox(REEMIT, asks)
   settle()
   l.te = math.max(l.te, epoch)
   commit()

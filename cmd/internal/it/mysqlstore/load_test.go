@@ -27,31 +27,19 @@ func commits(t *testing.T, r rig, db *sql.DB) (n int64) {
 func TestMirroredLoad(t *testing.T) {
 	onEach(t, func(t *testing.T, srv *lab.Server) {
 		dsn := srv.NewDatabase(t)
-		r := rig{open(t, dsn), testContext(t)}
-		r.raise(t, backends.Shadow)
-		now, err := r.s.Now(r.ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := shadowed(t, dsn)
 		const items, units = 640, 500
-		es := make([]backends.Entry, items)
-		for i := range es {
-			k := key(backends.Item(fmt.Sprintf("item-%03d", i*7%items)))
-			es[i] = backends.Entry{Seq: fmt.Sprint(i), Op: backends.OpRestock, Level: &backends.LevelChange{
-				Key: k, OpID: backends.OpID("load-" + string(k.Item)), OnHandDelta: units,
-			}}
+		var names []backends.Item
+		for i := range items {
+			names = append(names, backends.Item(fmt.Sprintf("item-%03d", i*7%items)))
 		}
+		es := loaded(units, names...)
 		db := raw(t, dsn)
 		before, start := commits(t, r, db), time.Now()
-		for twice := range 2 {
-			as, err := r.s.Apply(r.ctx, token, now, es)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for i, a := range as {
-				if a.Err != nil || a.Seq != es[i].Seq || a.Changed != (twice == 0) {
-					t.Fatalf("entry %d: %+v", i, a)
-				}
+		r.mirrored(t, es)
+		for i, a := range r.apply(t, es) {
+			if a.Err != nil || a.Changed {
+				t.Fatalf("entry %s again: %+v", es[i].Seq, a)
 			}
 		}
 		t.Logf("%d levels, twice: %v", items, time.Since(start))
@@ -70,7 +58,8 @@ func TestMirroredLoad(t *testing.T) {
 }
 
 // heldUnits are mirrored grants of one unit each, of item after item.
-func heldUnits(now backends.Instant, name string, n int, items ...backends.Item) (out []backends.Entry) {
+func heldUnits(name string, n int, items ...backends.Item) (out []backends.Entry) {
+	now := backends.Instant(time.Now().UnixMilli())
 	for i := range n {
 		h := &backends.Hold{
 			ID: backends.HoldID(fmt.Sprintf("%s-%03d", name, i)), Shop: shop, Lines: []backends.Line{line(items[i%len(items)], 1)},
@@ -82,8 +71,16 @@ func heldUnits(now backends.Instant, name string, n int, items ...backends.Item)
 	return out
 }
 
-// mirrored applies entries, all of which change something.
-func (r rig) mirrored(t *testing.T, es []backends.Entry) {
+// shadowed gives a store that follows, on a database.
+func shadowed(t *testing.T, dsn string, change ...func(*mysqlstore.Config)) rig {
+	t.Helper()
+	r := rig{open(t, dsn, change...), testContext(t)}
+	r.raise(t, backends.Shadow)
+	return r
+}
+
+// apply answers what became of each entry, in their order.
+func (r rig) apply(t *testing.T, es []backends.Entry) []backends.Applied {
 	t.Helper()
 	now, err := r.s.Now(r.ctx)
 	if err != nil {
@@ -93,13 +90,25 @@ func (r rig) mirrored(t *testing.T, es []backends.Entry) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, a := range as {
-		if a.Err != nil || a.Seq != es[i].Seq || !a.Changed {
+	for i := range as {
+		if as[i].Seq != es[i].Seq {
+			t.Fatalf("the answer to entry %s is about %s", es[i].Seq, as[i].Seq)
+		}
+	}
+	return as
+}
+
+// mirrored applies entries, all of which change something.
+func (r rig) mirrored(t *testing.T, es []backends.Entry) {
+	t.Helper()
+	for i, a := range r.apply(t, es) {
+		if a.Err != nil || !a.Changed {
 			t.Fatalf("entry %s: %+v", es[i].Seq, a)
 		}
 	}
 }
 
+// loaded are mirrored restocks.
 func loaded(units int64, items ...backends.Item) (out []backends.Entry) {
 	for _, item := range items {
 		out = append(out, backends.Entry{Seq: "load-" + string(item), Op: backends.OpRestock, Level: &backends.LevelChange{
@@ -110,19 +119,14 @@ func loaded(units int64, items ...backends.Item) (out []backends.Entry) {
 }
 
 // TestFirstBuyersOfALoad: what a mirrored load leaves in the pools serves the first buyers from free
-// rows, in one transaction with others.
+// rows.
 func TestFirstBuyersOfALoad(t *testing.T) {
 	onEach(t, func(t *testing.T, srv *lab.Server) {
-		r := rig{open(t, srv.NewDatabase(t)), testContext(t)}
-		r.raise(t, backends.Shadow)
+		r := shadowed(t, srv.NewDatabase(t))
 		items := []backends.Item{"mug", "lamp", "chair"}
 		r.mirrored(t, loaded(500, items...))
-		now, err := r.s.Now(r.ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
 		before := r.s.Stats().Fast
-		r.mirrored(t, heldUnits(now, "first", 60, items...))
+		r.mirrored(t, heldUnits("first", 60, items...))
 		if fast := r.s.Stats().Fast - before; fast != 60 {
 			t.Errorf("%d of 60 found a free row", fast)
 		}
@@ -135,8 +139,7 @@ func TestFirstBuyersOfALoad(t *testing.T) {
 func TestPoolWhoseRefillFailed(t *testing.T) {
 	onEach(t, func(t *testing.T, srv *lab.Server) {
 		dsn := srv.NewDatabase(t)
-		r := rig{open(t, dsn, func(c *mysqlstore.Config) { c.LockWait = time.Second }), testContext(t)}
-		r.raise(t, backends.Shadow)
+		r := shadowed(t, dsn, func(c *mysqlstore.Config) { c.LockWait = time.Second })
 		r.mirrored(t, loaded(500, "mug"))
 		tx, err := raw(t, dsn).BeginTx(r.ctx, nil)
 		if err != nil {
@@ -146,12 +149,8 @@ func TestPoolWhoseRefillFailed(t *testing.T) {
 		if _, err := tx.ExecContext(r.ctx, "SELECT 1 FROM crossfade_levels WHERE pod = 'pod-1' AND item = 'mug' FOR UPDATE"); err != nil {
 			t.Fatal(err)
 		}
-		now, err := r.s.Now(r.ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
 		busy := r.s.Stats().Busy
-		r.mirrored(t, heldUnits(now, "first", 32, "mug"))
+		r.mirrored(t, heldUnits("first", 32, "mug"))
 		until(t, r.ctx, "the refill to give up", func() bool { return r.s.Stats().Busy > busy })
 		if err := tx.Rollback(); err != nil {
 			t.Fatal(err)
@@ -159,7 +158,7 @@ func TestPoolWhoseRefillFailed(t *testing.T) {
 		if l := r.level(t, key("mug")); l.Available != 0 {
 			t.Fatalf("the pool was to be empty: %+v", l)
 		}
-		r.mirrored(t, heldUnits(now, "next", 1, "mug"))
+		r.mirrored(t, heldUnits("next", 1, "mug"))
 		until(t, r.ctx, "the pool to be filled", func() bool { return r.level(t, key("mug")).Available > 0 })
 		r.conserved(t)
 	})
@@ -170,8 +169,7 @@ func TestPoolWhoseRefillFailed(t *testing.T) {
 func TestDamagedLevelInALoad(t *testing.T) {
 	onEach(t, func(t *testing.T, srv *lab.Server) {
 		dsn := srv.NewDatabase(t)
-		r := rig{open(t, dsn), testContext(t)}
-		r.raise(t, backends.Shadow)
+		r := shadowed(t, dsn)
 		r.mirrored(t, loaded(50, "mug", "lamp", "chair"))
 		if _, err := raw(t, dsn).ExecContext(r.ctx, "DELETE FROM crossfade_ledger WHERE item = 'lamp'"); err != nil {
 			t.Fatal(err)
@@ -183,17 +181,9 @@ func TestDamagedLevelInALoad(t *testing.T) {
 		for i := range es[1:] {
 			es[i+1].Level.OpID += "-again"
 		}
-		now, err := r.s.Now(r.ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		as, err := r.s.Apply(r.ctx, token, now, es)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, a := range as {
+		for i, a := range r.apply(t, es) {
 			lost := es[i].Level.Key.Item == "lamp"
-			if a.Seq != es[i].Seq || errors.Is(a.Err, backends.ErrDamaged) != lost || a.Changed == lost {
+			if errors.Is(a.Err, backends.ErrDamaged) != lost || a.Changed == lost {
 				t.Errorf("entry %s: %+v", es[i].Seq, a)
 			}
 		}

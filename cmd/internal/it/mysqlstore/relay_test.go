@@ -2,6 +2,7 @@ package mysqlstore_test
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"io"
 	"net"
@@ -20,7 +21,7 @@ type fate int32
 const (
 	passes      fate = iota
 	lostRequest      // the server never gets it; its session stays, as behind a dead line
-	lostReply        // the server does it, and nobody learns of it
+	lostReply        // the server has done it, and nobody learns of it
 )
 
 // relay stands between store and server, and understands just enough of the protocol to lose a
@@ -134,6 +135,7 @@ func replies(client, server net.Conn, silent *atomic.Bool, slow *atomic.Pointer[
 			<-s.let
 		}
 		if silent.Load() {
+			swallow(io.MultiReader(bytes.NewReader(buf[:n]), server))
 			_ = client.Close()
 			return
 		}
@@ -149,22 +151,47 @@ func replies(client, server net.Conn, silent *atomic.Bool, slow *atomic.Pointer[
 	}
 }
 
+// swallow reads what the server says up to its answer to a COMMIT, or to the end. Nobody may learn of a loss before
+// the COMMIT is done: who does ends the session, and there was none then.
+func swallow(said io.Reader) {
+	const moreResults = 0x08
+	from := bufio.NewReader(said)
+	for {
+		packet, err := readPacket(from)
+		if err != nil {
+			return
+		}
+		// A COMMIT is answered by an OK without rows or an id (three zeros), then the status; what comes before it in
+		// its packet has more results behind it, unless it fails.
+		switch p := packet[4:]; {
+		case len(p) >= 5 && p[0] == 0 && p[1] == 0 && p[2] == 0 && p[3]&moreResults == 0, len(p) > 0 && p[0] == 0xff:
+			return
+		}
+	}
+}
+
+// readPacket reads one packet with its head.
+func readPacket(from io.Reader) ([]byte, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(from, head[:]); err != nil {
+		return nil, err
+	}
+	size := int(binary.LittleEndian.Uint32(append(head[:3:3], 0)))
+	packet := append(head[:], make([]byte, size)...)
+	_, err := io.ReadFull(from, packet[4:])
+	return packet, err
+}
+
 // requests passes on what the client says, packet by packet.
 func (r *relay) requests(client, server net.Conn, silent *atomic.Bool, slow *atomic.Pointer[slowReply]) {
 	from := bufio.NewReader(client)
 	for {
-		var head [4]byte
-		if _, err := io.ReadFull(from, head[:]); err != nil {
+		packet, err := readPacket(from)
+		if err != nil {
 			_ = server.Close()
 			return
 		}
-		size := int(binary.LittleEndian.Uint32(append(head[:3:3], 0)))
-		packet := append(head[:], make([]byte, size)...)
-		if _, err := io.ReadFull(from, packet[4:]); err != nil {
-			_ = server.Close()
-			return
-		}
-		if size > 0 && packet[4] == 3 && strings.HasSuffix(string(packet[5:]), " COMMIT") {
+		if len(packet) > 4 && packet[4] == 3 && strings.HasSuffix(string(packet[5:]), " COMMIT") {
 			switch fate(r.fate.Swap(int32(passes))) {
 			case lostRequest:
 				r.lost.Add(1)
