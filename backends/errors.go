@@ -16,7 +16,8 @@ var (
 	// ErrBusy: a lock could not be had in time. Nothing was changed; the answer is unknown,
 	// never sold out, and the caller may retry under the same id.
 	ErrBusy = errors.New("store is busy: a lock could not be had in time; retry under the same id")
-	// ErrUnavailable: the store could not be reached, and nothing was sent to it.
+	// ErrUnavailable: the store could not be reached, and nothing was sent to it; or it did nothing, for a
+	// reason that time cures.
 	ErrUnavailable = errors.New("store is unavailable")
 	// ErrAmbiguous: the connection or the deadline broke after the step was sent.
 	ErrAmbiguous = errors.New("outcome unknown: the step may or may not have taken effect; retry under the same id")

@@ -12,7 +12,9 @@ import (
 func TestEmitWithoutRoom(t *testing.T) {
 	filled := backends.Fence{Epoch: 1, Stage: backends.Live, Open: true, Filled: true}
 	filling := backends.Fence{Epoch: 1, Stage: backends.Live, Open: true}
-	level := func(op backends.Op, ch backends.LevelChange) backends.Entry { return backends.Entry{Op: op, Level: &ch} }
+	level := func(op backends.Op, ch backends.LevelChange) backends.Entry {
+		return backends.Entry{Op: op, Level: &ch}
+	}
 	take := level(backends.OpCount, backends.LevelChange{OpID: "take", Taken: 1})
 	for name, c := range map[string]struct {
 		fence backends.Fence
