@@ -3,6 +3,7 @@ package comparator
 import (
 	"cmp"
 	"slices"
+	"sync"
 
 	"github.com/crossfade-proxy/crossfade/backends"
 )
@@ -150,7 +151,11 @@ func (h *history) search(room int) searched {
 		return searched{found: FoundTooLarge}
 	}
 	out := searched{found: FoundNone}
-	var sums sums
+	sums, ok := scratch.Get().(*sums)
+	if !ok {
+		sums = newSums()
+	}
+	defer scratch.Put(sums)
 	for _, t := range ts {
 		for _, s := range ss {
 			sums.clear(room-out.work, fixed)
@@ -233,7 +238,14 @@ type node struct {
 type alike struct {
 	members []int // indexes of free threads
 	choices [][]choice
+	moves   []vec // what the group adds, by way; made once all members are known
 }
+
+// scratch is the memory of searches that have ended: without it most of a search is growing new memory. What one leaves there is
+// bounded by maxSearchNodes and maxReached, and the collector takes what is not used.
+var scratch = sync.Pool{New: func() any { return newSums() }}
+
+func newSums() *sums { return new(sums) }
 
 // sums counts up what can be reached at two given instants.
 type sums struct {
@@ -243,6 +255,8 @@ type sums struct {
 	all    []node
 	end    int // the node that fits
 	made   []choice
+	// reached are the sums of the layer that is being made.
+	reached sumSet
 }
 
 // clear begins anew, in the same memory.
@@ -277,8 +291,11 @@ func (u *sums) at(ths []free, t, s backends.Instant, meets func(vec) bool) Found
 			pairs[k] = len(u.groups)
 			fallthrough
 		default:
-			u.groups = append(u.groups, alike{[]int{i}, [][]choice{cs}})
+			u.groups = append(u.groups, alike{members: []int{i}, choices: [][]choice{cs}})
 		}
+	}
+	for g := range u.groups {
+		u.groups[g].spread()
 	}
 	// Small moves first, and an answer as soon as the rest may stand still: an order takes few operations.
 	slices.SortStableFunc(u.groups, func(a, b alike) int { return cmp.Compare(a.reach(), b.reach()) })
@@ -311,18 +328,18 @@ func (u *sums) count(still int, meets func(vec) bool) (found, whole bool) {
 	if fits(0, 0) {
 		return true, true
 	}
+	u.reached.begin(u.all[0].sum, u.groups)
 	last := 0 // the first node of the layer before
 	for g := range u.groups {
 		begin := len(u.all)
-		reached := make(map[vec]struct{}, 2*(begin-last))
+		u.reached.layer()
 		for from := last; from < begin; from++ {
-			for others := range u.groups[g].ways() {
+			for others, move := range u.groups[g].moves {
 				u.work++
-				sum := u.all[from].sum.plus(u.groups[g].adds(others))
-				if _, there := reached[sum]; there {
+				sum := u.all[from].sum.plus(move)
+				if !u.reached.add(&sum) {
 					continue
 				}
-				reached[sum] = struct{}{}
 				u.all = append(u.all, node{sum: sum, before: from, group: g, others: others})
 				if fits(len(u.all)-1, g+1) {
 					return true, true
@@ -339,12 +356,7 @@ func (u *sums) count(still int, meets func(vec) bool) (found, whole bool) {
 
 // still is the way in which the group adds nothing; -1 when there is none.
 func (g *alike) still() int {
-	for others := range g.ways() {
-		if g.adds(others) == (vec{}) {
-			return others
-		}
-	}
-	return -1
+	return slices.Index(g.moves, vec{})
 }
 
 // reach is how far apart the choices are.
@@ -359,20 +371,22 @@ func (g *alike) reach() (n int64) {
 	return n
 }
 
-// ways is in how many ways the group may stand, as far as sums go.
-func (g *alike) ways() int {
-	if len(g.choices[0]) == 2 {
-		return len(g.members) + 1
-	}
-	return len(g.choices[0])
-}
-
-func (g *alike) adds(others int) vec {
+// spread fills in what the group adds in each of the ways in which it may stand, as far as sums go: of two choices any
+// number of members may take the second.
+func (g *alike) spread() {
 	cs := g.choices[0]
 	if len(cs) != 2 {
-		return cs[others].adds
+		for _, c := range cs {
+			g.moves = append(g.moves, c.adds)
+		}
+		return
 	}
-	return cs[0].adds.times(int64(len(g.members) - others)).plus(cs[1].adds.times(int64(others)))
+	step := cs[1].adds.minus(cs[0].adds)
+	sum := cs[0].adds.times(int64(len(g.members)))
+	for range len(g.members) + 1 {
+		g.moves = append(g.moves, sum)
+		sum = sum.plus(step)
+	}
 }
 
 // trace notes where each free thread stands in what was found.

@@ -130,11 +130,14 @@ func (c *Comparator) inquire(oc *openCase, ev *Evidence) {
 			return
 		}
 	}
-	own := c.record.at(keys, o.RecordSince)
 	h := heard{}
 	if c.cfg.Sheets != nil {
-		h = c.exchange.about(o, keys, oc.asked)
+		if h = c.exchange.about(o, keys, oc.asked); h.silent != "" && oc.Search.Found == FoundNothing {
+			oc.Search.Why = unheard(h.silent) // what this proxy has recorded says nothing without it
+			return
+		}
 	}
+	own := c.record.at(keys, o.RecordSince)
 	s := Search{Intact: max(own.Intact, h.intact) <= o.RecordSince && !h.lost}
 	if own.Truth != o.Stage.Truth() {
 		s.Intact, own.Steps = s.Intact && own.Truth == backends.SideUnknown, nil
@@ -147,7 +150,7 @@ func (c *Comparator) inquire(oc *openCase, ev *Evidence) {
 	case !s.Intact:
 		s.Why = "operations of that time are not in the record any more"
 	case !s.Complete:
-		s.Why = fmt.Sprintf("proxy %s has not told yet what it had the shadow follow", h.silent)
+		s.Why = unheard(h.silent)
 	default:
 		steps := overlapping(o, append(own.Steps, h.steps...))
 		mark := markOf(steps)
@@ -162,6 +165,10 @@ func (c *Comparator) inquire(oc *openCase, ev *Evidence) {
 	if s.Complete && s.Found != FoundNone {
 		c.told(oc) // or the others would list all since then for as long as the case is open
 	}
+}
+
+func unheard(proxy string) string {
+	return fmt.Sprintf("proxy %s has not told yet what it had the shadow follow", proxy)
 }
 
 // tooLate tells why what was followed around a decision can no longer be found out; "" when it can.

@@ -84,7 +84,37 @@ type wanted struct{ since []backends.Instant }
 // other is what is known of another run.
 type other struct {
 	Sheet
-	seen time.Time // when it was written, by the local clock
+	seen time.Time              // when it was written, by the local clock
+	at   map[backends.Key][]int // the steps that touch each key
+}
+
+// take puts a newer sheet in place of the one that is here.
+func (o *other) take(s *Sheet) {
+	o.Sheet, o.at = *s, make(map[backends.Key][]int, len(s.Steps))
+	for i := range s.Steps {
+		for j, u := range s.Steps[i].Takes {
+			if j > 0 && s.Steps[i].Takes[j-1].Key == u.Key {
+				continue
+			}
+			o.at[u.Key] = append(o.at[u.Key], i)
+		}
+	}
+}
+
+// stepsAt appends the steps that touch any of keys.
+func (o *other) stepsAt(out []Step, keys []backends.Key) []Step {
+	var places []int
+	for _, k := range keys {
+		places = append(places, o.at[k]...)
+	}
+	if len(keys) > 1 {
+		slices.Sort(places)
+		places = slices.Compact(places)
+	}
+	for _, i := range places {
+		out = append(out, o.Steps[i])
+	}
+	return out
 }
 
 func newExchange(pod backends.Pod, proxy, run string, window time.Duration, now func() time.Time) *exchange {
@@ -175,14 +205,7 @@ func (x *exchange) about(ob *Observation, keys []backends.Key, n uint64) heard {
 			continue
 		}
 		out.intact = max(out.intact, o.intactAt(keys))
-		for i := range o.Steps {
-			if slices.ContainsFunc(o.Steps[i].Takes, func(u backends.Units) bool {
-				_, ok := slices.BinarySearchFunc(keys, u.Key, backends.Key.Compare)
-				return ok
-			}) {
-				out.steps = append(out.steps, o.Steps[i])
-			}
-		}
+		out.steps = o.stepsAt(out.steps, keys)
 	}
 	return out
 }
@@ -241,7 +264,7 @@ func (x *exchange) learn(sheets []Sheet, asOf time.Time) {
 			x.others[s.Run] = o
 		}
 		if s.N != o.N {
-			o.Sheet = *s
+			o.take(s)
 		}
 		if o.seen = asOf.Add(-s.Age); len(o.Wants) > 0 && s.Age < sheetIdle {
 			x.asked = asOf

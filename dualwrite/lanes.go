@@ -206,8 +206,22 @@ func (p *Pod) handle(ctx context.Context, its []item) {
 			p.finish(ctx, f, batch, false)
 		default:
 			p.Mirror(ctx, f, batch, false)
+			if left := unapplied(batch); len(left) < len(batch) {
+				// A lock was in the way of some. Later states of theirs may come next in this lane, and must not overtake them.
+				p.Mirror(ctx, f, left, false)
+			}
 		}
 	}
+}
+
+// unapplied are the items of a step that the shadow has not confirmed.
+func unapplied(its []item) (left []item) {
+	for i := range its {
+		if its[i].applied == nil {
+			left = append(left, its[i])
+		}
+	}
+	return left
 }
 
 // batchOf tells how many of its make one mirror step: at most MirrorBatch, and no more work than a

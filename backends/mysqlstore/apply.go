@@ -26,9 +26,15 @@ func (s *Store) Apply(ctx context.Context, t backends.Token, asOf backends.Insta
 	out := make([]backends.Applied, len(entries))
 	most := len(entries) // of one transaction
 	apart := 0           // entries before this one go alone: one of them has met a lock
+	met := met{}
 	for done := 0; done < len(entries); {
 		rest, to := entries[done:], out[done:]
-		n, err := s.applyMany(ctx, j, asOf, rest[:min(most, len(rest))], to)
+		if err := met[holdOf(&rest[0])]; err != nil {
+			to[0] = backends.Applied{Seq: rest[0].Seq, Err: err}
+			done++
+			continue
+		}
+		n, err := s.applyMany(ctx, j, asOf, rest[:met.before(rest[:min(most, len(rest))])], to)
 		switch {
 		case wholeBatch(err):
 			return nil, err
@@ -50,11 +56,41 @@ func (s *Store) Apply(ctx context.Context, t backends.Token, asOf backends.Insta
 		default:
 			most = min(2*most, len(entries))
 		}
+		met.note(&rest[0], to[0].Err)
 		if done += n; done < apart {
 			most = 1
 		}
 	}
 	return out, nil
+}
+
+// met are the holds of which an entry has met a lock for too long. Their later states wait with it: one that overtook the
+// first would leave the shadow without a decision of its own.
+type met map[backends.HoldID]error
+
+func holdOf(e *backends.Entry) backends.HoldID {
+	if e.Hold == nil {
+		return ""
+	}
+	return e.Hold.ID
+}
+
+func (m met) note(e *backends.Entry, err error) {
+	if id := holdOf(e); id != "" && errors.Is(err, backends.ErrBusy) {
+		m[id] = err
+	}
+}
+
+// before tells how many entries at the front are about none of them.
+func (m met) before(es []backends.Entry) int {
+	if len(m) > 0 {
+		for i := range es {
+			if m[holdOf(&es[i])] != nil {
+				return i
+			}
+		}
+	}
+	return len(es)
 }
 
 // applyMany follows entries from the front in one transaction, and tells how many. 0 says that the

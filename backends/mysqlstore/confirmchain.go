@@ -47,13 +47,15 @@ type confirmed struct {
 	began map[backends.Key]int64 // unmaterialised, before the first link
 	back  map[backends.Key]int64 // units that came back
 	ch    *changes
+	// debts are at keys that nothing moves, whose level rows are not locked.
+	debts map[backends.Key]int64
 	// counts are plain counts of the pools that were not read whole; nil until a refusal wants them.
 	counts map[backends.Key]int64
 }
 
 // confirmLinks follows links in the order of locks: levels, ledger, units, holds.
 func (x *txn) confirmLinks(ctx context.Context, links []link) error {
-	c := &confirmed{txn: x, began: map[backends.Key]int64{}, back: map[backends.Key]int64{}, ch: newChanges()}
+	c := &confirmed{txn: x, began: map[backends.Key]int64{}, back: map[backends.Key]int64{}, debts: map[backends.Key]int64{}, ch: newChanges()}
 	c.keys = keysOfLinks(links)
 	if err := x.lock(ctx, c.keys, nil); err != nil {
 		return err
@@ -72,8 +74,13 @@ func (x *txn) confirmLinks(ctx context.Context, links []link) error {
 	}
 	b := x.batch()
 	x.moveOnHand(b, sumMoves(all))
+	var debts []backends.Units
+	x.s.askDebts(b, unmovedKeys(links, x.levels), &debts)
 	if err := x.send(ctx, b); err != nil { // the ledger is locked before the units
 		return err
+	}
+	for _, u := range debts {
+		c.debts[u.Key] = u.Quantity
 	}
 	if err := x.reach(ctx, demandOf(links)); err != nil {
 		return err
@@ -150,11 +157,31 @@ func (c *confirmed) followLink(ctx context.Context, l *link) error {
 		return nil
 	}
 	for _, k := range unitKeys(l.h) {
-		if lv := c.levels[k]; lv != nil && lv.unmaterialised < 0 {
-			l.a.Debt = append(l.a.Debt, backends.Units{Key: k, Quantity: -lv.unmaterialised})
+		debt := c.debts[k]
+		if lv := c.levels[k]; lv != nil {
+			debt = -lv.unmaterialised
+		}
+		if debt > 0 {
+			l.a.Debt = append(l.a.Debt, backends.Units{Key: k, Quantity: debt})
 		}
 	}
 	return nil
+}
+
+// unmovedKeys are the keys of which a link tells the debt and at which none of them moves anything.
+func unmovedKeys(links []link, locked map[backends.Key]*level) (keys []backends.Key) {
+	for i := range links {
+		if links[i].next == nil {
+			continue
+		}
+		for _, k := range unitKeys(links[i].h) {
+			if locked[k] == nil {
+				keys = append(keys, k)
+			}
+		}
+	}
+	slices.SortFunc(keys, backends.Key.Compare)
+	return slices.Compact(keys)
 }
 
 // decide takes this store's own decision about a link, by the rule of a confirmed reserve.

@@ -1,9 +1,10 @@
 package mysqlfindings
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"time"
@@ -14,13 +15,15 @@ import (
 
 var _ comparator.Sheets = (*Store)(nil)
 
-// PutSheet implements [comparator.Sheets].
+// PutSheet implements [comparator.Sheets]. Its body is a gob: while many decisions are open each proxy reads the others'
+// sheets twice a second, thousands of operations in each, and JSON takes five times as long to read (17.6 ms to 3.3 ms for
+// a full sheet).
 func (s *Store) PutSheet(ctx context.Context, sh comparator.Sheet) error {
-	body, err := json.Marshal(&sh)
-	if err != nil {
+	var body bytes.Buffer
+	if err := gob.NewEncoder(&body).Encode(&sh); err != nil {
 		return fmt.Errorf("sheet %d of proxy %q: %w", sh.N, sh.Proxy, err)
 	}
-	if _, err := s.db.ExecContext(ctx, tag+sheetPut.times(1), string(sh.Pod), sh.Proxy, sh.Run, sh.N, body); err != nil {
+	if _, err := s.db.ExecContext(ctx, tag+sheetPut.times(1), string(sh.Pod), sh.Proxy, sh.Run, sh.N, body.Bytes()); err != nil {
 		return fmt.Errorf("writing the sheet of proxy %q: %w", sh.Proxy, err)
 	}
 	return nil
@@ -111,7 +114,7 @@ func (s *Store) sheet(ctx context.Context, sh *comparator.Sheet) error {
 		return err
 	}
 	var whole comparator.Sheet
-	if err := json.Unmarshal(body, &whole); err != nil {
+	if err := gob.NewDecoder(bytes.NewReader(body)).Decode(&whole); err != nil {
 		return fmt.Errorf("%w: its body: %w", backends.ErrDamaged, err)
 	}
 	whole.Age = time.Duration(age) * time.Microsecond

@@ -171,6 +171,13 @@ type buyer struct {
 	i    int64
 	rnd  *rand.Rand
 	lose *int64 // the loss to be played with the next grant
+	has  *granted
+}
+
+// granted is what a buyer holds until he has asked for the next cart: so all stock is held all the time.
+type granted struct {
+	q    *backends.ReserveRequest
+	lose *int64
 }
 
 func (b *buyer) proxy() int { return b.n % len(b.pod.proxies) }
@@ -179,7 +186,7 @@ func (b *buyer) shop(ctx context.Context) error {
 	for {
 		n := b.next.Add(1) - 1
 		if n >= b.o.Decisions {
-			return nil
+			return b.end(ctx)
 		}
 		sale := n / b.o.Sale
 		select {
@@ -239,32 +246,41 @@ func (b *buyer) one(ctx context.Context, sale int64) error {
 		d, err = b.pod.proxies[b.proxy()].Reserve(ctx, q)
 		return err
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("reserve: %w", err)
-	case d.Outcome == backends.OutcomeSoldOut:
+	}
+	if err := b.end(ctx); err != nil {
+		return err
+	}
+	switch d.Outcome {
+	case backends.OutcomeSoldOut:
 		b.soldOut.Add(1)
-		return nil
-	case d.Outcome != backends.OutcomeGranted:
+	case backends.OutcomeGranted:
+		b.market.granted.Add(1)
+		b.has, b.lose = &granted{q, b.lose}, nil
+	default:
 		return fmt.Errorf("reserve of %s: %s", q.ID, d.Outcome)
 	}
-	b.granted.Add(1)
-	return b.end(ctx, q)
+	return nil
 }
 
-// end gives back what was granted, or pays for it, or keeps it; what is not given back is stocked again.
-func (b *buyer) end(ctx context.Context, q *backends.ReserveRequest) error {
+// end gives back what the buyer has, or pays for it, or keeps it; what is not given back is stocked again.
+func (b *buyer) end(ctx context.Context) error {
+	if b.has == nil {
+		return nil
+	}
+	q, lose := b.has.q, b.has.lose
+	b.has = nil
 	const payIn, extendIn = 20, 20
 	pay, keep := b.rnd.IntN(payIn) == 0, false
-	if b.lose != nil {
-		k := lossKind(*b.lose % int64(lossKinds))
+	if lose != nil {
+		k := lossKind(*lose % int64(lossKinds))
 		pay, keep = k == loseClaim, k == loseGrant
 		l := lost{kind: k, hold: q.ID}
 		for _, line := range q.Lines {
 			l.units = append(l.units, backends.Units{Key: keyOf(line.Item), Quantity: line.Quantity})
 		}
 		b.pod.losses.add(l)
-		b.lose = nil
 	} else if b.rnd.IntN(extendIn) == 0 {
 		if err := b.again(ctx, func() error {
 			_, err := b.pod.proxies[b.proxy()].Extend(ctx, &backends.ExtendRequest{ID: q.ID, TTL: 2 * time.Hour})

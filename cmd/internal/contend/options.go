@@ -23,7 +23,7 @@ const MaxUndetermined = 0.001
 
 const (
 	itemsInSale = 8
-	unitsOfItem = 12 // of an item, far less than the buyers ask for at any time
+	unitsOfItem = 8 // of an item, far less than the buyers hold and ask for at any time
 	maxQuantity = 3
 	// lossAt is where in a sale a loss falls due. Behind it the stores differ for good, and many decisions with them.
 	lossAt = 0.97

@@ -152,7 +152,7 @@ func (r *Report) proven(explained []comparator.Finding) {
 		switch f := &explained[i]; {
 		case len(f.Order) > 0 && f.Order[0].Place != "":
 			r.Ordered++
-		case strings.HasPrefix(f.Proof, "the debt that following the truth left"):
+		case strings.Contains(f.Proof, "the debt that following the truth left"):
 			r.Paid++
 		default:
 			r.broken("explained without an order: %s of %q: %s", f.Class, f.Hold, f.Proof)
