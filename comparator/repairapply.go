@@ -418,16 +418,16 @@ func (m *moment) again(g levelGap, asOf backends.Instant, at time.Time) bool {
 func (r *repairer) correct(ctx context.Context, h RepairHands, k backends.Key, m *moment, step *RepairStep) error {
 	c := correctionOf(r.stage, correctionID(r.in.Pod, k, m.next), k, m.gap)
 	done, err := h.Shadow.Correct(ctx, h.Token, m.asOf, c)
-	if err != nil && !passing(err) {
+	m.seen = 0
+	switch {
+	case err == nil:
+		m.next++
+	case passing(err): // the same number again: if it was made, it is known
+		step.note("a correction was not confirmed: " + err.Error())
+	default:
 		return err
 	}
-	m.seen = 0
-	if err != nil {
-		step.note("a correction was not confirmed: " + err.Error())
-		return nil // the same number again: if it was made, it is known
-	}
-	m.next++
-	if done {
+	if done && err == nil {
 		step.wrote(fmt.Sprintf("corrected as %s: sellable %+d, on hand %+d", c.OpID, c.Sellable, c.OnHand))
 	}
 	return nil

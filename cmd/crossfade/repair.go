@@ -50,7 +50,7 @@ func repairCmd(g *globals) *cobra.Command {
 			if res == nil {
 				return err
 			}
-			return errors.Join(err, res.Write(g.out, f), repairVerdict(res, err))
+			return errors.Join(res.Write(g.out, f), verdictOf(res, err))
 		},
 	}
 	fl := cmd.Flags()
@@ -87,9 +87,16 @@ func checkRepair(q *admin.RepairAsked) error {
 	return nil
 }
 
-// repairVerdict gives the command its exit code; one that ended early has another already.
-func repairVerdict(r *comparator.RepairResult, err error) error {
-	if r.Clean() || err != nil {
+// verdictOf gives the command its exit code; one that ended early has another already.
+func verdictOf(r *comparator.RepairResult, early error) error {
+	if early == nil {
+		return repairVerdict(r)
+	}
+	return early
+}
+
+func repairVerdict(r *comparator.RepairResult) error {
+	if r.Clean() {
 		return nil
 	}
 	if len(r.Problems) > 0 {
