@@ -33,7 +33,7 @@
 //
 // The truth numbers the states of each hold: [Version] is (epoch, n), ordered by epoch, then n.
 // Each state change of a hold by a truth operation sets (current epoch, n+1). Reemit sets
-// (current epoch, n) and changes nothing else. The taken sum of each key has a version of its
+// (current epoch, n) and changes nothing else; what a repair restates gets an n above both stores'. The taken sum of each key has a version of its
 // own, numbered the same way. A shadow applies a state only when its version is higher than the
 // one that it has: twice is once, late is nothing.
 //
