@@ -66,7 +66,7 @@ func injections() []injection {
 		{name: "bypass-truth", what: "somebody takes units from the truth's server, past the proxy", inject: bypassTruth},
 		{name: "bypass-shadow", what: "somebody takes units from the shadow's server, past the proxy", inject: bypassShadow},
 		{name: "slow-shadow", what: "the shadow takes " + heldUp.String() + " to follow; the limit is " + slowLimit.String(), inject: slowShadow},
-		{name: "silent-shadow", what: "the shadow takes calls and answers none", play: silentShadow},
+		{name: "silent-shadow", what: "the shadow takes calls and answers none", build: build{impatient: true}, play: silentShadow},
 		{name: "same-store", what: "what was given as the shadow is the truth's own server", build: build{sameStore: true}, play: sameStore},
 		{name: "panic", what: "the comparator's judge panics at every decision", play: panics},
 	}

@@ -27,7 +27,11 @@ const (
 	// mirrorTimeout and opTimeout are short: a silent shadow is waited for that long, again and again.
 	mirrorTimeout = 2 * time.Second
 	opTimeout     = 3 * time.Second
-	sweepAge      = 500 * time.Millisecond
+	// sweepAge is above heldUp, or a sweep would bring what is held up in an answer of live.
+	sweepAge = 2 * time.Second
+	// The breaker opens after some steps that had no answer.
+	silentTimeout = 400 * time.Millisecond
+	silentAge     = 500 * time.Millisecond
 	// slowLimit is far above what an honest step takes on a busy machine, and heldUp above it but below what a mirror step, and in live
 	// an answer, may take.
 	slowLimit = 1200 * time.Millisecond
@@ -65,6 +69,7 @@ type pod struct {
 	findings   *mysqlfindings.Store
 	guard      dualwrite.Guard
 	panicking  atomic.Bool // the judge
+	options    dualwrite.Options
 	book       book
 	closers    []func() error
 }
@@ -73,6 +78,7 @@ type pod struct {
 type build struct {
 	sameKind  bool // two stores of one kind
 	sameStore bool // the shadow is the truth, under another name
+	impatient bool // short time-outs, for a shadow that will not answer
 }
 
 // open makes a pod, on stores of its own. It is not started.
@@ -86,7 +92,7 @@ func (b *bench) open(ctx context.Context, name backends.Pod, stage backends.Stag
 	fence := backends.Fence{Epoch: epoch, Stage: stage, Open: true, Filled: true}
 	for _, s := range []backends.Store{p.stores.Redis, p.stores.MySQL} {
 		err := s.Setup(ctx)
-		if err == nil {
+		if err == nil && !how.sameStore {
 			_, err = s.Raise(ctx, fence, 0)
 		}
 		if err != nil {
@@ -101,6 +107,10 @@ func (b *bench) open(ctx context.Context, name backends.Pod, stage backends.Stag
 	}
 	p.findings = mysqlfindings.New(b.db)
 	p.guard = proxy.NewBreaker("shadow of " + string(name))
+	p.options = dualwrite.Options{Guard: p.guard, MirrorTimeout: mirrorTimeout, OpTimeout: opTimeout, SweepAge: sweepAge}
+	if how.impatient {
+		p.options.MirrorTimeout, p.options.SweepAge = silentTimeout, silentAge
+	}
 	if err := p.compare(ctx, "one"); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
@@ -174,9 +184,8 @@ func (p *pod) compare(ctx context.Context, proxyName string) (err error) {
 	if err := p.comparator.Start(ctx); err != nil {
 		return err
 	}
-	p.writer = dualwrite.NewPod(p.name, p.stores, dualwrite.Options{
-		Comparer: p.comparator, Guard: p.guard, MirrorTimeout: mirrorTimeout, OpTimeout: opTimeout, SweepAge: sweepAge,
-	})
+	p.options.Comparer = p.comparator
+	p.writer = dualwrite.NewPod(p.name, p.stores, p.options)
 	p.writer.Gate().Adopt(backends.Fence{Epoch: epoch, Stage: p.stage, Open: true, Filled: true})
 	p.service = dualwrite.NewService(p.writer, nil)
 	return nil

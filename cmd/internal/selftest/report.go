@@ -23,8 +23,11 @@ type Figure struct {
 }
 
 func (f Figure) String() string {
-	if f == (Figure{}) {
+	switch {
+	case f == (Figure{}):
 		return "—"
+	case f.Count == 0 && f.Units == 0:
+		return f.Class
 	}
 	s := fmt.Sprintf("%s %d, %s", f.Class, f.Count, plural(f.Units, "unit"))
 	if f.Sights > 0 {

@@ -35,7 +35,7 @@ func silentShadow(ctx context.Context, p *pod, g *play) error {
 		g.problem("%d carts were told that they were granted, while Redis, which arbitrates, was silent", granted)
 	case !live && granted != silentCarts:
 		g.problem("%d of %d carts were granted: checkout felt the silent shadow", granted, silentCarts)
-	case !live && time.Duration(p.book.worst.Load()) >= mirrorTimeout/2:
+	case !live && time.Duration(p.book.worst.Load()) >= slowLimit:
 		g.problem("an answer took %s: checkout waited for the shadow", time.Duration(p.book.worst.Load()))
 	}
 	g.row.Expected = Figure{Class: comparator.Pending.String(), Count: silentCarts, Units: silentCarts * silentUnits, Found: byStats}
@@ -50,7 +50,7 @@ func silentShadow(ctx context.Context, p *pod, g *play) error {
 	if err != nil {
 		return err
 	}
-	if lag < sweepAge {
+	if lag < silentAge {
 		g.problem("the outbox's oldest entry is %s old: the lag does not show", lag)
 	}
 	g.row.Seen = Figure{Class: comparator.Pending.String(), Count: now.Pending, Units: units, Found: byStats}
