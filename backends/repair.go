@@ -85,3 +85,16 @@ func CheckAbove(what string, v Version) error {
 func (v Version) Over(o Version, epoch uint64) Version {
 	return Version{Epoch: max(v.Epoch, o.Epoch, epoch), N: max(v.N, o.N) + 1}
 }
+
+// Explainer says in a store's own commands and rows what the steps of a repair write, for people to read
+// before it is done. A store need not be one.
+type Explainer interface {
+	// ExplainRestated is what the truth writes to restate a hold as is; was nil: it does not know it.
+	ExplainRestated(was, is *Hold) []string
+	// ExplainFollowed is what a shadow writes that follows it.
+	ExplainFollowed(was, is *Hold) []string
+	// ExplainTaken is what either writes for a taken sum.
+	ExplainTaken(was, is *Level) []string
+	// ExplainCorrect is what a shadow writes to correct a level.
+	ExplainCorrect(was *Level, c *Correction) []string
+}
