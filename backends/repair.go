@@ -94,7 +94,7 @@ type Explainer interface {
 	// ExplainFollowed is what a shadow writes that follows it.
 	ExplainFollowed(was, is *Hold) []string
 	// ExplainTaken is what either writes for a taken sum.
-	ExplainTaken(was, is *Level) []string
+	ExplainTaken(was, is *Level, asTruth bool) []string
 	// ExplainCorrect is what a shadow writes to correct a level.
 	ExplainCorrect(was *Level, c *Correction) []string
 }

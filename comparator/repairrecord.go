@@ -156,17 +156,25 @@ func (r *repairer) explain(h RepairHands, s subject, step *RepairStep) {
 		if was := is.Version; t.Hold != nil || !was.After(step.above) {
 			is.Version = was.Over(step.above, r.epoch)
 		}
-		step.Writes = append(truth.ExplainRestated(t.Hold, is), shadow.ExplainFollowed(u.Hold, is)...)
+		step.Writes = append(prefixed(h.Stage.Truth(), truth.ExplainRestated(t.Hold, is)), prefixed(h.Stage.Truth().Other(), shadow.ExplainFollowed(u.Hold, is))...)
 	case RestateTaken:
 		is := *t.Level
 		is.TakenVersion = is.TakenVersion.Over(step.above, r.epoch)
-		step.Writes = append(truth.ExplainTaken(t.Level, &is), shadow.ExplainTaken(u.Level, &is)...)
+		step.Writes = append(prefixed(h.Stage.Truth(), truth.ExplainTaken(t.Level, &is, true)), prefixed(h.Stage.Truth().Other(), shadow.ExplainTaken(u.Level, &is, false))...)
 		after := Gap{Sellable: step.Gap.Sellable + step.Gap.Taken, OnHand: step.Gap.OnHand}
 		if !after.Zero() {
-			step.Writes = append(step.Writes, shadow.ExplainCorrect(u.Level, correctionOf(r.stage, correctionID(r.in.Pod, s.key, 0), s.key, after))...)
+			step.Writes = append(step.Writes, prefixed(h.Stage.Truth().Other(), shadow.ExplainCorrect(u.Level, correctionOf(r.stage, correctionID(r.in.Pod, s.key, 0), s.key, after)))...)
 		}
 	case CorrectLevel:
-		step.Writes = shadow.ExplainCorrect(u.Level, correctionOf(r.stage, correctionID(r.in.Pod, s.key, 0), s.key, *step.Gap))
+		step.Writes = prefixed(h.Stage.Truth().Other(), shadow.ExplainCorrect(u.Level, correctionOf(r.stage, correctionID(r.in.Pod, s.key, 0), s.key, *step.Gap)))
 	default:
 	}
+}
+
+// prefixed says in which store the commands are.
+func prefixed(side backends.Side, commands []string) []string {
+	for i := range commands {
+		commands[i] = side.String() + ": " + commands[i]
+	}
+	return commands
 }
