@@ -11,6 +11,7 @@ type Store interface {
 	Outbox
 	Fencer
 	Refiller
+	Repairer
 	Inspector
 	Keeper
 	// Side tells which role rules of stages apply to this store.

@@ -13,8 +13,8 @@ import (
 var (
 	// ErrNothingToAudit: the stage has only one store.
 	ErrNothingToAudit = errors.New("in mysql-only one store serves alone, there is nothing to compare; 'crossfade conservation' checks the store in itself")
-	// ErrStageMoved: the pod's stage changed during the audit. Run it again.
-	ErrStageMoved = errors.New("the pod's stage changed during the audit; run it again")
+	// ErrStageMoved: the pod's stage or epoch changed during the audit or the repair. Run it again.
+	ErrStageMoved = errors.New("the pod's stage or epoch changed meanwhile; run it again")
 )
 
 // AuditInput is what an audit needs. Pod and Pair are required.

@@ -142,102 +142,104 @@ func summary(r *comparator.AuditResult) []found {
 	return fs
 }
 
+// auditCases are faults, and what an audit makes of them.
+var auditCases = []struct {
+	name  string
+	stage backends.Stage
+	do    func(*pod)
+	want  []found
+	attr  int64
+}{
+	{name: "a lost shadow write is a missing hold, and its level no second finding", stage: backends.Shadow,
+		do:   func(p *pod) { p.reserve("h1", "mug", 3); p.reserve("h2", "mug", 1); p.mirror(nil, "h1") },
+		want: []found{{comparator.MissingHold, "h1", backends.Key{}, 3}}, attr: 1},
+	{name: "nothing", stage: backends.Shadow,
+		do: func(p *pod) {
+			p.reserve("h1", "mug", 3)
+			p.mirror(nil)
+			p.claim("h1")
+			p.reserve("h2", "cup", 1)
+			p.release("h2")
+			p.mirror(nil)
+		}},
+	{name: "the same the other way round", stage: backends.Live,
+		do:   func(p *pod) { p.reserve("h1", "mug", 3); p.mirror(nil, "h1") },
+		want: []found{{comparator.MissingHold, "h1", backends.Key{}, 3}}, attr: 1},
+	{name: "a lost release", stage: backends.Shadow,
+		do:   func(p *pod) { p.reserve("h1", "mug", 3); p.mirror(nil); p.release("h1"); p.mirror(nil, "h1") },
+		want: []found{{comparator.LostRelease, "h1", backends.Key{}, 3}}, attr: 1},
+	{name: "a lost claim", stage: backends.Shadow,
+		do:   func(p *pod) { p.reserve("h1", "mug", 3); p.mirror(nil); p.claim("h1"); p.mirror(nil, "h1") },
+		want: []found{{comparator.LedgerShort, "h1", backends.Key{}, 3}}, attr: 1},
+	{name: "an orphan", stage: backends.Shadow,
+		do: func(p *pod) {
+			p.reserve("h1", "mug", 3)
+			p.mirror(func(e *backends.Entry) { e.Hold.ID = "ghost" })
+			p.release("h1")
+			p.mirror(nil)
+		},
+		want: []found{{comparator.OrphanHold, "ghost", backends.Key{}, 3}}, attr: 1},
+	{name: "a wrong quantity", stage: backends.Shadow,
+		do: func(p *pod) {
+			p.reserve("h1", "mug", 3)
+			p.mirror(func(e *backends.Entry) { e.Hold.Lines[0].Quantity, e.Hold.Allocs[0].Quantity = 1, 1 })
+		},
+		want: []found{{comparator.Quantity, "h1", backends.Key{}, 2}}, attr: 1},
+	{name: "a wrong location", stage: backends.Shadow,
+		do: func(p *pod) {
+			p.reserve("h1", "mug", 3)
+			p.mirror(func(e *backends.Entry) { e.Hold.Allocs[0].Location = "B" })
+		},
+		want: []found{{comparator.Location, "h1", backends.Key{}, 3}}, attr: 2},
+	{name: "a skewed expiry", stage: backends.Shadow,
+		do: func(p *pod) {
+			p.reserve("h1", "mug", 3)
+			p.mirror(func(e *backends.Entry) { e.Hold.ExpiresAt++ })
+		},
+		want: []found{{comparator.ExpirySkew, "h1", backends.Key{}, 3}}},
+	{name: "a drifted level", stage: backends.Shadow,
+		do: func(p *pod) {
+			p.must(p.truth.Restock(ctx, p.token, &backends.RestockRequest{OpID: "x", Key: key("mug", "A"), Amount: 7}))
+			p.mirror(func(e *backends.Entry) { e.Level.OnHandDelta = 2 })
+		},
+		want: []found{{comparator.LevelDrift, "", key("mug", "A"), 5}}},
+	{name: "a level that only the shadow has", stage: backends.Shadow,
+		do: func(p *pod) {
+			p.must(p.truth.Restock(ctx, p.token, &backends.RestockRequest{OpID: "x", Key: key("mug", "A"), Amount: 7}))
+			p.mirror(func(e *backends.Entry) { e.Level.Key = key("hat", "A") })
+		},
+		want: []found{{comparator.LevelDrift, "", key("mug", "A"), 7}, {comparator.LevelDrift, "", key("hat", "A"), 7}}},
+	{name: "a ledger that promises more than it has", stage: backends.Shadow,
+		do: func(p *pod) {
+			p.must(p.truth.Restock(ctx, p.token, &backends.RestockRequest{OpID: "x", Key: key("hat", "A"), Amount: 7}))
+			p.mirror(func(e *backends.Entry) { e.Level.OnHandDelta = 1 })
+			p.reserve("h1", "hat", 4)
+			p.mirror(nil)
+		},
+		want: []found{{comparator.LedgerShort, "", key("hat", "A"), 6}}},
+	{name: "a hold and a level, each counted once", stage: backends.Shadow,
+		do: func(p *pod) {
+			p.reserve("h1", "mug", 3)
+			p.must(p.truth.Restock(ctx, p.token, &backends.RestockRequest{OpID: "x", Key: key("mug", "A"), Amount: 7}))
+			p.mirror(func(e *backends.Entry) {
+				if e.Level != nil {
+					e.Level.OnHandDelta = 5
+				}
+			}, "h1")
+		},
+		want: []found{{comparator.MissingHold, "h1", backends.Key{}, 3}, {comparator.LevelDrift, "", key("mug", "A"), 2}}},
+	{name: "redis-only: a claim that the ledger missed", stage: backends.RedisOnly,
+		do: func(p *pod) {
+			p.reserve("h1", "mug", 3)
+			p.reserve("h2", "mug", 2)
+			p.claim("h1")
+			p.mirror(nil, "h1")
+		},
+		want: []found{{comparator.LedgerShort, "h1", backends.Key{}, 3}}, attr: 1},
+}
+
 func TestAuditFindsEachFaultInItsClassWithExactUnits(t *testing.T) {
-	cases := []struct {
-		name  string
-		stage backends.Stage
-		do    func(*pod)
-		want  []found
-		attr  int64
-	}{
-		{name: "a lost shadow write is a missing hold, and its level no second finding", stage: backends.Shadow,
-			do:   func(p *pod) { p.reserve("h1", "mug", 3); p.reserve("h2", "mug", 1); p.mirror(nil, "h1") },
-			want: []found{{comparator.MissingHold, "h1", backends.Key{}, 3}}, attr: 1},
-		{name: "nothing", stage: backends.Shadow,
-			do: func(p *pod) {
-				p.reserve("h1", "mug", 3)
-				p.mirror(nil)
-				p.claim("h1")
-				p.reserve("h2", "cup", 1)
-				p.release("h2")
-				p.mirror(nil)
-			}},
-		{name: "the same the other way round", stage: backends.Live,
-			do:   func(p *pod) { p.reserve("h1", "mug", 3); p.mirror(nil, "h1") },
-			want: []found{{comparator.MissingHold, "h1", backends.Key{}, 3}}, attr: 1},
-		{name: "a lost release", stage: backends.Shadow,
-			do:   func(p *pod) { p.reserve("h1", "mug", 3); p.mirror(nil); p.release("h1"); p.mirror(nil, "h1") },
-			want: []found{{comparator.LostRelease, "h1", backends.Key{}, 3}}, attr: 1},
-		{name: "a lost claim", stage: backends.Shadow,
-			do:   func(p *pod) { p.reserve("h1", "mug", 3); p.mirror(nil); p.claim("h1"); p.mirror(nil, "h1") },
-			want: []found{{comparator.LedgerShort, "h1", backends.Key{}, 3}}, attr: 1},
-		{name: "an orphan", stage: backends.Shadow,
-			do: func(p *pod) {
-				p.reserve("h1", "mug", 3)
-				p.mirror(func(e *backends.Entry) { e.Hold.ID = "ghost" })
-				p.release("h1")
-				p.mirror(nil)
-			},
-			want: []found{{comparator.OrphanHold, "ghost", backends.Key{}, 3}}, attr: 1},
-		{name: "a wrong quantity", stage: backends.Shadow,
-			do: func(p *pod) {
-				p.reserve("h1", "mug", 3)
-				p.mirror(func(e *backends.Entry) { e.Hold.Lines[0].Quantity, e.Hold.Allocs[0].Quantity = 1, 1 })
-			},
-			want: []found{{comparator.Quantity, "h1", backends.Key{}, 2}}, attr: 1},
-		{name: "a wrong location", stage: backends.Shadow,
-			do: func(p *pod) {
-				p.reserve("h1", "mug", 3)
-				p.mirror(func(e *backends.Entry) { e.Hold.Allocs[0].Location = "B" })
-			},
-			want: []found{{comparator.Location, "h1", backends.Key{}, 3}}, attr: 2},
-		{name: "a skewed expiry", stage: backends.Shadow,
-			do: func(p *pod) {
-				p.reserve("h1", "mug", 3)
-				p.mirror(func(e *backends.Entry) { e.Hold.ExpiresAt++ })
-			},
-			want: []found{{comparator.ExpirySkew, "h1", backends.Key{}, 3}}},
-		{name: "a drifted level", stage: backends.Shadow,
-			do: func(p *pod) {
-				p.must(p.truth.Restock(ctx, p.token, &backends.RestockRequest{OpID: "x", Key: key("mug", "A"), Amount: 7}))
-				p.mirror(func(e *backends.Entry) { e.Level.OnHandDelta = 2 })
-			},
-			want: []found{{comparator.LevelDrift, "", key("mug", "A"), 5}}},
-		{name: "a level that only the shadow has", stage: backends.Shadow,
-			do: func(p *pod) {
-				p.must(p.truth.Restock(ctx, p.token, &backends.RestockRequest{OpID: "x", Key: key("mug", "A"), Amount: 7}))
-				p.mirror(func(e *backends.Entry) { e.Level.Key = key("hat", "A") })
-			},
-			want: []found{{comparator.LevelDrift, "", key("mug", "A"), 7}, {comparator.LevelDrift, "", key("hat", "A"), 7}}},
-		{name: "a ledger that promises more than it has", stage: backends.Shadow,
-			do: func(p *pod) {
-				p.must(p.truth.Restock(ctx, p.token, &backends.RestockRequest{OpID: "x", Key: key("hat", "A"), Amount: 7}))
-				p.mirror(func(e *backends.Entry) { e.Level.OnHandDelta = 1 })
-				p.reserve("h1", "hat", 4)
-				p.mirror(nil)
-			},
-			want: []found{{comparator.LedgerShort, "", key("hat", "A"), 6}}},
-		{name: "a hold and a level, each counted once", stage: backends.Shadow,
-			do: func(p *pod) {
-				p.reserve("h1", "mug", 3)
-				p.must(p.truth.Restock(ctx, p.token, &backends.RestockRequest{OpID: "x", Key: key("mug", "A"), Amount: 7}))
-				p.mirror(func(e *backends.Entry) {
-					if e.Level != nil {
-						e.Level.OnHandDelta = 5
-					}
-				}, "h1")
-			},
-			want: []found{{comparator.MissingHold, "h1", backends.Key{}, 3}, {comparator.LevelDrift, "", key("mug", "A"), 2}}},
-		{name: "redis-only: a claim that the ledger missed", stage: backends.RedisOnly,
-			do: func(p *pod) {
-				p.reserve("h1", "mug", 3)
-				p.reserve("h2", "mug", 2)
-				p.claim("h1")
-				p.mirror(nil, "h1")
-			},
-			want: []found{{comparator.LedgerShort, "h1", backends.Key{}, 3}}, attr: 1},
-	}
-	for _, c := range cases {
+	for _, c := range auditCases {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPod(t, c.stage)
 			p.stock("mug", 20)

@@ -144,6 +144,30 @@
 //     must be of the same amounts and apart in time. An outbox that has lost entries, or is longer
 //     than a look reads, gives no quiescent moment at all.
 //
+// # Repair
+//
+// [Repair] makes the shadow agree with the truth about findings, by the fenced, versioned path, and nothing else:
+//
+//   - A hold: the truth emits its present state once more under a version above both stores'
+//     ([backends.Repairer].RestateHolds), and the shadow follows it as it follows any state: it moves stock by the difference
+//     to what it has. Repeated, or overtaken by a newer state, it does nothing. A claim in the shadow is never undone.
+//   - A sum of takes likewise. Between two sums nothing can be added that would commute with the next one.
+//   - A level, beyond what differences of holds make: a correction of the shadow alone. It is a delta, so it commutes with
+//     all that is on its way. The gap has to be the same at two quiescent moments. Its operation id is the key's n-th
+//     ([backends.Correction]), and only those may use n who have looked at the level after n-1 was used: of several that
+//     have seen the same gap one corrects it.
+//   - Units on hand where MySQL is the shadow: the ledger is authoritative in every stage, and a truth that is out of balance
+//     is right about nothing. Both are for a person, and the step says what to do.
+//
+// Holds come first, and levels are looked at afterwards. As long as holds of a key differ, what they make of it is not
+// corrected. Where a level is concerned, an audit comes before the plan, since its difference may belong to a hold that nobody
+// has found. What was written is looked at again until both stores agree at rest; then the findings are marked as repaired. A
+// repair that was stopped is finished by the next one: what it has written is found to agree, and is marked.
+//
+// To call it: fill [RepairInput] with the pod's [Pair], its [RepairHands] (token, both stores, and dualwrite's Pod.Deliver),
+// and the findings' store; cmd/internal/proxy's Proxy.Repair does, and serves it by the admin service (admin.Client.Repair). Without
+// Apply it is a plan. [RepairResult].Clean tells whether all is well.
+//
 // # Readiness: what is counted where
 //
 // [StrataOf] puts each decision that was compared, and ended as a match, explained or confirmed, into its

@@ -210,6 +210,16 @@ func (b *backfill) settled(ctx context.Context) error {
 	}
 }
 
+// Deliver sweeps until everything that is in the truth's outbox when it is called has left it.
+func (p *Pod) Deliver(ctx context.Context) error {
+	f := p.gate.Serving()
+	b := backfill{p: p, f: f, truth: p.stores.Of(f.Stage.Truth()), tell: func(BackfillProgress) {}}
+	if b.truth == nil {
+		return backends.ErrUnavailable
+	}
+	return b.settled(ctx)
+}
+
 // LevelsDifferError: the units on hand of the two stores differ after everything was delivered.
 type LevelsDifferError struct {
 	Key           backends.Key

@@ -91,6 +91,8 @@ type levelMove struct {
 	op     *operation
 	onHand int64 // delta of OnHand, and of Sellable with it
 	takes  int64 // delta of Taken, and of Sellable against it
+	// sellable is what Sellable moves by besides: a correction alone has it.
+	sellable int64
 	// note is to be recorded of the operation id.
 	note *result
 	// more adds what belongs to the same step, behind the operation.
@@ -108,7 +110,7 @@ func (x *txn) moveLevels(ctx context.Context, cs []levelMove, enough func(backen
 		l := x.levels[k]
 		l.dirty = true
 		l.taken += c.takes
-		ms = append(ms, move{key: k, onHand: c.onHand, sellable: c.onHand - c.takes})
+		ms = append(ms, move{key: k, onHand: c.onHand, sellable: c.onHand - c.takes + c.sellable})
 		if c.onHand > 0 {
 			brought = append(brought, k)
 		}

@@ -89,6 +89,18 @@ var writes = []write{
 		_, err := r.s.ReemitLevels(r.ctx, t, []backends.Key{key(mug, east)})
 		return err
 	}},
+	{"RestateHolds", false, func(r *rig, t backends.Token) error {
+		_, err := r.s.RestateHolds(r.ctx, t, []backends.HoldAbove{{ID: "open"}, {ID: "nobody"}})
+		return err
+	}},
+	{"RestateHolds of none", false, func(r *rig, t backends.Token) error {
+		_, err := r.s.RestateHolds(r.ctx, t, nil)
+		return err
+	}},
+	{"RestateTaken", false, func(r *rig, t backends.Token) error {
+		_, err := r.s.RestateTaken(r.ctx, t, []backends.LevelAbove{{Key: key(mug, east)}})
+		return err
+	}},
 	{"SettleOp", false, func(r *rig, t backends.Token) error {
 		_, err := r.s.SettleOp(r.ctx, t, key(mug, east), "fenced")
 		return err
@@ -99,6 +111,10 @@ var writes = []write{
 	}},
 	{"Apply of a level", true, func(r *rig, t backends.Token) error {
 		_, err := r.s.Apply(r.ctx, t, r.now(), []backends.Entry{levelEntry(backends.LevelChange{Key: key(mug, east), OpID: "fenced", OnHandDelta: 3})})
+		return err
+	}},
+	{"Correct", true, func(r *rig, t backends.Token) error {
+		_, err := r.s.Correct(r.ctx, t, r.now(), &backends.Correction{OpID: "fenced", Key: key(mug, east), Sellable: 1, OnHand: 1})
 		return err
 	}},
 	{"Admitted as mirror", true, func(r *rig, t backends.Token) error { return r.s.Admitted(r.ctx, t, true) }},

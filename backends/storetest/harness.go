@@ -108,6 +108,7 @@ var suite = []chapter{
 	{"outbox", outboxParts},
 	{"mirror", mirrorParts},
 	{"backfill", backfillParts},
+	{"repair", repairParts},
 	{"inspection", inspectParts},
 	{"crowd", crowdParts},
 	{"together", togetherParts},

@@ -48,6 +48,9 @@ type Backend interface {
 	ListApologies(ctx context.Context, q comparator.ApologyQuery) (as []comparator.ApologyRecord, sum comparator.ApologySum, problems []string, err error)
 	AckApology(ctx context.Context, pod backends.Pod, id string, a comparator.ApologyAck) (*comparator.ApologyRecord, bool, error)
 	Audit(ctx context.Context, pod backends.Pod, progress func(comparator.AuditProgress)) (*comparator.AuditResult, error)
+	// Repair plans what makes the shadow agree with the truth, and with Apply does it. On an error the result, if
+	// there is one, says how far it came.
+	Repair(ctx context.Context, q RepairAsked, progress func(comparator.RepairProgress)) (*comparator.RepairResult, error)
 	Conservation(ctx context.Context, pod backends.Pod) (*comparator.Conservation, error)
 	// LoadStock loads one row. Known tells that it was in already, under the same operation id.
 	LoadStock(ctx context.Context, r *backends.RestockRequest) (known bool, err error)

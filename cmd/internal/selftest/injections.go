@@ -19,6 +19,19 @@ type injection struct {
 	inject func(ctx context.Context, p *pod) ([]want, error)
 	// play is set instead where the fault leads to no finding of a hold or level.
 	play func(ctx context.Context, p *pod, g *play) error
+	// mended says how the pod becomes whole again; the zero value: by a repair alone.
+	mended func(stage backends.Stage) mending
+}
+
+// mending is what a person has to do besides the repair.
+type mending struct {
+	// ledger: the repair leaves the ledger alone until somebody says that it is wrong.
+	ledger bool
+	// hand is done once the repair has said that it is a person's to do; how says so in the row.
+	hand func(ctx context.Context, p *pod) error
+	how  string
+	// acknowledge: there is nothing to write, and the findings are acknowledged.
+	acknowledge bool
 }
 
 // want is a finding that has to be there.
@@ -62,10 +75,10 @@ func injections() []injection {
 		{name: "orphan-hold", what: "two holds get into the shadow of which the truth knows nothing", inject: orphanHold},
 		{name: "wrong-quantity", what: "two holds reach the shadow with one unit more, and with two", inject: wrongQuantity},
 		{name: "expiry-skew", what: "two holds reach the shadow with another expiry", inject: expirySkew},
-		{name: "level-drift", what: "the shadow has units on hand and for sale that the truth does not have", inject: levelDrift},
-		{name: "bypass-truth", what: "somebody takes units from the truth's server, past the proxy", inject: bypassTruth},
-		{name: "bypass-shadow", what: "somebody takes units from the shadow's server, past the proxy", inject: bypassShadow},
-		{name: "slow-shadow", what: "the shadow takes " + heldUp.String() + " to follow; the limit is " + slowLimit.String(), inject: slowShadow},
+		{name: "level-drift", what: "the shadow has units on hand and for sale that the truth does not have", inject: levelDrift, mended: ledgerWhereItFollows},
+		{name: "bypass-truth", what: "somebody takes units from the truth's server, past the proxy", inject: bypassTruth, mended: madeAgain},
+		{name: "bypass-shadow", what: "somebody takes units from the shadow's server, past the proxy", inject: bypassShadow, mended: ledgerWhereItFollows},
+		{name: "slow-shadow", what: "the shadow takes " + heldUp.String() + " to follow; the limit is " + slowLimit.String(), inject: slowShadow, mended: acknowledged},
 		{name: "silent-shadow", what: "the shadow takes calls and answers none", build: build{impatient: true}, play: silentShadow},
 		{name: "same-store", what: "what was given as the shadow is the truth's own server", build: build{sameStore: true}, play: sameStore},
 		{name: "panic", what: "the comparator's judge panics at every decision", play: panics},
@@ -240,3 +253,24 @@ func slowShadow(ctx context.Context, p *pod) ([]want, error) {
 	defer p.fault.mu.Unlock()
 	return []want{{class: comparator.SlowShadow, units: p.fault.late, sights: p.fault.slow, found: []string{byDecision}}}, err
 }
+
+// ledgerWhereItFollows: in shadow the fault is in the ledger, which no repair writes by itself.
+func ledgerWhereItFollows(stage backends.Stage) mending {
+	return mending{ledger: stage == backends.Shadow}
+}
+
+// madeAgain: a truth that is out of balance is nothing to follow. Whoever wrote to it undoes that, and asks the proxy.
+func madeAgain(stage backends.Stage) mending {
+	return mending{how: "by hand, as it says", hand: func(ctx context.Context, p *pod) error {
+		if err := p.bypass(ctx, stage.Truth(), key(victimItem), -moved); err != nil {
+			return err
+		}
+		_, err := p.writer.Restock(ctx, &backends.RestockRequest{OpID: "made-again", Key: key(victimItem), Amount: -moved, Caller: "selftest"})
+		if err != nil {
+			return err
+		}
+		return p.rest(ctx)
+	}}
+}
+
+func acknowledged(backends.Stage) mending { return mending{acknowledge: true} }

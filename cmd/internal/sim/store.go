@@ -168,6 +168,18 @@ func (l *link) ReemitLevels(ctx context.Context, t backends.Token, ks []backends
 	return call(l, "reemit levels", true, func() (int, error) { return l.Store.ReemitLevels(ctx, t, ks) })
 }
 
+func (l *link) RestateHolds(ctx context.Context, t backends.Token, hs []backends.HoldAbove) (int, error) {
+	return call(l, "restate", true, func() (int, error) { return l.Store.RestateHolds(ctx, t, hs) })
+}
+
+func (l *link) RestateTaken(ctx context.Context, t backends.Token, ks []backends.LevelAbove) (int, error) {
+	return call(l, "restate taken", true, func() (int, error) { return l.Store.RestateTaken(ctx, t, ks) })
+}
+
+func (l *link) Correct(ctx context.Context, t backends.Token, asOf backends.Instant, c *backends.Correction) (bool, error) {
+	return call(l, "correct", true, func() (bool, error) { return l.Store.Correct(ctx, t, asOf, c) })
+}
+
 func (l *link) BeginBackfill(ctx context.Context, t backends.Token) error {
 	_, err := call(l, "begin backfill", true, func() (struct{}, error) { return struct{}{}, l.Store.BeginBackfill(ctx, t) })
 	return err

@@ -1550,6 +1550,156 @@ func (x *AuditResponse) GetResultJson() string {
 	return ""
 }
 
+type RepairRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pod   string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
+	// Findings to repair, at most 1,000; none means all that are open.
+	Ids []string `protobuf:"bytes,2,rep,name=ids,proto3" json:"ids,omitempty"`
+	// Execute the plan; else nothing is written.
+	Apply bool `protobuf:"varint,3,opt,name=apply,proto3" json:"apply,omitempty"`
+	// The truth's units on hand are right and the ledger's are not: it may be written where MySQL is the shadow.
+	CorrectLedger bool `protobuf:"varint,4,opt,name=correct_ledger,json=correctLedger,proto3" json:"correct_ledger,omitempty"`
+	// Kept in the findings' history; required to apply.
+	Why           string `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairRequest) Reset() {
+	*x = RepairRequest{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairRequest) ProtoMessage() {}
+
+func (x *RepairRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairRequest.ProtoReflect.Descriptor instead.
+func (*RepairRequest) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *RepairRequest) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *RepairRequest) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *RepairRequest) GetApply() bool {
+	if x != nil {
+		return x.Apply
+	}
+	return false
+}
+
+func (x *RepairRequest) GetCorrectLedger() bool {
+	if x != nil {
+		return x.CorrectLedger
+	}
+	return false
+}
+
+func (x *RepairRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type RepairResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Phase string                 `protobuf:"bytes,1,opt,name=phase,proto3" json:"phase,omitempty"`
+	Done  int64                  `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	// 0: not known.
+	Total int64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	// In the last message: the plan, and with apply what became of it.
+	ResultJson    string `protobuf:"bytes,4,opt,name=result_json,json=resultJson,proto3" json:"result_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairResponse) Reset() {
+	*x = RepairResponse{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairResponse) ProtoMessage() {}
+
+func (x *RepairResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairResponse.ProtoReflect.Descriptor instead.
+func (*RepairResponse) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *RepairResponse) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *RepairResponse) GetDone() int64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *RepairResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *RepairResponse) GetResultJson() string {
+	if x != nil {
+		return x.ResultJson
+	}
+	return ""
+}
+
 type CheckConservationRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pod           string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
@@ -1559,7 +1709,7 @@ type CheckConservationRequest struct {
 
 func (x *CheckConservationRequest) Reset() {
 	*x = CheckConservationRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1721,7 @@ func (x *CheckConservationRequest) String() string {
 func (*CheckConservationRequest) ProtoMessage() {}
 
 func (x *CheckConservationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1734,7 @@ func (x *CheckConservationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckConservationRequest.ProtoReflect.Descriptor instead.
 func (*CheckConservationRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CheckConservationRequest) GetPod() string {
@@ -1603,7 +1753,7 @@ type CheckConservationResponse struct {
 
 func (x *CheckConservationResponse) Reset() {
 	*x = CheckConservationResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1615,7 +1765,7 @@ func (x *CheckConservationResponse) String() string {
 func (*CheckConservationResponse) ProtoMessage() {}
 
 func (x *CheckConservationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1628,7 +1778,7 @@ func (x *CheckConservationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckConservationResponse.ProtoReflect.Descriptor instead.
 func (*CheckConservationResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CheckConservationResponse) GetResultJson() string {
@@ -1651,7 +1801,7 @@ type StockRow struct {
 
 func (x *StockRow) Reset() {
 	*x = StockRow{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1663,7 +1813,7 @@ func (x *StockRow) String() string {
 func (*StockRow) ProtoMessage() {}
 
 func (x *StockRow) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1676,7 +1826,7 @@ func (x *StockRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StockRow.ProtoReflect.Descriptor instead.
 func (*StockRow) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *StockRow) GetShop() string {
@@ -1726,7 +1876,7 @@ type LoadStockRequest struct {
 
 func (x *LoadStockRequest) Reset() {
 	*x = LoadStockRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1738,7 +1888,7 @@ func (x *LoadStockRequest) String() string {
 func (*LoadStockRequest) ProtoMessage() {}
 
 func (x *LoadStockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1751,7 +1901,7 @@ func (x *LoadStockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadStockRequest.ProtoReflect.Descriptor instead.
 func (*LoadStockRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LoadStockRequest) GetRows() []*StockRow {
@@ -1778,7 +1928,7 @@ type RowError struct {
 
 func (x *RowError) Reset() {
 	*x = RowError{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1790,7 +1940,7 @@ func (x *RowError) String() string {
 func (*RowError) ProtoMessage() {}
 
 func (x *RowError) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1803,7 +1953,7 @@ func (x *RowError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowError.ProtoReflect.Descriptor instead.
 func (*RowError) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RowError) GetIndex() int32 {
@@ -1832,7 +1982,7 @@ type LoadStockResponse struct {
 
 func (x *LoadStockResponse) Reset() {
 	*x = LoadStockResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +1994,7 @@ func (x *LoadStockResponse) String() string {
 func (*LoadStockResponse) ProtoMessage() {}
 
 func (x *LoadStockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +2007,7 @@ func (x *LoadStockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadStockResponse.ProtoReflect.Descriptor instead.
 func (*LoadStockResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *LoadStockResponse) GetLoaded() int32 {
@@ -1890,7 +2040,7 @@ type AdoptStockRequest struct {
 
 func (x *AdoptStockRequest) Reset() {
 	*x = AdoptStockRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1902,7 +2052,7 @@ func (x *AdoptStockRequest) String() string {
 func (*AdoptStockRequest) ProtoMessage() {}
 
 func (x *AdoptStockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1915,7 +2065,7 @@ func (x *AdoptStockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptStockRequest.ProtoReflect.Descriptor instead.
 func (*AdoptStockRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *AdoptStockRequest) GetPod() string {
@@ -1934,7 +2084,7 @@ type AdoptStockResponse struct {
 
 func (x *AdoptStockResponse) Reset() {
 	*x = AdoptStockResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1946,7 +2096,7 @@ func (x *AdoptStockResponse) String() string {
 func (*AdoptStockResponse) ProtoMessage() {}
 
 func (x *AdoptStockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1959,7 +2109,7 @@ func (x *AdoptStockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptStockResponse.ProtoReflect.Descriptor instead.
 func (*AdoptStockResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AdoptStockResponse) GetResultJson() string {
@@ -1978,7 +2128,7 @@ type BackfillRequest struct {
 
 func (x *BackfillRequest) Reset() {
 	*x = BackfillRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1990,7 +2140,7 @@ func (x *BackfillRequest) String() string {
 func (*BackfillRequest) ProtoMessage() {}
 
 func (x *BackfillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2003,7 +2153,7 @@ func (x *BackfillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackfillRequest.ProtoReflect.Descriptor instead.
 func (*BackfillRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *BackfillRequest) GetPod() string {
@@ -2027,7 +2177,7 @@ type BackfillResponse struct {
 
 func (x *BackfillResponse) Reset() {
 	*x = BackfillResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2189,7 @@ func (x *BackfillResponse) String() string {
 func (*BackfillResponse) ProtoMessage() {}
 
 func (x *BackfillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2202,7 @@ func (x *BackfillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackfillResponse.ProtoReflect.Descriptor instead.
 func (*BackfillResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *BackfillResponse) GetPhase() string {
@@ -2109,7 +2259,7 @@ type SampleConnectionsRequest struct {
 
 func (x *SampleConnectionsRequest) Reset() {
 	*x = SampleConnectionsRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2121,7 +2271,7 @@ func (x *SampleConnectionsRequest) String() string {
 func (*SampleConnectionsRequest) ProtoMessage() {}
 
 func (x *SampleConnectionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2134,7 +2284,7 @@ func (x *SampleConnectionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SampleConnectionsRequest.ProtoReflect.Descriptor instead.
 func (*SampleConnectionsRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SampleConnectionsRequest) GetPod() string {
@@ -2170,7 +2320,7 @@ type SampleConnectionsResponse struct {
 
 func (x *SampleConnectionsResponse) Reset() {
 	*x = SampleConnectionsResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2182,7 +2332,7 @@ func (x *SampleConnectionsResponse) String() string {
 func (*SampleConnectionsResponse) ProtoMessage() {}
 
 func (x *SampleConnectionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2195,7 +2345,7 @@ func (x *SampleConnectionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SampleConnectionsResponse.ProtoReflect.Descriptor instead.
 func (*SampleConnectionsResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SampleConnectionsResponse) GetSamples() int64 {
@@ -2221,7 +2371,7 @@ type GetLocksRequest struct {
 
 func (x *GetLocksRequest) Reset() {
 	*x = GetLocksRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2233,7 +2383,7 @@ func (x *GetLocksRequest) String() string {
 func (*GetLocksRequest) ProtoMessage() {}
 
 func (x *GetLocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2246,7 +2396,7 @@ func (x *GetLocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLocksRequest.ProtoReflect.Descriptor instead.
 func (*GetLocksRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetLocksRequest) GetPod() string {
@@ -2265,7 +2415,7 @@ type GetLocksResponse struct {
 
 func (x *GetLocksResponse) Reset() {
 	*x = GetLocksResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2427,7 @@ func (x *GetLocksResponse) String() string {
 func (*GetLocksResponse) ProtoMessage() {}
 
 func (x *GetLocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +2440,7 @@ func (x *GetLocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLocksResponse.ProtoReflect.Descriptor instead.
 func (*GetLocksResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetLocksResponse) GetLocksJson() string {
@@ -2403,6 +2553,18 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\x06levels\x18\x02 \x01(\x03R\x06levels\x12\x14\n" +
 	"\x05phase\x18\x03 \x01(\tR\x05phase\x12\x1f\n" +
 	"\vresult_json\x18\x04 \x01(\tR\n" +
+	"resultJson\"\x82\x01\n" +
+	"\rRepairRequest\x12\x10\n" +
+	"\x03pod\x18\x01 \x01(\tR\x03pod\x12\x10\n" +
+	"\x03ids\x18\x02 \x03(\tR\x03ids\x12\x14\n" +
+	"\x05apply\x18\x03 \x01(\bR\x05apply\x12%\n" +
+	"\x0ecorrect_ledger\x18\x04 \x01(\bR\rcorrectLedger\x12\x10\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\"q\n" +
+	"\x0eRepairResponse\x12\x14\n" +
+	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\x03R\x04done\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\x12\x1f\n" +
+	"\vresult_json\x18\x04 \x01(\tR\n" +
 	"resultJson\",\n" +
 	"\x18CheckConservationRequest\x12\x10\n" +
 	"\x03pod\x18\x01 \x01(\tR\x03pod\"<\n" +
@@ -2451,7 +2613,7 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\x03pod\x18\x01 \x01(\tR\x03pod\"1\n" +
 	"\x10GetLocksResponse\x12\x1d\n" +
 	"\n" +
-	"locks_json\x18\x01 \x01(\tR\tlocksJson2\xdc\x0e\n" +
+	"locks_json\x18\x01 \x01(\tR\tlocksJson2\xaf\x0f\n" +
 	"\fAdminService\x12Z\n" +
 	"\bListPods\x12#.crossfade.admin.v1.ListPodsRequest\x1a$.crossfade.admin.v1.ListPodsResponse\"\x03\x90\x02\x01\x12]\n" +
 	"\tGetStatus\x12$.crossfade.admin.v1.GetStatusRequest\x1a%.crossfade.admin.v1.GetStatusResponse\"\x03\x90\x02\x01\x12W\n" +
@@ -2466,7 +2628,8 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\x0eReopenFindings\x12).crossfade.admin.v1.ReopenFindingsRequest\x1a*.crossfade.admin.v1.ReopenFindingsResponse\"\x03\x90\x02\x02\x12i\n" +
 	"\rListApologies\x12(.crossfade.admin.v1.ListApologiesRequest\x1a).crossfade.admin.v1.ListApologiesResponse\"\x03\x90\x02\x02\x12x\n" +
 	"\x12AcknowledgeApology\x12-.crossfade.admin.v1.AcknowledgeApologyRequest\x1a..crossfade.admin.v1.AcknowledgeApologyResponse\"\x03\x90\x02\x02\x12N\n" +
-	"\x05Audit\x12 .crossfade.admin.v1.AuditRequest\x1a!.crossfade.admin.v1.AuditResponse0\x01\x12p\n" +
+	"\x05Audit\x12 .crossfade.admin.v1.AuditRequest\x1a!.crossfade.admin.v1.AuditResponse0\x01\x12Q\n" +
+	"\x06Repair\x12!.crossfade.admin.v1.RepairRequest\x1a\".crossfade.admin.v1.RepairResponse0\x01\x12p\n" +
 	"\x11CheckConservation\x12,.crossfade.admin.v1.CheckConservationRequest\x1a-.crossfade.admin.v1.CheckConservationResponse\x12X\n" +
 	"\tLoadStock\x12$.crossfade.admin.v1.LoadStockRequest\x1a%.crossfade.admin.v1.LoadStockResponse\x12[\n" +
 	"\n" +
@@ -2487,7 +2650,7 @@ func file_crossfade_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_crossfade_admin_v1_admin_proto_rawDescData
 }
 
-var file_crossfade_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_crossfade_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_crossfade_admin_v1_admin_proto_goTypes = []any{
 	(*ListPodsRequest)(nil),             // 0: crossfade.admin.v1.ListPodsRequest
 	(*ListPodsResponse)(nil),            // 1: crossfade.admin.v1.ListPodsResponse
@@ -2516,26 +2679,28 @@ var file_crossfade_admin_v1_admin_proto_goTypes = []any{
 	(*AcknowledgeApologyResponse)(nil),  // 24: crossfade.admin.v1.AcknowledgeApologyResponse
 	(*AuditRequest)(nil),                // 25: crossfade.admin.v1.AuditRequest
 	(*AuditResponse)(nil),               // 26: crossfade.admin.v1.AuditResponse
-	(*CheckConservationRequest)(nil),    // 27: crossfade.admin.v1.CheckConservationRequest
-	(*CheckConservationResponse)(nil),   // 28: crossfade.admin.v1.CheckConservationResponse
-	(*StockRow)(nil),                    // 29: crossfade.admin.v1.StockRow
-	(*LoadStockRequest)(nil),            // 30: crossfade.admin.v1.LoadStockRequest
-	(*RowError)(nil),                    // 31: crossfade.admin.v1.RowError
-	(*LoadStockResponse)(nil),           // 32: crossfade.admin.v1.LoadStockResponse
-	(*AdoptStockRequest)(nil),           // 33: crossfade.admin.v1.AdoptStockRequest
-	(*AdoptStockResponse)(nil),          // 34: crossfade.admin.v1.AdoptStockResponse
-	(*BackfillRequest)(nil),             // 35: crossfade.admin.v1.BackfillRequest
-	(*BackfillResponse)(nil),            // 36: crossfade.admin.v1.BackfillResponse
-	(*SampleConnectionsRequest)(nil),    // 37: crossfade.admin.v1.SampleConnectionsRequest
-	(*SampleConnectionsResponse)(nil),   // 38: crossfade.admin.v1.SampleConnectionsResponse
-	(*GetLocksRequest)(nil),             // 39: crossfade.admin.v1.GetLocksRequest
-	(*GetLocksResponse)(nil),            // 40: crossfade.admin.v1.GetLocksResponse
+	(*RepairRequest)(nil),               // 27: crossfade.admin.v1.RepairRequest
+	(*RepairResponse)(nil),              // 28: crossfade.admin.v1.RepairResponse
+	(*CheckConservationRequest)(nil),    // 29: crossfade.admin.v1.CheckConservationRequest
+	(*CheckConservationResponse)(nil),   // 30: crossfade.admin.v1.CheckConservationResponse
+	(*StockRow)(nil),                    // 31: crossfade.admin.v1.StockRow
+	(*LoadStockRequest)(nil),            // 32: crossfade.admin.v1.LoadStockRequest
+	(*RowError)(nil),                    // 33: crossfade.admin.v1.RowError
+	(*LoadStockResponse)(nil),           // 34: crossfade.admin.v1.LoadStockResponse
+	(*AdoptStockRequest)(nil),           // 35: crossfade.admin.v1.AdoptStockRequest
+	(*AdoptStockResponse)(nil),          // 36: crossfade.admin.v1.AdoptStockResponse
+	(*BackfillRequest)(nil),             // 37: crossfade.admin.v1.BackfillRequest
+	(*BackfillResponse)(nil),            // 38: crossfade.admin.v1.BackfillResponse
+	(*SampleConnectionsRequest)(nil),    // 39: crossfade.admin.v1.SampleConnectionsRequest
+	(*SampleConnectionsResponse)(nil),   // 40: crossfade.admin.v1.SampleConnectionsResponse
+	(*GetLocksRequest)(nil),             // 41: crossfade.admin.v1.GetLocksRequest
+	(*GetLocksResponse)(nil),            // 42: crossfade.admin.v1.GetLocksResponse
 }
 var file_crossfade_admin_v1_admin_proto_depIdxs = []int32{
 	20, // 0: crossfade.admin.v1.AcknowledgeFindingsResponse.findings:type_name -> crossfade.admin.v1.MovedFinding
 	20, // 1: crossfade.admin.v1.ReopenFindingsResponse.findings:type_name -> crossfade.admin.v1.MovedFinding
-	29, // 2: crossfade.admin.v1.LoadStockRequest.rows:type_name -> crossfade.admin.v1.StockRow
-	31, // 3: crossfade.admin.v1.LoadStockResponse.errors:type_name -> crossfade.admin.v1.RowError
+	31, // 2: crossfade.admin.v1.LoadStockRequest.rows:type_name -> crossfade.admin.v1.StockRow
+	33, // 3: crossfade.admin.v1.LoadStockResponse.errors:type_name -> crossfade.admin.v1.RowError
 	0,  // 4: crossfade.admin.v1.AdminService.ListPods:input_type -> crossfade.admin.v1.ListPodsRequest
 	2,  // 5: crossfade.admin.v1.AdminService.GetStatus:input_type -> crossfade.admin.v1.GetStatusRequest
 	4,  // 6: crossfade.admin.v1.AdminService.SetStage:input_type -> crossfade.admin.v1.SetStageRequest
@@ -2549,33 +2714,35 @@ var file_crossfade_admin_v1_admin_proto_depIdxs = []int32{
 	21, // 14: crossfade.admin.v1.AdminService.ListApologies:input_type -> crossfade.admin.v1.ListApologiesRequest
 	23, // 15: crossfade.admin.v1.AdminService.AcknowledgeApology:input_type -> crossfade.admin.v1.AcknowledgeApologyRequest
 	25, // 16: crossfade.admin.v1.AdminService.Audit:input_type -> crossfade.admin.v1.AuditRequest
-	27, // 17: crossfade.admin.v1.AdminService.CheckConservation:input_type -> crossfade.admin.v1.CheckConservationRequest
-	30, // 18: crossfade.admin.v1.AdminService.LoadStock:input_type -> crossfade.admin.v1.LoadStockRequest
-	33, // 19: crossfade.admin.v1.AdminService.AdoptStock:input_type -> crossfade.admin.v1.AdoptStockRequest
-	35, // 20: crossfade.admin.v1.AdminService.Backfill:input_type -> crossfade.admin.v1.BackfillRequest
-	37, // 21: crossfade.admin.v1.AdminService.SampleConnections:input_type -> crossfade.admin.v1.SampleConnectionsRequest
-	39, // 22: crossfade.admin.v1.AdminService.GetLocks:input_type -> crossfade.admin.v1.GetLocksRequest
-	1,  // 23: crossfade.admin.v1.AdminService.ListPods:output_type -> crossfade.admin.v1.ListPodsResponse
-	3,  // 24: crossfade.admin.v1.AdminService.GetStatus:output_type -> crossfade.admin.v1.GetStatusResponse
-	5,  // 25: crossfade.admin.v1.AdminService.SetStage:output_type -> crossfade.admin.v1.SetStageResponse
-	7,  // 26: crossfade.admin.v1.AdminService.Kill:output_type -> crossfade.admin.v1.KillResponse
-	9,  // 27: crossfade.admin.v1.AdminService.Reissue:output_type -> crossfade.admin.v1.ReissueResponse
-	11, // 28: crossfade.admin.v1.AdminService.GetReport:output_type -> crossfade.admin.v1.GetReportResponse
-	13, // 29: crossfade.admin.v1.AdminService.ListFindings:output_type -> crossfade.admin.v1.ListFindingsResponse
-	15, // 30: crossfade.admin.v1.AdminService.GetFinding:output_type -> crossfade.admin.v1.GetFindingResponse
-	17, // 31: crossfade.admin.v1.AdminService.AcknowledgeFindings:output_type -> crossfade.admin.v1.AcknowledgeFindingsResponse
-	19, // 32: crossfade.admin.v1.AdminService.ReopenFindings:output_type -> crossfade.admin.v1.ReopenFindingsResponse
-	22, // 33: crossfade.admin.v1.AdminService.ListApologies:output_type -> crossfade.admin.v1.ListApologiesResponse
-	24, // 34: crossfade.admin.v1.AdminService.AcknowledgeApology:output_type -> crossfade.admin.v1.AcknowledgeApologyResponse
-	26, // 35: crossfade.admin.v1.AdminService.Audit:output_type -> crossfade.admin.v1.AuditResponse
-	28, // 36: crossfade.admin.v1.AdminService.CheckConservation:output_type -> crossfade.admin.v1.CheckConservationResponse
-	32, // 37: crossfade.admin.v1.AdminService.LoadStock:output_type -> crossfade.admin.v1.LoadStockResponse
-	34, // 38: crossfade.admin.v1.AdminService.AdoptStock:output_type -> crossfade.admin.v1.AdoptStockResponse
-	36, // 39: crossfade.admin.v1.AdminService.Backfill:output_type -> crossfade.admin.v1.BackfillResponse
-	38, // 40: crossfade.admin.v1.AdminService.SampleConnections:output_type -> crossfade.admin.v1.SampleConnectionsResponse
-	40, // 41: crossfade.admin.v1.AdminService.GetLocks:output_type -> crossfade.admin.v1.GetLocksResponse
-	23, // [23:42] is the sub-list for method output_type
-	4,  // [4:23] is the sub-list for method input_type
+	27, // 17: crossfade.admin.v1.AdminService.Repair:input_type -> crossfade.admin.v1.RepairRequest
+	29, // 18: crossfade.admin.v1.AdminService.CheckConservation:input_type -> crossfade.admin.v1.CheckConservationRequest
+	32, // 19: crossfade.admin.v1.AdminService.LoadStock:input_type -> crossfade.admin.v1.LoadStockRequest
+	35, // 20: crossfade.admin.v1.AdminService.AdoptStock:input_type -> crossfade.admin.v1.AdoptStockRequest
+	37, // 21: crossfade.admin.v1.AdminService.Backfill:input_type -> crossfade.admin.v1.BackfillRequest
+	39, // 22: crossfade.admin.v1.AdminService.SampleConnections:input_type -> crossfade.admin.v1.SampleConnectionsRequest
+	41, // 23: crossfade.admin.v1.AdminService.GetLocks:input_type -> crossfade.admin.v1.GetLocksRequest
+	1,  // 24: crossfade.admin.v1.AdminService.ListPods:output_type -> crossfade.admin.v1.ListPodsResponse
+	3,  // 25: crossfade.admin.v1.AdminService.GetStatus:output_type -> crossfade.admin.v1.GetStatusResponse
+	5,  // 26: crossfade.admin.v1.AdminService.SetStage:output_type -> crossfade.admin.v1.SetStageResponse
+	7,  // 27: crossfade.admin.v1.AdminService.Kill:output_type -> crossfade.admin.v1.KillResponse
+	9,  // 28: crossfade.admin.v1.AdminService.Reissue:output_type -> crossfade.admin.v1.ReissueResponse
+	11, // 29: crossfade.admin.v1.AdminService.GetReport:output_type -> crossfade.admin.v1.GetReportResponse
+	13, // 30: crossfade.admin.v1.AdminService.ListFindings:output_type -> crossfade.admin.v1.ListFindingsResponse
+	15, // 31: crossfade.admin.v1.AdminService.GetFinding:output_type -> crossfade.admin.v1.GetFindingResponse
+	17, // 32: crossfade.admin.v1.AdminService.AcknowledgeFindings:output_type -> crossfade.admin.v1.AcknowledgeFindingsResponse
+	19, // 33: crossfade.admin.v1.AdminService.ReopenFindings:output_type -> crossfade.admin.v1.ReopenFindingsResponse
+	22, // 34: crossfade.admin.v1.AdminService.ListApologies:output_type -> crossfade.admin.v1.ListApologiesResponse
+	24, // 35: crossfade.admin.v1.AdminService.AcknowledgeApology:output_type -> crossfade.admin.v1.AcknowledgeApologyResponse
+	26, // 36: crossfade.admin.v1.AdminService.Audit:output_type -> crossfade.admin.v1.AuditResponse
+	28, // 37: crossfade.admin.v1.AdminService.Repair:output_type -> crossfade.admin.v1.RepairResponse
+	30, // 38: crossfade.admin.v1.AdminService.CheckConservation:output_type -> crossfade.admin.v1.CheckConservationResponse
+	34, // 39: crossfade.admin.v1.AdminService.LoadStock:output_type -> crossfade.admin.v1.LoadStockResponse
+	36, // 40: crossfade.admin.v1.AdminService.AdoptStock:output_type -> crossfade.admin.v1.AdoptStockResponse
+	38, // 41: crossfade.admin.v1.AdminService.Backfill:output_type -> crossfade.admin.v1.BackfillResponse
+	40, // 42: crossfade.admin.v1.AdminService.SampleConnections:output_type -> crossfade.admin.v1.SampleConnectionsResponse
+	42, // 43: crossfade.admin.v1.AdminService.GetLocks:output_type -> crossfade.admin.v1.GetLocksResponse
+	24, // [24:44] is the sub-list for method output_type
+	4,  // [4:24] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
 	4,  // [4:4] is the sub-list for extension extendee
 	0,  // [0:4] is the sub-list for field type_name
@@ -2592,7 +2759,7 @@ func file_crossfade_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crossfade_admin_v1_admin_proto_rawDesc), len(file_crossfade_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

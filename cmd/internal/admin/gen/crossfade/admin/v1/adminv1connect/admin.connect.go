@@ -67,6 +67,8 @@ const (
 	AdminServiceAcknowledgeApologyProcedure = "/crossfade.admin.v1.AdminService/AcknowledgeApology"
 	// AdminServiceAuditProcedure is the fully-qualified name of the AdminService's Audit RPC.
 	AdminServiceAuditProcedure = "/crossfade.admin.v1.AdminService/Audit"
+	// AdminServiceRepairProcedure is the fully-qualified name of the AdminService's Repair RPC.
+	AdminServiceRepairProcedure = "/crossfade.admin.v1.AdminService/Repair"
 	// AdminServiceCheckConservationProcedure is the fully-qualified name of the AdminService's
 	// CheckConservation RPC.
 	AdminServiceCheckConservationProcedure = "/crossfade.admin.v1.AdminService/CheckConservation"
@@ -115,6 +117,8 @@ type AdminServiceClient interface {
 	AcknowledgeApology(context.Context, *connect.Request[v1.AcknowledgeApologyRequest]) (*connect.Response[v1.AcknowledgeApologyResponse], error)
 	// Audit compares all holds and levels of both stores.
 	Audit(context.Context, *connect.Request[v1.AuditRequest]) (*connect.ServerStreamForClient[v1.AuditResponse], error)
+	// Repair plans what makes the shadow agree with the truth about findings, and with apply does it.
+	Repair(context.Context, *connect.Request[v1.RepairRequest]) (*connect.ServerStreamForClient[v1.RepairResponse], error)
 	// CheckConservation checks promise P2 inside each store.
 	CheckConservation(context.Context, *connect.Request[v1.CheckConservationRequest]) (*connect.Response[v1.CheckConservationResponse], error)
 	// LoadStock sets units on hand in the ledger and both stores, once per operation id.
@@ -228,6 +232,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("Audit")),
 			connect.WithClientOptions(opts...),
 		),
+		repair: connect.NewClient[v1.RepairRequest, v1.RepairResponse](
+			httpClient,
+			baseURL+AdminServiceRepairProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("Repair")),
+			connect.WithClientOptions(opts...),
+		),
 		checkConservation: connect.NewClient[v1.CheckConservationRequest, v1.CheckConservationResponse](
 			httpClient,
 			baseURL+AdminServiceCheckConservationProcedure,
@@ -283,6 +293,7 @@ type adminServiceClient struct {
 	listApologies       *connect.Client[v1.ListApologiesRequest, v1.ListApologiesResponse]
 	acknowledgeApology  *connect.Client[v1.AcknowledgeApologyRequest, v1.AcknowledgeApologyResponse]
 	audit               *connect.Client[v1.AuditRequest, v1.AuditResponse]
+	repair              *connect.Client[v1.RepairRequest, v1.RepairResponse]
 	checkConservation   *connect.Client[v1.CheckConservationRequest, v1.CheckConservationResponse]
 	loadStock           *connect.Client[v1.LoadStockRequest, v1.LoadStockResponse]
 	adoptStock          *connect.Client[v1.AdoptStockRequest, v1.AdoptStockResponse]
@@ -356,6 +367,11 @@ func (c *adminServiceClient) Audit(ctx context.Context, req *connect.Request[v1.
 	return c.audit.CallServerStream(ctx, req)
 }
 
+// Repair calls crossfade.admin.v1.AdminService.Repair.
+func (c *adminServiceClient) Repair(ctx context.Context, req *connect.Request[v1.RepairRequest]) (*connect.ServerStreamForClient[v1.RepairResponse], error) {
+	return c.repair.CallServerStream(ctx, req)
+}
+
 // CheckConservation calls crossfade.admin.v1.AdminService.CheckConservation.
 func (c *adminServiceClient) CheckConservation(ctx context.Context, req *connect.Request[v1.CheckConservationRequest]) (*connect.Response[v1.CheckConservationResponse], error) {
 	return c.checkConservation.CallUnary(ctx, req)
@@ -418,6 +434,8 @@ type AdminServiceHandler interface {
 	AcknowledgeApology(context.Context, *connect.Request[v1.AcknowledgeApologyRequest]) (*connect.Response[v1.AcknowledgeApologyResponse], error)
 	// Audit compares all holds and levels of both stores.
 	Audit(context.Context, *connect.Request[v1.AuditRequest], *connect.ServerStream[v1.AuditResponse]) error
+	// Repair plans what makes the shadow agree with the truth about findings, and with apply does it.
+	Repair(context.Context, *connect.Request[v1.RepairRequest], *connect.ServerStream[v1.RepairResponse]) error
 	// CheckConservation checks promise P2 inside each store.
 	CheckConservation(context.Context, *connect.Request[v1.CheckConservationRequest]) (*connect.Response[v1.CheckConservationResponse], error)
 	// LoadStock sets units on hand in the ledger and both stores, once per operation id.
@@ -527,6 +545,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("Audit")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceRepairHandler := connect.NewServerStreamHandler(
+		AdminServiceRepairProcedure,
+		svc.Repair,
+		connect.WithSchema(adminServiceMethods.ByName("Repair")),
+		connect.WithHandlerOptions(opts...),
+	)
 	adminServiceCheckConservationHandler := connect.NewUnaryHandler(
 		AdminServiceCheckConservationProcedure,
 		svc.CheckConservation,
@@ -592,6 +616,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceAcknowledgeApologyHandler.ServeHTTP(w, r)
 		case AdminServiceAuditProcedure:
 			adminServiceAuditHandler.ServeHTTP(w, r)
+		case AdminServiceRepairProcedure:
+			adminServiceRepairHandler.ServeHTTP(w, r)
 		case AdminServiceCheckConservationProcedure:
 			adminServiceCheckConservationHandler.ServeHTTP(w, r)
 		case AdminServiceLoadStockProcedure:
@@ -663,6 +689,10 @@ func (UnimplementedAdminServiceHandler) AcknowledgeApology(context.Context, *con
 
 func (UnimplementedAdminServiceHandler) Audit(context.Context, *connect.Request[v1.AuditRequest], *connect.ServerStream[v1.AuditResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.Audit is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) Repair(context.Context, *connect.Request[v1.RepairRequest], *connect.ServerStream[v1.RepairResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.Repair is not implemented"))
 }
 
 func (UnimplementedAdminServiceHandler) CheckConservation(context.Context, *connect.Request[v1.CheckConservationRequest]) (*connect.Response[v1.CheckConservationResponse], error) {
