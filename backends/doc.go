@@ -66,8 +66,14 @@
 // step. LedgerOwed says: this claim's deduction travels in Owed, do not deduct OnHand for it.
 //
 // An outbox that has reached its bound drops entries of reserve, extend, release, expire and
-// of takes; it never drops a claim or an OnHand delta. The first drop sets the outbox's Lost flag
-// in the same step, and the truth goes on; backfill clears it.
+// of takes; it never drops a claim or an OnHand delta, nor what SettleOp or a repeated Restock says of an
+// operation. The first drop sets the outbox's Lost flag in the same step, and the truth goes on; backfill
+// clears it.
+//
+// In live, once filled, answers wait for Redis. A hold's state is brought there whether or not its entry had
+// room, since the answer has it; but of a take nothing is there to bring besides its entry, and a gap in
+// the order of a key is one that no later take can pass (see [ErrOutOfOrder]). So there a count whose entry
+// would be dropped is refused with [ErrOutboxFull] before it changes anything, and its entry is never dropped.
 //
 // # Fences
 //

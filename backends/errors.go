@@ -9,10 +9,15 @@ import (
 var (
 	// ErrHoldConflict: the hold id is in use with a different body.
 	ErrHoldConflict = errors.New("hold id is in use with a different shop or different lines; use a new id for a new cart")
+	// ErrOutboxFull: a count that would have to be mirrored before it is answered (live, filled) finds no
+	// room in the outbox. Nothing was changed. It is a case of ErrUnavailable: the other store is behind,
+	// or away, and the caller may try again when it has caught up.
+	ErrOutboxFull = fmt.Errorf("%w: its outbox is full, since the other store has not confirmed what waits there; nothing was changed, try again", ErrUnavailable)
 	// ErrBusy: a lock could not be had in time. Nothing was changed; the answer is unknown,
 	// never sold out, and the caller may retry under the same id.
 	ErrBusy = errors.New("store is busy: a lock could not be had in time; retry under the same id")
-	// ErrUnavailable: the store could not be reached, and nothing was sent to it.
+	// ErrUnavailable: the store could not be reached, and nothing was sent to it; or it did nothing, for a
+	// reason that time cures.
 	ErrUnavailable = errors.New("store is unavailable")
 	// ErrAmbiguous: the connection or the deadline broke after the step was sent.
 	ErrAmbiguous = errors.New("outcome unknown: the step may or may not have taken effect; retry under the same id")

@@ -221,7 +221,8 @@ type CountRequest struct {
 type CountResult struct {
 	Value    int64 // Sellable after the operation: what Redis would answer
 	Replayed bool
-	Entry    *Entry // nil when none was written
+	// Entry is nil when none was written. In live, once filled, every count that is not replayed has one.
+	Entry *Entry
 }
 
 // CountAnswer is the answer to one of several counts: a result or an error.

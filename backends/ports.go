@@ -44,7 +44,8 @@ type Truth interface {
 	// once more, as OpReemit and in every stage that has an outbox: it is how an operation that
 	// both stores have decided, each in its own way, is brought to one delta after a kill.
 	Restock(ctx context.Context, t Token, r *RestockRequest) (*Decision, error)
-	// Count answers as Redis does; sent again, what it answered then, Replayed. A voided id is ErrVoid.
+	// Count answers as Redis does; sent again, what it answered then, Replayed. A voided id is ErrVoid. In live,
+	// once filled, ErrOutboxFull: its entry finds no room, and nothing was changed.
 	Count(ctx context.Context, t Token, r *CountRequest) (*CountResult, error)
 	// Expire ends at most limit holds whose ExpiresAt has passed by the store's clock.
 	Expire(ctx context.Context, t Token, limit int) ([]*Decision, error)

@@ -47,6 +47,7 @@ type htmlPage struct {
 	Figures   map[string]figure
 	Strata    []htmlStratum
 	Shown     []htmlFinding
+	More      int64 // confirmed findings that are not shown
 	Latencies []htmlLatency
 	Styles    int
 }
@@ -112,6 +113,10 @@ func (r *Report) html(w io.Writer) error {
 	for i := range r.Findings {
 		p.Shown = append(p.Shown, showFinding(r.Findings[i]))
 	}
+	for i := range r.Classes {
+		p.More += r.Classes[i].Open + r.Classes[i].Repaired + r.Classes[i].Acknowledged
+	}
+	p.More = max(0, p.More-int64(len(p.Shown)))
 	p.Latencies = []htmlLatency{{"truth", r.TruthLatency}, {"shadow", r.ShadowLatency}}
 	return reportPage.Execute(w, &p)
 }

@@ -48,6 +48,29 @@ func TestPageIsSelfContained(t *testing.T) {
 	}
 }
 
+// A page has room for so many findings; it says where the rest is.
+func TestPageNamesTheRest(t *testing.T) {
+	in := badReport()
+	few := len(in.Findings)
+	in.Findings, in.Summary = nil, []comparator.ClassSummary{{Class: comparator.LevelDrift, Life: comparator.LifeOpen, Findings: 103, Units: 103}}
+	for i := range 103 {
+		f := badReport().Findings[i%few]
+		f.ID, f.Life = fmt.Sprintf("%032x", i), comparator.LifeOpen
+		in.Findings = append(in.Findings, f)
+	}
+	page := htmlOf(t, in)
+	if n := strings.Count(page, `<article id="finding-`); n != 100 {
+		t.Errorf("%d findings are shown", n)
+	}
+	want := fmt.Sprintf("3 findings more, not on this page: <code>crossfade findings %s --state open,repaired,acknowledged --all</code>", in.Pod)
+	if !strings.Contains(page, want) {
+		t.Errorf("it lacks %q", want)
+	}
+	if page := htmlOf(t, badReport()); strings.Contains(page, "not on this page") && few < 100 {
+		t.Error("a page that has all says that there are more")
+	}
+}
+
 // Each finding, stratum and class can be linked to by its id, and every link leads somewhere.
 func TestPageHasDeepLinks(t *testing.T) {
 	in := badReport()

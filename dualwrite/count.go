@@ -3,13 +3,21 @@ package dualwrite
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
 )
 
-// Count is an anonymous take or give-back, answered as Redis would.
+// Count is an anonymous take or give-back, answered as Redis would. Errors: a *backends.FieldError for bad input;
+// ErrUnavailable or ErrBusy when nothing was done, and nothing will be; in live, ErrOutboxFull among them;
+// ErrAmbiguous when it may have been done, or may yet be.
 func (p *Pod) Count(ctx context.Context, r *backends.CountRequest) (*backends.CountResult, error) {
+	return p.count(ctx, r, false)
+}
+
+// count is Count; maybe tells that an earlier attempt may have been done.
+func (p *Pod) count(ctx context.Context, r *backends.CountRequest, maybe bool) (*backends.CountResult, error) {
 	// What nearly every count is comes first, without the machinery for the rest: it is what legacy
 	// checkouts send most.
 	if f, held, _ := p.gate.State(); !held && f.Stage.Truth() == backends.SideRedis {
@@ -22,9 +30,9 @@ func (p *Pod) Count(ctx context.Context, r *backends.CountRequest) (*backends.Co
 			return res, err
 		}
 		p.refused(err, f, backends.OpCount)
-		r = resent(r)
+		r, maybe = resent(r), maybe || backends.IsAmbiguous(err)
 	}
-	return p.countAgain(ctx, r)
+	return p.countAgain(ctx, r, maybe)
 }
 
 // refused learns from a fence that has refused an operation.
@@ -52,8 +60,10 @@ func (p *Pod) counted(ctx context.Context, f backends.Fence, r *backends.CountRe
 	p.o.Observer.Operation(p.name, f.Stage, backends.OpCount, o, err, took)
 }
 
-// countAgain does a count in any stage, for as long as its time allows.
-func (p *Pod) countAgain(ctx context.Context, r *backends.CountRequest) (res *backends.CountResult, err error) {
+// countAgain does a count in any stage, for as long as its time allows. Who sent it has no id under which he could
+// send it again, so that the last error alone must not decide what he is told: in live a count that Redis did not
+// accept is in MySQL, and reaches Redis later.
+func (p *Pod) countAgain(ctx context.Context, r *backends.CountRequest, maybe bool) (res *backends.CountResult, err error) {
 	sent := false
 	_, err = p.decide(ctx, backends.OpCount, func(ctx context.Context, s backends.Store, t backends.Token) (*backends.Decision, error) {
 		if sent {
@@ -61,16 +71,21 @@ func (p *Pod) countAgain(ctx context.Context, r *backends.CountRequest) (res *ba
 		}
 		sent = true
 		c, err := s.Count(ctx, t, r)
+		maybe = maybe || err == nil || backends.IsAmbiguous(err)
 		if err != nil {
 			return nil, err
 		}
 		res = c
 		return &backends.Decision{Op: backends.OpCount, Outcome: backends.OutcomeRestocked, Replayed: c.Replayed, Entry: c.Entry}, nil
 	}, &ask{key: r.Key, caller: r.Caller})
-	if err != nil {
+	switch {
+	case err == nil:
+		return res, nil
+	case maybe && !backends.IsAmbiguous(err) && !backends.IsRejection(err):
+		return nil, fmt.Errorf("%w: %w", backends.ErrAmbiguous, err)
+	default:
 		return nil, err
 	}
-	return res, nil
 }
 
 // Counts does the counts of one caller as Count would one after the other, in their order, and answers each.
@@ -83,7 +98,7 @@ func (p *Pod) Counts(ctx context.Context, rs []*backends.CountRequest) []backend
 			if out[i].Err != nil {
 				r = resent(r)
 			}
-			out[i].Result, out[i].Err = p.Count(ctx, r)
+			out[i].Result, out[i].Err = p.count(ctx, r, backends.IsAmbiguous(out[i].Err))
 		}
 	}
 	return out

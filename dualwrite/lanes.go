@@ -1,9 +1,12 @@
 package dualwrite
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,6 +14,8 @@ import (
 // that its states are mirrored in their order and the shadow sees each as a fresh decision.
 type lanes struct {
 	qs []chan item
+	// waited is how long what each lane took last had waited, in nanoseconds; 0 once nothing does.
+	waited []atomic.Int64
 
 	// riding are the outbox entries that are in a lane, or being mirrored from one: a sweep leaves
 	// them alone, or a shadow that has fallen behind would be given everything twice.
@@ -19,7 +24,7 @@ type lanes struct {
 }
 
 func newLanes(n, depth int) *lanes {
-	l := &lanes{qs: make([]chan item, n), riding: map[string]struct{}{}}
+	l := &lanes{qs: make([]chan item, n), waited: make([]atomic.Int64, n), riding: map[string]struct{}{}}
 	for i := range l.qs {
 		l.qs[i] = make(chan item, depth)
 	}
@@ -130,6 +135,32 @@ func (l *lanes) linger(ctx context.Context, c Clock, lane int, buf []item) []ite
 	return buf
 }
 
+// took notes how long what a lane has taken had waited by now.
+func (l *lanes) took(lane int, now time.Time, buf []item) {
+	oldest := time.Duration(0)
+	for i := range buf {
+		if !buf[i].at.IsZero() {
+			oldest = max(oldest, now.Sub(buf[i].at))
+		}
+	}
+	l.waited[lane].Store(int64(oldest))
+}
+
+// done notes that a lane has handled what it took.
+func (l *lanes) done(lane int) {
+	if len(l.qs[lane]) == 0 {
+		l.waited[lane].Store(0)
+	}
+}
+
+// lag is how long what the lanes handle now had waited, at most.
+func (l *lanes) lag() (most time.Duration) {
+	for i := range l.waited {
+		most = max(most, time.Duration(l.waited[i].Load()))
+	}
+	return most
+}
+
 // LaneStep handles what waits in one lane, without waiting for more; it answers how many items
 // it took. It is how a simulation turns the lanes.
 func (p *Pod) LaneStep(ctx context.Context, lane int) int {
@@ -141,9 +172,12 @@ func (p *Pod) LaneStep(ctx context.Context, lane int) int {
 // LaneDepth counts what waits in all lanes.
 func (p *Pod) LaneDepth() int { return p.lanes.depth() }
 
-// handle mirrors, finishes and probes what a lane gave, in its order: entries that stand together
-// are one mirror step, and refusals of equal carts one look.
+// handle mirrors, finishes and probes what a lane gave, each kind in its order: entries are as few mirror steps as can be,
+// and refusals of equal carts one look. Probes come last, and see what stood behind them in the lane as well: they say
+// when they looked. Were they to keep their places, each would end a mirror step, and a flash sale has more of them than
+// of anything else.
 func (p *Pod) handle(ctx context.Context, its []item) {
+	slices.SortStableFunc(its, func(a, b item) int { return cmp.Compare(kindOf(&a), kindOf(&b)) })
 	seqs := make([]string, len(its))
 	for i := range its {
 		seqs[i] = its[i].entry.Seq

@@ -22,6 +22,10 @@ const (
 	// looks each lanePeek whether the batch is full.
 	laneLinger = 50 * time.Millisecond
 	lanePeek   = 10 * time.Millisecond
+	// lagsToSweep is how many times as old as what its own lanes handle an entry has to be for a proxy to take it
+	// for left behind; maxSweepAge bounds that.
+	lagsToSweep = 3
+	maxSweepAge = time.Minute
 	// stepTimeout bounds one background step.
 	stepTimeout = 10 * time.Second
 )
@@ -64,12 +68,14 @@ func (s *Service) Start(ctx context.Context) {
 					return
 				}
 				buf = p.lanes.linger(ctx, p.o.Clock, lane, buf)
+				p.lanes.took(lane, p.o.Clock.Now(), buf)
 				p.handle(ctx, buf)
+				p.lanes.done(lane)
 			}
 		}()
 	}
 	s.loop(ctx, "sweep", func(ctx context.Context) (time.Duration, error) {
-		n, _, err := p.SweepNow(ctx, p.o.SweepAge)
+		n, _, err := p.SweepNow(ctx, p.sweepAge())
 		return again(n > 0, sweepEvery), err
 	})
 	s.loop(ctx, "expire", func(ctx context.Context) (time.Duration, error) {
@@ -82,6 +88,13 @@ func (s *Service) Start(ctx context.Context) {
 	})
 	s.loop(ctx, "refresh", s.refresh)
 	s.loop(ctx, "settle", s.settle)
+}
+
+// sweepAge is how long an entry stays with the proxy that made it. While the shadow is behind, what other proxies have
+// in their lanes grows as old as what this one has: if each swept that, all would be brought there by
+// all of them, and the shadow fall further behind.
+func (p *Pod) sweepAge() time.Duration {
+	return max(p.o.SweepAge, min(lagsToSweep*p.lanes.lag(), maxSweepAge))
 }
 
 func again(now bool, every time.Duration) time.Duration {

@@ -197,6 +197,9 @@ func (p *Pod) attempt(ctx context.Context, f backends.Fence, op backends.Op, c c
 		p.o.Comparer.Begin(f.Epoch)
 		if granted {
 			a.begun = f.Epoch
+			if d.Dropped { // no entry, so nobody compares it
+				p.o.Comparer.Lost(f.Epoch, 1)
+			}
 		}
 	}
 	if f.Arbitrates() {
@@ -225,8 +228,6 @@ func decidedNow(d *backends.Decision, f backends.Fence, maybe bool) bool {
 func (p *Pod) follow(ctx context.Context, f backends.Fence, d *backends.Decision, a *ask, start time.Time, took time.Duration) {
 	it := item{fence: f, decision: d, ask: a, took: took, at: start.Add(took)}
 	switch {
-	case d.Dropped && d.Op == backends.OpReserve && d.Outcome == backends.OutcomeGranted:
-		p.o.Comparer.Lost(f.Epoch, 1)
 	case d.Entry != nil:
 		it.entry = *d.Entry
 		if a.wait > 0 && d.LedgerPending {

@@ -77,6 +77,9 @@ func (s *Store) Count(ctx context.Context, t backends.Token, r *backends.CountRe
 		taken, onHand, sellable = l.taken, l.onHand, l.sellable
 	}
 	takes, rest := split(r.Delta, taken)
+	if rest == 0 && d.fence.Arbitrates() && d.full() {
+		return nil, backends.ErrOutboxFull
+	}
 	for _, n := range []int64{onHand + rest, taken + takes, sellable + r.Delta} {
 		if err := checkOnHand(r.Key, n); err != nil {
 			return nil, err

@@ -81,9 +81,20 @@ func due(stage backends.Stage, e *backends.Entry) bool {
 	}
 }
 
-// mustKeep tells whether the entry moves the ledger, or voids an operation: such a one is never dropped.
+// mustKeep tells whether the entry moves the ledger, or says what became of an operation, which no backfill
+// would bring: such a one is never dropped.
 func mustKeep(e *backends.Entry) bool {
-	return e.Op == backends.OpClaim || e.Level != nil && (e.Level.OnHandDelta != 0 || e.Level.Void)
+	l := e.Level
+	return e.Op == backends.OpClaim || l != nil && (l.OnHandDelta != 0 || e.Op == backends.OpReemit && l.OpID != "")
+}
+
+// full tells whether the outbox has reached its bound.
+func (d *data) full() bool { return d.outbox.len() >= d.opt.OutboxMax }
+
+// waitedFor tells whether nothing but the entry can tell Redis of what an answer waits for: such a one
+// is not dropped either.
+func (d *data) waitedFor(e *backends.Entry) bool {
+	return e.Op == backends.OpCount && d.fence.Arbitrates()
 }
 
 // write adds an entry where the stage wants it; nil when nothing was written, and dropped when it
@@ -92,7 +103,7 @@ func (d *data) write(e backends.Entry) (written *backends.Entry, dropped bool) {
 	if !due(d.fence.Stage, &e) {
 		return nil, false
 	}
-	if d.outbox.len() >= d.opt.OutboxMax && !mustKeep(&e) {
+	if d.full() && !mustKeep(&e) && !d.waitedFor(&e) {
 		d.outbox.lost = true
 		d.outbox.dropped++
 		return nil, true

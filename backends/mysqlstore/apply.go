@@ -63,8 +63,8 @@ func (s *Store) applyMany(ctx context.Context, j job, asOf backends.Instant, es 
 	if n := levelRun(es); n > 0 {
 		return n, s.applyLevels(ctx, j, asOf, es[:n], as[:n])
 	}
-	if n := s.holdRun(es); n > 0 {
-		return s.applyHolds(ctx, j, asOf, es[:n], as[:n])
+	if n, different := s.holdRun(es); n > 0 {
+		return s.applyHolds(ctx, j, asOf, es[:n], different, as[:n])
 	}
 	return 0, nil
 }

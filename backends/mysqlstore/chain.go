@@ -27,28 +27,51 @@ type link struct {
 	next *backends.Hold // nil: nothing changes
 	take []want         // units that it takes from free rows
 	ms   []move         // what else it moves
+	// In a confirmed chain: decides says that this store decides it for itself, is what there will be behind it.
+	decides bool
+	is      *record
 }
 
-// holdRun tells how many entries at the front are about different holds, as far as a chain goes.
-func (s *Store) holdRun(es []backends.Entry) int {
+// holdRun tells how many entries at the front are about holds, as far as a chain goes; and how many of them about
+// different ones.
+func (s *Store) holdRun(es []backends.Entry) (all, different int) {
 	ids := map[backends.HoldID]bool{}
 	weight := 0
 	for i := range es {
 		h := es[i].Hold
-		if i == s.cfg.Combine || h == nil || es[i].Level != nil || nameless(h) || ids[h.ID] {
-			return i
+		if i == s.cfg.Combine || h == nil || es[i].Level != nil || nameless(h) {
+			break
 		}
 		if weight += len(h.Lines); weight > maxWeight {
-			return i
+			break
+		}
+		if all++; different == i && !ids[h.ID] {
+			different++
 		}
 		ids[h.ID] = true
 	}
-	return len(es)
+	return all, different
 }
 
-// applyHolds follows entries from the front in one transaction, and tells how many. 0 says that the
-// first wants one of its own.
-func (s *Store) applyHolds(ctx context.Context, j job, asOf backends.Instant, es []backends.Entry, as []backends.Applied) (n int, err error) {
+// applyHolds follows entries about holds from the front in one transaction, and tells how many; the first so many of
+// them are about different holds. 0 says that the first wants a transaction of its own.
+func (s *Store) applyHolds(ctx context.Context, j job, asOf backends.Instant, es []backends.Entry, different int, as []backends.Applied) (n int, err error) {
+	h := es[0].Hold
+	if different*leastPart >= len(es) && (!h.State.Open() || s.ownWay(h)) {
+		n, err = s.runChain(ctx, j, es[:different], func(j job, es []backends.Entry) (int, error) {
+			return s.linked(ctx, j, asOf, es, as, s.newLink,
+				func(x *txn, links []link) error { return x.follow(ctx, links) })
+		})
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+	return s.confirmHolds(ctx, j, asOf, es, as)
+}
+
+// runChain makes attempts at a chain until it needs no cut. One that would be cut to less than a part of itself is
+// left alone: n is 0.
+func (s *Store) runChain(ctx context.Context, j job, es []backends.Entry, attempt func(j job, es []backends.Entry) (int, error)) (n int, err error) {
 	j.callers = make([]string, len(es))
 	for i := range es {
 		j.callers[i] = es[i].Hold.Caller
@@ -57,12 +80,12 @@ func (s *Store) applyHolds(ctx context.Context, j job, asOf backends.Instant, es
 	err = s.again(ctx, func() error {
 		for {
 			var err error
-			n, err = s.chain(ctx, j, asOf, es[:most], as)
+			n, err = attempt(j, es[:most])
 			var cut shorterError
 			if !errors.As(err, &cut) {
 				return err
 			}
-			if most = cut.links; most == 0 {
+			if most = cut.links; most*leastPart < len(es) {
 				n = 0
 				return nil
 			}
@@ -71,8 +94,13 @@ func (s *Store) applyHolds(ctx context.Context, j job, asOf backends.Instant, es
 	return n, err
 }
 
-// chain is one attempt.
-func (s *Store) chain(ctx context.Context, j job, asOf backends.Instant, es []backends.Entry, as []backends.Applied) (n int, err error) {
+// leastPart is the part of a chain that is worth a transaction of its own: one that is cut shorter is confirmed.
+const leastPart = 4
+
+// linked is one attempt at a chain: links are made of entries from the front, as far as they go, and followed.
+func (s *Store) linked(ctx context.Context, j job, asOf backends.Instant, es []backends.Entry, as []backends.Applied,
+	newLink func(*record, *backends.Hold) (link, bool), follow func(*txn, []link) error,
+) (n int, err error) {
 	ids := make([]backends.HoldID, len(es))
 	for i := range es {
 		ids[i] = es[i].Hold.ID
@@ -86,17 +114,19 @@ func (s *Store) chain(ctx context.Context, j job, asOf backends.Instant, es []ba
 		}
 		var links []link
 		for i := range es {
-			l, ok := s.newLink(recs[ids[i]], es[i].Hold)
+			l, ok := newLink(recs[ids[i]], es[i].Hold)
 			if !ok {
 				break
 			}
-			l.a = &as[i]
+			if l.a = &as[i]; l.is != nil {
+				recs[ids[i]] = l.is // the chain goes on from there
+			}
 			links = append(links, l)
 		}
-		if n = len(links); n == 0 {
-			return errNothing
+		if n = len(links); n*leastPart < len(es) {
+			return shorterError{n}
 		}
-		return x.follow(ctx, links)
+		return follow(x, links)
 	})
 	if errors.Is(err, errNothing) {
 		err = nil

@@ -49,9 +49,17 @@ func due(stage backends.Stage, e *backends.Entry) bool {
 	return e.Op == backends.OpReemit || stage.Dual() || stage == backends.RedisOnly && mustKeep(e)
 }
 
-// mustKeep tells whether the entry moves the ledger: such a one is never dropped.
+// mustKeep tells whether the entry moves the ledger, or says what became of an operation, which no backfill
+// would bring: such a one is never dropped.
 func mustKeep(e *backends.Entry) bool {
-	return e.Op == backends.OpClaim || e.Level != nil && (e.Level.OnHandDelta != 0 || e.Level.Void)
+	l := e.Level
+	return e.Op == backends.OpClaim || l != nil && (l.OnHandDelta != 0 || e.Op == backends.OpReemit && l.OpID != "")
+}
+
+// waitedFor tells whether nothing but the entry can tell Redis of what an answer waits for. Such a one is not
+// dropped either, when the room that Count found is gone in the meantime.
+func waitedFor(f backends.Fence, e *backends.Entry) bool {
+	return e.Op == backends.OpCount && f.Arbitrates()
 }
 
 // emit leaves an entry to be written with COMMIT, where the stage wants it and there is room. It answers the
@@ -60,7 +68,7 @@ func (x *txn) emit(e backends.Entry) (written *backends.Entry, dropped bool) {
 	if !due(x.fence.Stage, &e) {
 		return nil, false
 	}
-	if x.s.room.full() && !mustKeep(&e) {
+	if x.s.room.full() && !mustKeep(&e) && !waitedFor(x.fence, &e) {
 		x.dropped++
 		return nil, true
 	}

@@ -253,12 +253,15 @@ func (s *Store) Count(ctx context.Context, t backends.Token, r *backends.CountRe
 		if o.known {
 			return errNothing
 		}
+		l := x.levels[r.Key]
+		takes, rest := split(r.Delta, l.taken)
+		if rest == 0 && x.fence.Arbitrates() && x.s.room.full() {
+			return backends.ErrOutboxFull
+		}
 		sellable, err := x.exact(ctx, r.Key)
 		if err != nil {
 			return err
 		}
-		l := x.levels[r.Key]
-		takes, rest := split(r.Delta, l.taken)
 		for _, n := range []int64{o.onHand + rest, l.taken + takes, sellable + r.Delta} {
 			if err := checkBound(r.Key, n); err != nil {
 				return err

@@ -18,6 +18,8 @@ var outboxParts = []part{
 	{"done takes out, once", outboxDone},
 	{"done is told to one caller only", outboxDoneOnce},
 	{"the bound drops, but never the ledger", outboxBound},
+	{"the bound refuses counts where answers wait for Redis", fullForCounts},
+	{"the bound is reached by a crowd of counts", fullForCrowd},
 	{"backfill clears the lost flag", outboxLostCleared},
 }
 
@@ -303,7 +305,9 @@ func outboxDoneOnce(t *testing.T, e *env) {
 
 func outboxBound(t *testing.T, e *env) {
 	const bound = 4
-	r := e.open(t, e.dual(), Options{OutboxMax: bound})
+	r := e.bare(t, Options{OutboxMax: bound})
+	// Where answers wait for Redis counts are refused: see fullForCounts.
+	r.raise(backends.Fence{Epoch: firstEpoch, Stage: e.dual(), Open: true})
 	r.stock(mug, east, 100)
 	for _, id := range []backends.HoldID{"a", "b", "c"} {
 		if d := r.grant(id, line(mug, 1)); d.Dropped || d.Entry == nil {

@@ -36,11 +36,14 @@ func (r *rig) voided(id backends.OpID) {
 }
 
 func settleUnknown(t *testing.T, e *env) {
-	r := e.open(t, e.dual(), Options{OutboxMax: 1})
+	r := e.bare(t, Options{OutboxMax: 1})
+	fence := backends.Fence{Epoch: firstEpoch, Stage: e.dual(), Open: true} // so that a full outbox drops counts
+	r.raise(fence)
 	r.stock(mug, east, 10)
 	r.count(mug, east, -3)
 	old := r.level(key(mug, east))
-	r.turn(e.dual())
+	fence.Epoch++
+	r.raise(fence)
 	want := &backends.LevelChange{
 		Key: key(mug, east), Taken: 3, Version: backends.Version{Epoch: firstEpoch + 1, N: old.TakenVersion.N}, OpID: "lost", Void: true,
 	}
@@ -57,6 +60,26 @@ func settleUnknown(t *testing.T, e *env) {
 	}
 	if es := r.pending(); before != 1 || len(es) != 2 || !es[1].Level.Void {
 		t.Fatalf("with %d in an outbox of one, a void left %+v", before, es)
+	}
+	// Nor is what became of a known one, although it moves nothing here: in the other store it may have.
+	r.countAs("moves nothing here", mug, east, -1)
+	for _, settle := range []func() error{
+		func() error {
+			_, err := r.s.SettleOp(r.ctx, r.tok, key(mug, east), "moves nothing here")
+			return err
+		},
+		func() error {
+			q := &backends.RestockRequest{OpID: "moves nothing here", Key: key(mug, east), Amount: 1}
+			_, err := r.s.Restock(r.ctx, r.tok, q)
+			return err
+		},
+	} {
+		before := len(r.pending())
+		r.ok(settle(), "what became of an operation")
+		es := r.pending()
+		if len(es) != before+1 || es[before].Op != backends.OpReemit || es[before].Level.OpID != "moves nothing here" || es[before].Level.OnHandDelta != 0 {
+			t.Fatalf("in a full outbox of %d what became of an operation left %+v", before, es)
+		}
 	}
 	// A key that nobody has used.
 	if void, err := r.s.SettleOp(r.ctx, r.tok, key(lamp, west), "elsewhere"); !void || err != nil {

@@ -27,6 +27,8 @@ func TestReplyTo(t *testing.T) {
 		{backends.ErrBusy, byID, "XFBUSY store is busy: a lock could not be had in time; retry under the same id"},
 		{backends.ErrBusy, byCommand, "XFBUSY a lock could not be had in time; nothing was changed, try again"},
 		{backends.ErrUnavailable, byID, "XFUNAVAILABLE store is unavailable"},
+		{backends.ErrOutboxFull, byCommand, "XFUNAVAILABLE store is unavailable: its outbox is full, since the other store has not confirmed what waits there; nothing was changed, try again"},
+		{fmt.Errorf("%w: %w", backends.ErrAmbiguous, backends.ErrOutboxFull), byCommand, "XFUNKNOWN the command may"},
 		{fmt.Errorf("%w: %w", backends.ErrUnavailable, context.Canceled), byCommand, "XFUNAVAILABLE "},
 		{&backends.FencedError{}, byID, "XFUNAVAILABLE "},
 		{field, byID, "XFINVALID ttl is 0s; allowed: more; do"},

@@ -4,7 +4,8 @@ local GIVEN_UP = 'given up'
 -- The outbox.
 
 -- outbox tells what becomes of an entry: 'write', 'drop', or nil when the stage wants none. An
--- entry that moves the ledger is never dropped.
+-- entry that moves the ledger is never dropped, nor one that says what became of an operation. In live, where
+-- counts are not dropped either, Redis is not the truth.
 local waiting
 local function outbox(op, ledger)
   if not (ledger or op == REEMIT or STAGE == 'shadow') then return nil end

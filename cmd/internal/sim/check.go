@@ -4,10 +4,15 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/backends/memstore"
 	"github.com/crossfade-proxy/crossfade/dualwrite"
 )
+
+// backfillTime bounds the backfill at the end, in virtual time: with all well, it is over in some of its pauses.
+const backfillTime = time.Minute
 
 // quiesce ends the disturbances and lets one healthy proxy finish what is open, as it would by
 // itself: learn the fences, settle, go to a stage in which both stores are complete, backfill.
@@ -31,7 +36,13 @@ func (w *world) quiesce() {
 	settle := f.Stage.Truth() == backends.SideRedis
 	_, _ = w.redis.Raise(ctx, to, 0)
 	_, _ = w.mysql.Raise(ctx, to, 0)
-	pod := dualwrite.NewPod(podName, dualwrite.Stores{Redis: w.redis, MySQL: w.mysql}, dualwrite.Options{Lanes: 1, LaneDepth: 1, Clock: clock{w.s}, Comparer: counter{w}})
+	stores := dualwrite.Stores{Redis: w.redis, MySQL: w.mysql}
+	var pod *dualwrite.Pod
+	if w.tight {
+		sweep := func() { _, _, _ = pod.SweepNow(ctx, 0) }
+		stores = dualwrite.Stores{Redis: singly{w.redis, sweep}, MySQL: singly{w.mysql, sweep}}
+	}
+	pod = dualwrite.NewPod(podName, stores, dualwrite.Options{Lanes: 1, LaneDepth: 1, Clock: clock{w.s}, Comparer: counter{w}})
 	if err := pod.Refresh(ctx); err != nil {
 		w.fail("at the end: refresh: %v", err)
 	}
@@ -44,8 +55,16 @@ func (w *world) quiesce() {
 	if _, err := w.store(to.Stage.Truth()).Expire(ctx, backends.Token{Epoch: to.Epoch}, len(w.holds)+1); err != nil {
 		w.fail("at the end: expire: %v", err)
 	}
-	if err := pod.Backfill(ctx, nil); err != nil {
-		w.fail("at the end: backfill: %v", err)
+	ends := w.s.now.Add(backfillTime)
+	bounded, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	err := pod.Backfill(bounded, func(b dualwrite.BackfillProgress) {
+		if w.s.now.After(ends) {
+			cancel(fmt.Errorf("%d entries do not leave the outbox", b.Waiting))
+		}
+	})
+	if err != nil {
+		w.fail("at the end: backfill: %v (%v)", err, context.Cause(bounded))
 	}
 	for range 10 {
 		if _, saw, err := pod.SweepNow(ctx, 0); err != nil || saw == 0 {
@@ -56,6 +75,39 @@ func (w *world) quiesce() {
 	if st.Entries != 0 {
 		w.fail("P4: %d entries never leave the outbox", st.Entries)
 	}
+}
+
+// singly is a store with a tight outbox, into which no page of a backfill fits: each state is re-emitted
+// by itself, and mirrored.
+type singly struct {
+	*memstore.Store
+	sweep func()
+}
+
+// Reemit implements backends.Refiller.
+func (s singly) Reemit(ctx context.Context, t backends.Token, ids []backends.HoldID) (written int, err error) {
+	for _, id := range ids {
+		n, err := s.Store.Reemit(ctx, t, []backends.HoldID{id})
+		if err != nil {
+			return written, err
+		}
+		written += n
+		s.sweep()
+	}
+	return written, nil
+}
+
+// ReemitLevels implements backends.Refiller.
+func (s singly) ReemitLevels(ctx context.Context, t backends.Token, keys []backends.Key) (written int, err error) {
+	for _, k := range keys {
+		n, err := s.Store.ReemitLevels(ctx, t, []backends.Key{k})
+		if err != nil {
+			return written, err
+		}
+		written += n
+		s.sweep()
+	}
+	return written, nil
 }
 
 // check judges the schedule.

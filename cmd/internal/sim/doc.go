@@ -13,6 +13,8 @@
 //     ever runs again, and what it had in memory is gone.
 //   - A ghost is a call whose answer was lost and which takes effect later, as a COMMIT that
 //     lands late or a script that a stopped process had sent.
+//   - A tight schedule, one in eight, has outboxes that hold next to nothing, more counts, and a Redis that is
+//     away for a while, so that entries are dropped, and counts refused in live.
 //   - Time is virtual: it moves when nobody can run, and now and then by itself.
 //
 // # What is checked

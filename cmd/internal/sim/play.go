@@ -78,6 +78,15 @@ func (w *world) play() {
 			p.cut[1+rng.IntN(2)] = w.s.now.Add(time.Duration(rng.IntN(200)) * time.Millisecond)
 		})
 	}
+	if w.tight {
+		w.s.spawn(nil, "redis away", func() {
+			w.sleep(rng.IntN(60))
+			back := w.s.now.Add(time.Duration(20+rng.IntN(100)) * time.Millisecond)
+			for _, p := range w.proxies {
+				p.cut[backends.SideRedis] = back
+			}
+		})
+	}
 	w.switching()
 }
 
@@ -137,7 +146,11 @@ func (w *world) pick() *op {
 		o.kind, o.hold = backends.OpClaim, id
 		return o
 	}
-	switch rng.IntN(12) {
+	draw := 12
+	if w.tight {
+		draw = 18 // counts
+	}
+	switch rng.IntN(draw) {
 	case 0, 1, 2, 3, 4:
 		o.kind, o.hold = backends.OpReserve, fresh()
 		if rng.IntN(6) == 0 {

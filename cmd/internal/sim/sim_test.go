@@ -47,6 +47,21 @@ func TestSchedules(t *testing.T) {
 	}
 }
 
+// TestSeedsThatFailed replays schedules that found something once. Other draws make other schedules of them,
+// so that one which no longer shows its fault is worth replacing.
+func TestSeedsThatFailed(t *testing.T) {
+	for seed, what := range map[uint64]string{
+		71:    "a count that a full outbox dropped in live was acknowledged, and a kill lost it",
+		55:    "such a count left a gap in the order of its key, and a backfill waited for ever",
+		1719:  "a grant that a full outbox dropped in live was in no column of the account",
+		17783: "a full outbox dropped what became of a count after a kill, and the stores kept different deltas",
+	} {
+		if r := Run(seed); r.Failure != "" {
+			t.Errorf("seed %d, which once failed since %s: %s", seed, what, r.Failure)
+		}
+	}
+}
+
 func BenchmarkSchedule(b *testing.B) {
 	steps := 0
 	for i := range b.N {
