@@ -39,12 +39,16 @@ var (
 // book is what the buyers were told.
 type book struct {
 	decisions atomic.Int64 // carts granted or refused
-	granted   atomic.Int64
-	units     atomic.Int64 // of the granted ones
-	soldOut   atomic.Int64
-	unknown   atomic.Int64 // without a verdict
 	worst     atomic.Int64 // nanoseconds for an answer
 	broken    atomic.Pointer[error]
+}
+
+func (b *book) slowest(took int64) {
+	for {
+		if w := b.worst.Load(); took <= w || b.worst.CompareAndSwap(w, took) {
+			return
+		}
+	}
 }
 
 // stock fills the shelves and starts the pod's loops.
@@ -75,20 +79,11 @@ func (p *pod) reserve(ctx context.Context, id backends.HoldID, lines ...backends
 	began := time.Now()
 	d, err := p.writer.Reserve(ctx, &backends.ReserveRequest{ID: id, Shop: shop, Lines: lines, TTL: ttl, Caller: "selftest"})
 	took := time.Since(began).Nanoseconds()
-	for w := p.book.worst.Load(); took > w && !p.book.worst.CompareAndSwap(w, took); w = p.book.worst.Load() {
-	}
+	p.book.slowest(took)
 	if err != nil {
-		p.book.unknown.Add(1)
 		return backends.OutcomeUnknown, err
 	}
 	p.book.decisions.Add(1)
-	switch d.Outcome {
-	case backends.OutcomeGranted:
-		p.book.granted.Add(1)
-		p.book.units.Add(unitsOf(d.Hold))
-	case backends.OutcomeSoldOut:
-		p.book.soldOut.Add(1)
-	}
 	return d.Outcome, nil
 }
 
@@ -115,7 +110,7 @@ func (p *pod) crowd(ctx context.Context, name string, seed uint64) *crowd {
 // decided waits until they were told so many decisions more.
 func (c *crowd) decided(ctx context.Context, n int64) error {
 	from := c.p.book.decisions.Load()
-	return until(ctx, restPatience, fmt.Sprintf("%d decisions", n), func() (bool, error) {
+	return until(ctx, fmt.Sprintf("%d decisions", n), func() (bool, error) {
 		if e := c.p.book.broken.Load(); e != nil {
 			return false, *e
 		}

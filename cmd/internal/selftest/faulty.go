@@ -196,11 +196,8 @@ type otherSide struct {
 func (s otherSide) Side() backends.Side { return s.Store.Side().Other() }
 
 func (s otherSide) turned(f backends.Fence) backends.Fence {
-	switch f.Stage {
-	case backends.Shadow:
-		f.Stage = backends.Live
-	case backends.Live:
-		f.Stage = backends.Shadow
+	if turned, known := map[backends.Stage]backends.Stage{backends.Shadow: backends.Live, backends.Live: backends.Shadow}[f.Stage]; known {
+		f.Stage = turned
 	}
 	return f
 }

@@ -244,7 +244,7 @@ func slowShadow(ctx context.Context, p *pod) ([]want, error) {
 	if err := reserveVictims(ctx, p); err != nil {
 		return nil, err
 	}
-	err := until(ctx, restPatience, "the victims to be held up", func() (bool, error) {
+	err := until(ctx, "the victims to be held up", func() (bool, error) {
 		p.fault.mu.Lock()
 		defer p.fault.mu.Unlock()
 		return len(seen) == len(victims), nil

@@ -218,9 +218,9 @@ func (p *pod) close() error {
 	return err
 }
 
-// until waits for ok, with a deadline.
-func until(ctx context.Context, within time.Duration, what string, ok func() (bool, error)) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("not within %s: %s", within, what))
+// until waits for ok, for at most restPatience.
+func until(ctx context.Context, what string, ok func() (bool, error)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, restPatience, fmt.Errorf("not within %s: %s", restPatience, what))
 	defer cancel()
 	for {
 		done, err := ok()
@@ -235,7 +235,7 @@ func until(ctx context.Context, within time.Duration, what string, ok func() (bo
 
 // rest waits until the outbox is empty and every decision is in its last column.
 func (p *pod) rest(ctx context.Context) error {
-	return until(ctx, restPatience, "everything at rest", func() (bool, error) {
+	return until(ctx, "everything at rest", func() (bool, error) {
 		st, err := p.truth.OutboxStats(ctx)
 		c := p.comparator.Snapshot()
 		return st.Entries == 0 && c.Pending == 0 && c.Settling == 0, err

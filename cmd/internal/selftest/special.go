@@ -39,7 +39,7 @@ func silentShadow(ctx context.Context, p *pod, g *play) error {
 		g.problem("an answer took %s: checkout waited for the shadow", time.Duration(p.book.worst.Load()))
 	}
 	g.row.Expected = Figure{Class: comparator.Pending.String(), Count: silentCarts, Units: silentCarts * silentUnits, Found: byStats}
-	if err := until(ctx, restPatience, "the breaker to open", func() (bool, error) { return p.guard.Open(), nil }); err != nil {
+	if err := until(ctx, "the breaker to open", func() (bool, error) { return p.guard.Open(), nil }); err != nil {
 		return err
 	}
 	now := p.comparator.Snapshot()
