@@ -50,6 +50,8 @@ type Correction struct {
 	Key      Key
 	Sellable int64
 	OnHand   int64
+	// Held moves the running sum of what open holds take, in a store that keeps one; MySQL does not.
+	Held int64
 }
 
 // Check gives a *FieldError for the first thing that is wrong.
@@ -60,7 +62,7 @@ func (c *Correction) Check() error {
 	if err := CheckKey(c.Key); err != nil {
 		return err
 	}
-	for _, n := range []int64{c.Sellable, c.OnHand} {
+	for _, n := range []int64{c.Sellable, c.OnHand, c.Held} {
 		if n < -MaxOnHand || n > MaxOnHand {
 			return &FieldError{Field: "correction of " + c.Key.String(), Value: strconv.FormatInt(n, 10), Bound: fmt.Sprintf("up to %d units", int64(MaxOnHand)), Next: "look at the level: one of the stores has a figure that it cannot have"}
 		}

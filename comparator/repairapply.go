@@ -128,8 +128,8 @@ func (r *repairer) planKey(k backends.Key, ev *Evidence) {
 	e := ev.Keys[k]
 	effects, resting := effectsAt(k, r.at[k], ev)
 	step := planLevel(k, &e, effects, resting, levelRules{r.stage, r.in.CorrectLedger, r.broken[k]})
-	if was := r.steps[s]; was != nil && was.Gap != nil && step.Gap != nil && *was.Gap != *step.Gap {
-		step.Action, step.Outcome, step.Why = NoAction, RepairUndetermined, "its level differed by "+was.Gap.String()+", then by "+step.Gap.String()
+	if was := r.steps[s]; was != nil && was.Gap != nil && step.Gap != nil && was.rest() != step.rest() {
+		step.Action, step.Outcome, step.Why = NoAction, RepairUndetermined, "its level differed by "+was.rest().String()+", then by "+step.rest().String()
 	}
 	r.put(s, step, ev)
 }
@@ -157,6 +157,8 @@ func (r *repairer) finishPlan() error {
 		if len(step.Findings) == 0 && s.hold == "" && step.Gap != nil {
 			f := driftFinding(r.in.Pod, r.epoch, r.stage, "repair", Drift{Key: s.key, Truth: step.Truth.Level, Shadow: step.Shadow.Level, Gap: *step.Gap},
 				"the level differs beyond what the holds found make; the same at two quiescent moments", r.in.Now())
+			f.Units[0].Quantity = step.Units
+			f.limit()
 			r.sight(f)
 			r.findings[f.ID] = &f
 			r.ids[s] = []string{f.ID}
@@ -314,7 +316,7 @@ func (r *repairer) restate(ctx context.Context, n int, do func(RepairHands) (int
 // moment is what the looks at a key have shown so far.
 type moment struct {
 	asOf backends.Instant // of the shadow's clock, before the first
-	gap  Gap
+	gap  levelGap
 	seen int
 	last time.Time
 	next int // number of the next correction
@@ -389,8 +391,8 @@ func (r *repairer) levelLook(k backends.Key, m *moment, asOf backends.Instant, e
 		was.Action, was.ByHand, was.Gap = ByHand, step.ByHand, step.Gap
 		was.settle(RepairByHand, step.Why)
 		return nil, true
-	case !m.again(step.Gap, asOf, ev.At):
-		was.settle(RepairUndetermined, "it differed at one quiescent moment only: "+step.Gap.String())
+	case !m.again(step.rest(), asOf, ev.At):
+		was.settle(RepairUndetermined, "it differed at one quiescent moment only: "+step.rest().String())
 		return nil, false
 	case m.sums >= maxRestated, m.next >= maxCorrections:
 		was.settle(RepairDiffers, step.Why+"; it has been corrected again and again: find who writes to the shadow")
@@ -401,10 +403,10 @@ func (r *repairer) levelLook(k backends.Key, m *moment, asOf backends.Instant, e
 }
 
 // again takes a quiescent look into account; true: the gap is the same at two moments.
-func (m *moment) again(g *Gap, asOf backends.Instant, at time.Time) bool {
+func (m *moment) again(g levelGap, asOf backends.Instant, at time.Time) bool {
 	switch {
-	case m.seen == 0 || m.gap != *g:
-		m.gap, m.seen, m.last, m.asOf = *g, 1, at, asOf
+	case m.seen == 0 || m.gap != g:
+		m.gap, m.seen, m.last, m.asOf = g, 1, at, asOf
 	case at.Sub(m.last) >= momentsApart:
 		m.seen, m.last = m.seen+1, at
 	}
@@ -439,6 +441,14 @@ func (r *repairer) stillDiffering(k backends.Key) []backends.HoldID {
 		}
 	}
 	return out
+}
+
+// rest is the gap of a level's step.
+func (s *RepairStep) rest() levelGap {
+	if s.Gap == nil {
+		return levelGap{}
+	}
+	return levelGap{Gap: *s.Gap, Held: s.HeldGap}
 }
 
 func (s *RepairStep) settle(o RepairOutcome, why string) { s.Outcome, s.Why = o, why }

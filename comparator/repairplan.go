@@ -56,6 +56,8 @@ type RepairStep struct {
 	// Gap is by how much the shadow's level exceeds the truth's, beyond what differences of holds make; what
 	// a correction takes away.
 	Gap *Gap `json:"gap,omitempty"`
+	// HeldGap likewise of the running sum of what open holds take, which Redis keeps.
+	HeldGap int64 `json:"held_gap,omitempty"`
 	// Writes are the commands and rows, in the words of the stores.
 	Writes []string `json:"writes,omitempty"`
 	// ByHand is what a person has to do.
@@ -124,7 +126,7 @@ func planHold(e *HoldEvidence, rules HoldRules) RepairStep {
 	}
 	if e.Shadow != nil && e.Shadow.State == backends.Claimed && (e.TruthAfter == nil || e.TruthAfter.State != backends.Claimed) {
 		s.Action, s.Outcome = ByHand, RepairByHand
-		s.ByHand = "a claim is never undone, since money was taken. Find out whether the buyer has paid. If so, claim it in the truth as well (XF.CLAIM " + string(e.Shadow.ID) +
+		s.ByHand = "a claim is never undone, since money was taken. Find out whether the buyer has paid. If so, claim it in the truth as well (XF.CLAIM " + string(e.Shadow.Shop) + " " + string(e.Shadow.ID) +
 			" through the proxy): then both agree. If not, find who wrote the claim into the shadow, and set the hold's state back there by hand"
 		return s
 	}
@@ -144,22 +146,22 @@ type levelRules struct {
 
 // planLevel says what is to be done about a key, as a look shows it. effects is what differences of holds make
 // of it; resting is false when one of those holds was not at rest. It is pure.
-func planLevel(k backends.Key, e *KeyEvidence, effects Gap, resting bool, rules levelRules) RepairStep {
+func planLevel(k backends.Key, e *KeyEvidence, effects levelGap, resting bool, rules levelRules) RepairStep {
 	s := RepairStep{Key: &k, Truth: Facts{Level: orEmpty(e.TruthAfter, k)}, Shadow: Facts{Level: orEmpty(e.ShadowAfter, k)}}
 	if !e.Quiescent() || !resting {
 		s.Action, s.Outcome, s.Why = NoAction, RepairUndetermined, "entries for the key are on their way, or its level changed"
 		return s
 	}
 	rest := restOf(rules.stage, e.TruthAfter, e.ShadowAfter, effects)
-	if rest.Zero() {
+	if rest == (levelGap{}) {
 		s.Action, s.Outcome, s.Why = NoAction, RepairAgrees, "both stores have the same level"
-		if effects != (Gap{}) {
+		if effects != (levelGap{}) {
 			s.Why = "its difference follows from holds that differ"
 		}
 		return s
 	}
-	s.Class, s.Units, s.Gap = LevelDrift, rest.Units(), &rest
-	if d, ok := CompareLevel(rules.stage, e.TruthAfter, e.ShadowAfter, effects); ok {
+	s.Class, s.Units, s.Gap, s.HeldGap = LevelDrift, max(rest.Units(), abs(rest.Held)), &rest.Gap, rest.Held
+	if d, ok := CompareLevel(rules.stage, e.TruthAfter, e.ShadowAfter, effects.Gap); ok {
 		s.Class = d.Class
 	}
 	s.Why = "levels differ at rest, shadow less truth: " + rest.String()
@@ -189,18 +191,42 @@ func ledgerRules(k backends.Key, gap int64) string {
 		"(the ledger follows it and is then that much too high), and run the repair with --correct-ledger after that", gap, gap, k)
 }
 
-// restOf is by how much levels differ beyond what differences of holds make.
-func restOf(stage backends.Stage, truth, shadow *backends.Level, effects Gap) Gap {
+// levelGap is a gap with the one of the running sum of what is held.
+type levelGap struct {
+	Gap
+	Held int64
+}
+
+func (g levelGap) String() string {
+	if g.Held == 0 {
+		return g.Gap.String()
+	}
+	return fmt.Sprintf("%s, held %+d", g.Gap, g.Held)
+}
+
+// restOf is by how much levels differ beyond what differences of holds make. What is held is compared where the
+// shadow keeps a sum of its own: MySQL's is what balances the rest.
+func restOf(stage backends.Stage, truth, shadow *backends.Level, effects levelGap) levelGap {
 	g := GapOf(truth, shadow)
 	if !stage.Dual() { // reservations are not followed: units on hand are what is comparable
-		return Gap{OnHand: g.OnHand - effects.OnHand}
+		return levelGap{Gap: Gap{OnHand: g.OnHand - effects.OnHand}}
 	}
-	return Gap{g.Sellable - effects.Sellable, g.OnHand - effects.OnHand, g.Taken - effects.Taken}
+	rest := levelGap{Gap: Gap{g.Sellable - effects.Sellable, g.OnHand - effects.OnHand, g.Taken - effects.Taken}}
+	if stage.Truth() == backends.SideMySQL {
+		rest.Held = -effects.Held
+		if shadow != nil {
+			rest.Held += shadow.Held
+		}
+		if truth != nil {
+			rest.Held -= truth.Held
+		}
+	}
+	return rest
 }
 
 // correctionOf is what takes a gap away that has no part in the sum of takes.
-func correctionOf(stage backends.Stage, id backends.OpID, k backends.Key, rest Gap) *backends.Correction {
-	c := &backends.Correction{OpID: id, Key: k, Sellable: -rest.Sellable, OnHand: -rest.OnHand}
+func correctionOf(stage backends.Stage, id backends.OpID, k backends.Key, rest levelGap) *backends.Correction {
+	c := &backends.Correction{OpID: id, Key: k, Sellable: -rest.Sellable, OnHand: -rest.OnHand, Held: -rest.Held}
 	if !stage.Dual() { // units on hand come with what is for sale
 		c.Sellable = c.OnHand
 	}
@@ -208,18 +234,32 @@ func correctionOf(stage backends.Stage, id backends.OpID, k backends.Key, rest G
 }
 
 // effectsAt is what the holds do to a key by which they differ; false: one of them was not at rest.
-func effectsAt(k backends.Key, holds []backends.HoldID, ev *Evidence) (g Gap, resting bool) {
+func effectsAt(k backends.Key, holds []backends.HoldID, ev *Evidence) (g levelGap, resting bool) {
 	resting = true
 	for _, id := range holds {
 		e := ev.Holds[id]
 		resting = resting && e.Quiescent()
 		effectOf(e.TruthAfter, e.Shadow, func(at backends.Key, h Gap) {
 			if at == k {
-				g = Gap{g.Sellable + h.Sellable, g.OnHand + h.OnHand, g.Taken + h.Taken}
+				g.Gap = Gap{g.Sellable + h.Sellable, g.OnHand + h.OnHand, g.Taken + h.Taken}
 			}
 		})
+		g.Held += heldAt(e.Shadow, k) - heldAt(e.TruthAfter, k)
 	}
 	return g, resting
+}
+
+// heldAt is what an open hold takes at a key.
+func heldAt(h *backends.Hold, k backends.Key) (n int64) {
+	if h == nil || !h.State.Open() {
+		return 0
+	}
+	for _, u := range h.Takes() {
+		if u.Key == k {
+			n += u.Quantity
+		}
+	}
+	return n
 }
 
 // touched are the keys that a hold takes from in either store.

@@ -161,12 +161,12 @@ func (r *repairer) explain(h RepairHands, s subject, step *RepairStep) {
 		is := *t.Level
 		is.TakenVersion = is.TakenVersion.Over(step.above, r.epoch)
 		step.Writes = append(prefixed(h.Stage.Truth(), truth.ExplainTaken(t.Level, &is, true)), prefixed(h.Stage.Truth().Other(), shadow.ExplainTaken(u.Level, &is, false))...)
-		after := Gap{Sellable: step.Gap.Sellable + step.Gap.Taken, OnHand: step.Gap.OnHand}
-		if !after.Zero() {
+		after := step.rest()
+		if after.Sellable, after.Taken = after.Sellable+after.Taken, 0; after != (levelGap{}) {
 			step.Writes = append(step.Writes, prefixed(h.Stage.Truth().Other(), shadow.ExplainCorrect(u.Level, correctionOf(r.stage, correctionID(r.in.Pod, s.key, 0), s.key, after)))...)
 		}
 	case CorrectLevel:
-		step.Writes = prefixed(h.Stage.Truth().Other(), shadow.ExplainCorrect(u.Level, correctionOf(r.stage, correctionID(r.in.Pod, s.key, 0), s.key, *step.Gap)))
+		step.Writes = prefixed(h.Stage.Truth().Other(), shadow.ExplainCorrect(u.Level, correctionOf(r.stage, correctionID(r.in.Pod, s.key, 0), s.key, step.rest())))
 	default:
 	}
 }

@@ -93,6 +93,7 @@ func (s *Store) Correct(ctx context.Context, t backends.Token, asOf backends.Ins
 	l := d.level(c.Key)
 	l.sellable += c.Sellable
 	l.onHand += c.OnHand
+	l.held += c.Held
 	d.remember(c.OpID, opRecord{delta: c.OnHand})
 	return true, nil
 }

@@ -115,8 +115,8 @@ func (s *Store) ExplainCorrect(_ *backends.Level, c *backends.Correction) []stri
 	if c.Sellable != 0 {
 		out = s.explainMove(&backends.Correction{Key: c.Key, Sellable: c.Sellable, OnHand: c.Sellable})[:1]
 	}
-	if c.OnHand != 0 {
-		out = append(out, explained("HSET %s %s: on hand %+d", s.names.prefix+levelsKey, quoted(field(c.Key)), c.OnHand))
+	if c.OnHand != 0 || c.Held != 0 {
+		out = append(out, explained("HSET %s %s: on hand %+d, of that held %+d", s.names.prefix+levelsKey, quoted(field(c.Key)), c.OnHand, c.Held))
 	}
 	return append(out, explained("SET %s \"%d 0\" NX PX %s", quoted(s.names.op(c.OpID)), c.OnHand, s.retainMillis))
 }

@@ -46,7 +46,7 @@ func (s *Store) Correct(ctx context.Context, t backends.Token, asOf backends.Ins
 	}
 	v, err := s.write(ctx, s.bulk, s.script(correctScript, t, []string{counter, s.names.op(c.OpID)},
 		strconv.FormatInt(int64(asOf), 10), strconv.FormatInt((s.retain/2).Milliseconds(), 10), field(c.Key),
-		strconv.FormatInt(c.Sellable, 10), strconv.FormatInt(c.OnHand, 10)))
+		strconv.FormatInt(c.Sellable, 10), strconv.FormatInt(c.OnHand, 10), strconv.FormatInt(c.Held, 10)))
 	if err != nil {
 		return false, err
 	}

@@ -295,6 +295,13 @@ func correctApart(t *testing.T, e *env) {
 		}
 	}
 	r.conserved()
+	// A running sum of what is held that is wrong is set right the same way.
+	done, err := r.s.Correct(r.ctx, r.tok, r.now(), &backends.Correction{OpID: "held", Key: key(mug, east), Sellable: -2, Held: 2})
+	r.ok(err, "Correct")
+	if !done {
+		t.Fatal("a correction of what is held was not made")
+	}
+	r.levelIs(mug, east, units{OnHand: 14, Sellable: 12, Held: 2})
 }
 
 func correctUnknown(t *testing.T, e *env) {
