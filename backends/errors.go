@@ -34,6 +34,8 @@ var (
 	ErrVoid = errors.New("the operation was voided by a kill; nothing was done under its id; use a new id")
 	// ErrDamaged: a record or key in the store is not what the store itself writes.
 	ErrDamaged = errors.New("stored data is damaged")
+	// ErrSameStore: what was given as the shadow is the truth itself. It would always agree.
+	ErrSameStore = errors.New("truth and shadow are one and the same store, which always agrees with itself; point one of them at another server or database")
 	// ErrSetup: the server cannot be used as it is configured (see the text for the next step).
 	ErrSetup = errors.New("server is not usable")
 )

@@ -119,6 +119,9 @@ type Refiller interface {
 
 // Inspector reads.
 type Inspector interface {
+	// Identity names the data that this handle leads to: server, database and pod, as the server itself
+	// tells them, whatever address was dialled. Two handles with one identity are one store.
+	Identity(ctx context.Context) (string, error)
 	// Get answers nil when the hold is not known.
 	Get(ctx context.Context, id HoldID) (*Hold, error)
 	// GetMany answers the known ones among ids.

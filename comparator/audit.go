@@ -185,6 +185,9 @@ func (a *auditor) run(ctx context.Context) error {
 	if p.Truth == nil || p.Shadow == nil {
 		return ErrNoPair
 	}
+	if err := backends.Apart(ctx, p.Truth, p.Shadow); err != nil {
+		return err
+	}
 	now, err := p.Truth.Now(ctx)
 	if err != nil {
 		return fmt.Errorf("reading the truth's clock: %w", err)

@@ -465,3 +465,42 @@ func TestConservationReportsEachStore(t *testing.T) {
 		t.Error("nothing checked is not clean")
 	}
 }
+
+// A write past Crossfade is one finding, whichever check sees it, and however often.
+func TestBypassIsFoundAndNamed(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		stage backends.Stage
+		store func(*pod) *memstore.Store
+	}{
+		{"truth", backends.Shadow, func(p *pod) *memstore.Store { return p.redis }},
+		{"shadow", backends.Shadow, func(p *pod) *memstore.Store { return p.mysql }},
+		{"truth of live", backends.Live, func(p *pod) *memstore.Store { return p.mysql }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPod(t, c.stage)
+			p.stock("mug", 9)
+			p.reserve("h1", "mug", 3)
+			p.mirror(nil)
+			c.store(p).Bypass(key("mug", "A"), -4)
+			r, err := p.audit(nil)
+			if err != nil || len(r.Findings) != 1 || r.Findings[0].Class != comparator.BypassWrite || r.Findings[0].TotalUnits != 4 {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			f := comparator.CheckConservation(ctx, "one", []comparator.NamedStore{{Name: "redis", Store: p.redis}, {Name: "mysql", Store: p.mysql}},
+				func() time.Time { return p.now }).Findings(c.stage, 1)
+			if len(f) != 1 || f[0].ID != r.Findings[0].ID || f[0].Units[0].Quantity != 4 || f[0].Class != comparator.BypassWrite || f[0].Proof == "" {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+}
+
+// Compared with itself a store is always right, so nothing is compared.
+func TestAuditOfAStoreWithItself(t *testing.T) {
+	p := newPod(t, backends.Shadow)
+	p.shadow = p.redis.Handle()
+	if _, err := p.audit(nil); !errors.Is(err, backends.ErrSameStore) {
+		t.Errorf("%v", err)
+	}
+}

@@ -69,7 +69,7 @@ var classTexts = [...]classText{
 		"the MySQL ledger does not cover what was sold (debt, or a claim not deducted); units = what is missing",
 		"check the ledger's quantity and the claims named; restock, or act on the apologies"},
 	SlowShadow: {"slow_shadow",
-		"the shadow took longer than the limit to decide; units = those of the slow carts",
+		"the shadow took longer than the limit to decide; units = those of all slow carts of the run that saw the last one",
 		"look at the shadow's load and connections before you make it the truth"},
 }
 

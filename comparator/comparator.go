@@ -92,10 +92,12 @@ type Comparator struct {
 	stats  counters
 	keep   *keeper
 
-	record   *recorder
-	exchange *exchange
-	tally    *tallies
-	follow   *followUps
+	record    *recorder
+	exchange  *exchange
+	tally     *tallies
+	follow    *followUps
+	slowUnits int64     // of the slow carts so far; the judge's alone
+	slowLast  time.Time // when the last of them was seen
 	// slowest is the longest pause between looks for one decision, such that a long settle window
 	// has no more than maxEvidence of them.
 	slowest time.Duration
@@ -408,7 +410,8 @@ func (c *Comparator) atOnce(oc *openCase) bool {
 	return true
 }
 
-// slow files a slow_shadow finding; all slow decisions of a pod are sights of one.
+// slow files a slow_shadow finding; all slow decisions of a pod are sights of one, with the units of all that this run has seen. No two
+// are seen at the same time, or a store would take them for one.
 func (c *Comparator) slow(o *Observation) {
 	if c.cfg.SlowShadow <= 0 || o.ShadowLatency <= c.cfg.SlowShadow {
 		return
@@ -420,7 +423,12 @@ func (c *Comparator) slow(o *Observation) {
 	}
 	f.ID = FindingID(c.cfg.Pod, SlowShadow, "", backends.Key{})
 	for _, l := range o.Lines {
-		f.TotalUnits += l.Quantity
+		c.slowUnits += l.Quantity
 	}
+	f.TotalUnits, f.LastSeen = c.slowUnits, stamp(c.cfg.Now())
+	if !f.LastSeen.After(c.slowLast) {
+		f.LastSeen = c.slowLast.Add(time.Microsecond)
+	}
+	c.slowLast = f.LastSeen
 	c.Record(f)
 }

@@ -2,6 +2,7 @@ package comparator
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -37,6 +38,44 @@ type StoreConservation struct {
 type BrokenLevel struct {
 	backends.Level
 	Imbalance int64 `json:"imbalance"` // units on hand beyond what is accounted for
+}
+
+// Findings are the writes past Crossfade that the check shows, one a key: what Crossfade does keeps P2. They have the ids that an
+// audit gives them. stage and epoch are the pod's present ones; Record fills in the times.
+func (c *Conservation) Findings(stage backends.Stage, epoch uint64) []Finding {
+	var out []Finding
+	at := map[backends.Key]int{}
+	for i := range c.Stores {
+		s := &c.Stores[i]
+		for _, l := range s.Broken {
+			n, known := at[l.Key]
+			if !known {
+				n = len(out)
+				at[l.Key] = n
+				out = append(out, Finding{
+					ID: FindingID(c.Pod, BypassWrite, "", l.Key), Pod: c.Pod, Epoch: epoch, Stage: stage, Class: BypassWrite, Source: "conservation",
+					Shop: l.Key.Shop, Units: []backends.Units{{Key: l.Key}}, Truth: Facts{Level: &backends.Level{Key: l.Key}}, Shadow: Facts{Level: &backends.Level{Key: l.Key}},
+				})
+			}
+			out[n].unbalanced(s.Store, l)
+		}
+	}
+	return out
+}
+
+// unbalanced adds what one store has of the finding's key.
+func (f *Finding) unbalanced(store string, l BrokenLevel) {
+	level := l.Level
+	if store == f.Stage.Truth().String() {
+		f.Truth.Level = &level
+	} else {
+		f.Shadow.Level = &level
+	}
+	if f.Proof != "" {
+		f.Proof += "; "
+	}
+	f.Proof += fmt.Sprintf("%s has %d units on hand beyond what is for sale, held, taken and unmaterialised there: somebody wrote to it past Crossfade", store, l.Imbalance)
+	f.Units[0].Quantity += abs(l.Imbalance)
 }
 
 // Clean tells whether every store was checked and is in balance.

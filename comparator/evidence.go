@@ -129,6 +129,11 @@ func (g Gap) Zero() bool { return g == Gap{} }
 // Units is the size of the gap for the shop: the largest of its parts.
 func (g Gap) Units() int64 { return max(abs(g.Sellable), abs(g.OnHand), abs(g.Taken)) }
 
+// Unaccounted is by how much the books of the two stores differ: units that are neither for sale nor taken, and that
+// no hold found accounts for. What Crossfade does to a level (a restock, a take, a move of a hold) keeps it at zero in each store, also where
+// it is done twice or lost; so what is not zero was written by somebody else.
+func (g Gap) Unaccounted() int64 { return g.OnHand - g.Sellable - g.Taken }
+
 func (g Gap) String() string {
 	return fmt.Sprintf("sellable %+d, on hand %+d, taken %+d", g.Sellable, g.OnHand, g.Taken)
 }

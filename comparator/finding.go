@@ -139,11 +139,15 @@ func decisionFinding(c *Case, s *Settlement, life Life, now time.Time) Finding {
 	return f
 }
 
-// driftFinding makes the level_drift finding of a key.
+// driftFinding makes the level_drift finding of a key, or bypass_write where one reading shows it.
 func driftFinding(pod backends.Pod, epoch uint64, stage backends.Stage, source string, d Drift, proof string, now time.Time) Finding {
 	truth, shadow := Facts{Level: orEmpty(d.Truth, d.Key)}, Facts{Level: orEmpty(d.Shadow, d.Key)}
+	class := LevelDrift
+	if truth.Level.Imbalance() != 0 || shadow.Level.Imbalance() != 0 {
+		class = BypassWrite // a level that is out of balance by itself; only Redis's tells at once
+	}
 	f := Finding{
-		ID: FindingID(pod, LevelDrift, "", d.Key), Pod: pod, Epoch: epoch, Stage: stage, Class: LevelDrift, Source: source,
+		ID: FindingID(pod, class, "", d.Key), Pod: pod, Epoch: epoch, Stage: stage, Class: class, Source: source,
 		Shop: d.Key.Shop, Units: []backends.Units{{Key: d.Key, Quantity: d.Gap.Units()}}, Truth: truth, Shadow: shadow,
 		Diff: Diff(d.Key.Shop, nil, truth, shadow), Proof: proof,
 		FirstSeen: stamp(now), LastSeen: stamp(now), Count: 1, Life: LifeOpen,

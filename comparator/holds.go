@@ -173,6 +173,15 @@ func effectOf(truth, shadow *backends.Hold, add func(backends.Key, Gap)) {
 	each(truth, -1)
 }
 
+// writtenTo names the store whose books do not balance. Redis keeps what is held beside what is for sale, so one reading of a level
+// tells; MySQL's level follows from the rest.
+func writtenTo(redis *backends.Level) backends.Side {
+	if redis != nil && redis.Imbalance() != 0 {
+		return backends.SideRedis
+	}
+	return backends.SideMySQL
+}
+
 // CompareLevel compares the levels of one key at rest; nil is missing, and counts as empty. expected
 // is what differences of holds, found elsewhere, do to them: of it there is no second finding. It is
 // pure. ok is false when there is nothing to find.
@@ -198,6 +207,10 @@ func CompareLevel(stage backends.Stage, truth, shadow *backends.Level, expected 
 	d = Difference{LevelDrift, []backends.Units{{Key: key, Quantity: rest.Units()}}, "levels differ at rest, shadow less truth: " + gap.String()}
 	if rest != gap {
 		d.Why += "; differences of holds explain " + expected.String()
+	}
+	if n := rest.Unaccounted(); stage.Dual() && n != 0 {
+		d.Class = BypassWrite
+		d.Why = fmt.Sprintf("somebody wrote to %s past Crossfade: its books are out by %d units; %s", writtenTo(redis), abs(n), d.Why)
 	}
 	if stage.Dual() && mysql != nil && mysql.Debt() > 0 && (redis == nil || redis.Sellable() >= 0) {
 		d.Class = LedgerShort

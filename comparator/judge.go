@@ -185,6 +185,9 @@ func contradiction(o *Observation) string {
 			}
 		}
 	}
+	if !wholeLines(o, o.Truth) || !wholeLines(o, o.ShadowAnswer()) {
+		return "a grant gives each line all of its units, whatever else is on its way: one of the stores has granted another number, so no order of operations explains it"
+	}
 	if o.Truth.Outcome == o.Shadow.Outcome && o.Truth.Outcome == backends.OutcomeSoldOut {
 		// One short line decides a refusal; a store may have looked at the others a moment apart
 		// from Seen. So which lines are short has to be settled like any other difference.
@@ -203,6 +206,23 @@ func contradiction(o *Observation) string {
 		return "the shadow's answer does not follow from the stock that it saw, so no order of operations explains it"
 	}
 	return ""
+}
+
+// wholeLines tells whether an answer, if it is a grant, has each line's own number of units.
+func wholeLines(o *Observation, a Answer) bool {
+	if a.Outcome != backends.OutcomeGranted || len(a.Allocs) == 0 { // a store that does not say where from has not said how many
+		return true
+	}
+	sum := make([]int64, len(o.Lines))
+	for _, al := range a.Allocs {
+		sum[al.Line] += al.Quantity
+	}
+	for i, l := range o.Lines {
+		if sum[i] != l.Quantity {
+			return false
+		}
+	}
+	return true
 }
 
 // seenAt indexes what was seen; ok is false unless every key was.

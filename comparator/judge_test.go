@@ -65,7 +65,7 @@ var judgeCases = []struct {
 		lines:  []backends.Line{line(3, "mug", "A")},
 		truth:  answer{Outcome: granted, Allocs: []backends.Allocation{alloc(0, "A", 3)}},
 		shadow: &own{Outcome: granted, Allocs: []backends.Allocation{alloc(0, "A", 1)}},
-		want: comparator.Judgement{Verdict: comparator.VerdictDiverged, Class: comparator.Quantity,
+		want: comparator.Judgement{Verdict: comparator.VerdictDiverged, Class: comparator.Quantity, AtOnce: true,
 			Units: []backends.Units{units(2, "mug", "A")}, Keys: []backends.Key{key("mug", "A")}},
 	},
 	{

@@ -164,7 +164,7 @@ func TestRepairOfAWritePastCrossfade(t *testing.T) {
 		p.shadow.Bypass(key("mug", "A"), -4)
 		r, err := p.repair(memfindings.New(), nil)
 		p.must(nil, err)
-		if d := cmp.Diff([]stepRow{{comparator.LevelDrift, "", key("mug", "A"), comparator.CorrectLevel, comparator.RepairDone}}, rows(r)); d != "" {
+		if d := cmp.Diff([]stepRow{{comparator.BypassWrite, "", key("mug", "A"), comparator.CorrectLevel, comparator.RepairDone}}, rows(r)); d != "" {
 			t.Fatal(d)
 		}
 		p.clean()
@@ -173,7 +173,7 @@ func TestRepairOfAWritePastCrossfade(t *testing.T) {
 		p.truth.Bypass(key("mug", "A"), -4)
 		r, err = p.repair(memfindings.New(), nil)
 		p.must(nil, err)
-		if d := cmp.Diff([]stepRow{{comparator.LevelDrift, "", key("mug", "A"), comparator.ByHand, comparator.RepairByHand}}, rows(r)); d != "" {
+		if d := cmp.Diff([]stepRow{{comparator.BypassWrite, "", key("mug", "A"), comparator.ByHand, comparator.RepairByHand}}, rows(r)); d != "" {
 			t.Fatal(d)
 		}
 		if ls, err := p.shadow.Levels(ctx, []backends.Key{key("mug", "A")}); err != nil || ls[0].Sellable() != 17 {
@@ -198,7 +198,7 @@ func TestRepairOfTakes(t *testing.T) {
 		p.shadow.Bypass(key("mug", "A"), 6) // and the level besides
 		r, err := p.repair(memfindings.New(), nil)
 		p.must(nil, err)
-		if d := cmp.Diff([]stepRow{{comparator.LevelDrift, "", key("mug", "A"), comparator.RestateTaken, comparator.RepairDone}}, rows(r)); d != "" {
+		if d := cmp.Diff([]stepRow{{comparator.BypassWrite, "", key("mug", "A"), comparator.RestateTaken, comparator.RepairDone}}, rows(r)); d != "" {
 			t.Fatal(d)
 		}
 		p.must(p.truth.Count(ctx, p.token, &backends.CountRequest{OpID: "c2", Key: key("mug", "A"), Delta: -1}))
@@ -277,7 +277,7 @@ func TestRepairOfALevelBesideAHoldThatDiffers(t *testing.T) {
 	res, err := p.audit(nil)
 	p.must(nil, err)
 	p.must(nil, store.SaveFindings(ctx, res.Findings))
-	id := comparator.FindingID("one", comparator.LevelDrift, "", key("mug", "A"))
+	id := comparator.FindingID("one", comparator.BypassWrite, "", key("mug", "A"))
 	r, err := p.repair(store, func(in *comparator.RepairInput) { in.IDs = []string{id} })
 	p.must(nil, err)
 	if len(r.Steps) != 1 || r.Steps[0].Outcome != comparator.RepairDone || *r.Steps[0].Gap != (comparator.Gap{Sellable: -1}) {

@@ -161,6 +161,9 @@ func planLevel(k backends.Key, e *KeyEvidence, effects levelGap, resting bool, r
 		return s
 	}
 	s.Class, s.Units, s.Gap, s.HeldGap = LevelDrift, max(rest.Units(), abs(rest.Held)), &rest.Gap, rest.Held
+	if d, ok := CompareLevel(rules.stage, e.TruthAfter, e.ShadowAfter, effects.Gap); ok {
+		s.Class = d.Class
+	}
 	s.Why = "levels differ at rest, shadow less truth: " + rest.String()
 	mysqlFollows := rules.stage.Truth() == backends.SideRedis
 	switch {

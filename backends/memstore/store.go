@@ -94,6 +94,16 @@ func New(opt Options) *Store {
 // close the other.
 func (s *Store) Handle() *Store { return &Store{d: s.d} }
 
+// Identity is the data's address in memory: handles that share it are one store.
+func (s *Store) Identity(ctx context.Context) (string, error) {
+	d, err := s.lock(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer d.mu.Unlock()
+	return fmt.Sprintf("memory at %p", d), nil
+}
+
 // lock is how every method begins: nothing is done under a context that is over, nor on a closed
 // handle. On success the caller unlocks d.mu.
 func (s *Store) lock(ctx context.Context) (*data, error) {

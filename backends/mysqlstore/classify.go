@@ -64,7 +64,15 @@ const (
 	erQueryTimeout       = 3024
 	erLockNowait         = 3572
 	erClientInteraction  = 4031
+	erCannotConvert      = 3854
 )
+
+// isUnreadable tells whether InnoDB's list of transactions could not be shown since somebody's statement has bytes that are no text: MySQL
+// 9.7 refuses the whole list then. It is readable again when that statement has ended.
+func isUnreadable(err error) bool {
+	var me *mysql.MySQLError
+	return errors.As(err, &me) && me.Number == erCannotConvert
+}
 
 // classify is the one place where a driver's error is read.
 func classify(err error) fault {

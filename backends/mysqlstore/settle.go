@@ -101,14 +101,14 @@ func (s *Store) end(ctx context.Context, c *session, x *txn) error {
 	return c.waitForNone(ctx, copyAge, textWrites, x.id)
 }
 
-// waitForNone asks for a number until it is 0.
+// waitForNone asks for a number until it is 0. A list that cannot be shown at present is asked for again.
 func (c *session) waitForNone(ctx context.Context, every time.Duration, q string, args ...any) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		var left int64
 		err := c.ask(ctx, func(r *sql.Rows) error { return r.Scan(&left) }, q, args...)
-		if err != nil || left == 0 {
+		if err == nil && left == 0 || err != nil && !isUnreadable(err) {
 			return err
 		}
 		select {

@@ -207,6 +207,7 @@ func (s *Store) checkRights(ctx context.Context, c *session, maria bool) error {
 			return r.Scan(&n)
 		}, q)
 		switch {
+		case isUnreadable(err): // he may see it
 		case err != nil && classify(err) == faultSetup:
 			return unfit("the user may not see who holds a lock (%w), which raising a fence needs; %s", err, grant)
 		case err != nil:

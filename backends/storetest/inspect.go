@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 var inspectParts = []part{
 	{"identifiers are compared byte for byte", idsAreBytes},
+	{"a store knows itself", knowsItself},
 	{"levels of many keys", levelsMany},
 	{"levels are scanned by pages", levelsPaged},
 	{"holds are scanned by pages", holdsPaged},
@@ -275,4 +277,14 @@ func scan[T any](r *rig, what string, n int, page func(cursor string) ([]T, stri
 	}
 	r.t.Fatalf("%s has not ended after %d pages", what, maxPages)
 	return nil
+}
+
+// knowsItself: two handles on one store are told from two stores.
+func knowsItself(t *testing.T, e *env) {
+	one, two := e.truth(t), e.truth(t)
+	same := e.bare(t, Options{Same: one.s})
+	one.ok(backends.Apart(one.ctx, one.s, two.s), "two stores")
+	if err := backends.Apart(one.ctx, one.s, same.s); !errors.Is(err, backends.ErrSameStore) {
+		t.Fatalf("two handles on one store: %v, want ErrSameStore", err)
+	}
 }

@@ -3,6 +3,7 @@ package mysqlfindings
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -26,10 +27,7 @@ func (s *Store) SaveTallies(ctx context.Context, rows []comparator.TallyRow) err
 			if err != nil {
 				return err
 			}
-			if cells == nil {
-				cells = []byte{}
-			}
-			args = append(args, string(r.Pod), r.Slot, r.Proxy, r.Run, r.Epoch, r.Name, r.Rev, r.N, r.K, cells)
+			args = append(args, string(r.Pod), r.Slot, r.Proxy, r.Run, r.Epoch, r.Name, r.Rev, r.N, r.K, hex.EncodeToString(cells))
 		}
 		if _, err := s.db.ExecContext(ctx, tag+tallySave.times(len(part)), args...); err != nil {
 			return fmt.Errorf("saving %d tallies: %w", len(part), err)

@@ -264,6 +264,7 @@ func (p *Pod) checkSigns(at string) error {
 		{"mysql.max_conns", strconv.Itoa(p.MySQL.MaxConns), p.MySQL.MaxConns < 0},
 		{"mysql.lock_wait", time.Duration(p.MySQL.LockWait).String(), p.MySQL.LockWait < 0},
 		{"settle_window", time.Duration(p.SettleWindow).String(), p.SettleWindow < 0},
+		{"slow_shadow", time.Duration(p.SlowShadow).String(), p.SlowShadow < 0},
 		{"sweep_age", time.Duration(p.SweepAge).String(), p.SweepAge < 0},
 	} {
 		if f.below {

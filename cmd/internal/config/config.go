@@ -95,6 +95,8 @@ type Pod struct {
 	OutboxMax int64 `yaml:"outbox_max"`
 	// SettleWindow is how long a difference may wait for its explanation.
 	SettleWindow Duration `yaml:"settle_window"`
+	// SlowShadow is how long the shadow may take to follow before that is a finding.
+	SlowShadow Duration `yaml:"slow_shadow"`
 	// Readiness are the goals by stratum: the rate of wrong decisions that the upper bound at 95 % has to
 	// come under.
 	Readiness map[string]float64 `yaml:"readiness"`

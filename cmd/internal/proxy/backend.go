@@ -105,15 +105,20 @@ func (p *Proxy) Audit(ctx context.Context, pod backends.Pod, progress func(compa
 	return res, err
 }
 
-// Conservation checks P2 inside each store.
+// Conservation checks P2 inside each store; what is out of balance becomes findings.
 func (p *Proxy) Conservation(ctx context.Context, pod backends.Pod) (*comparator.Conservation, error) {
 	r, err := p.find(pod)
 	if err != nil {
 		return nil, err
 	}
-	return comparator.CheckConservation(ctx, pod, []comparator.NamedStore{
-		{Name: "redis", Store: r.stores.Redis}, {Name: "mysql", Store: r.stores.MySQL},
-	}, time.Now), nil
+	c := comparator.CheckConservation(ctx, pod, []comparator.NamedStore{
+		{Name: backends.SideRedis.String(), Store: r.stores.Redis}, {Name: backends.SideMySQL.String(), Store: r.stores.MySQL},
+	}, time.Now)
+	f := r.pod.Gate().Serving()
+	for _, found := range c.Findings(f.Stage, f.Epoch) {
+		r.comparator.Record(found)
+	}
+	return c, nil
 }
 
 // LoadStock sets or adds units on hand, through the truth; the other store follows by the outbox.

@@ -8,6 +8,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 
 	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/dualwrite"
 )
 
 const (
@@ -35,6 +36,9 @@ func newBreaker(name string) *breaker {
 		},
 	})}
 }
+
+// NewBreaker is the guard that a proxy puts before a shadow, for what runs pods without a proxy.
+func NewBreaker(name string) dualwrite.Guard { return newBreaker(name) }
 
 // Do implements dualwrite.Guard.
 func (b *breaker) Do(f func() error) error {

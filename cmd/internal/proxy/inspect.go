@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -110,7 +111,7 @@ func (p *podRuntime) evidence(ctx context.Context, need killswitch.Need) killswi
 	}
 	if need.Has(killswitch.NeedSetup) {
 		e.SetupRedis = setupFigure(p.stores.Redis.Setup(ctx))
-		e.SetupMySQL = setupFigure(p.stores.MySQL.Setup(ctx))
+		e.SetupMySQL = setupFigure(cmp.Or(p.stores.MySQL.Setup(ctx), backends.Apart(ctx, p.stores.Redis, p.stores.MySQL)))
 	}
 	if need.Has(killswitch.NeedBalance) {
 		p.balanceEvidence(ctx, &e)
@@ -167,7 +168,7 @@ func setupFigure(err error) killswitch.Figure[string] {
 	if err == nil {
 		return killswitch.Is("")
 	}
-	if errors.Is(err, backends.ErrSetup) {
+	if errors.Is(err, backends.ErrSetup) || errors.Is(err, backends.ErrSameStore) {
 		return killswitch.Is(err.Error())
 	}
 	return killswitch.Figure[string]{}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -11,9 +12,14 @@ import (
 )
 
 // fit is a store that can be set up, and nothing else: whatever scans it is a nil call.
-type fit struct{ backends.Store }
+type fit struct {
+	backends.Store
+	name string
+}
 
 func (fit) Setup(context.Context) error { return nil }
+
+func (f fit) Identity(context.Context) (string, error) { return f.name, nil }
 
 // Evidence of set-up asks the stores for their set-up only: no level is read, however many there are.
 func TestEvidenceIsWhatIsNeeded(t *testing.T) {
@@ -23,7 +29,7 @@ func TestEvidenceIsWhatIsNeeded(t *testing.T) {
 		p.pod.Gate().Adopt(backends.Fence{Epoch: 1, Stage: backends.RedisOnly, Open: true})
 		return p
 	}
-	e := runtime(fit{}, fit{}).evidence(t.Context(), killswitch.NeedsFor(backends.RedisOnly, backends.Shadow))
+	e := runtime(fit{name: "a"}, fit{name: "b"}).evidence(t.Context(), killswitch.NeedsFor(backends.RedisOnly, backends.Shadow))
 	if _, err := killswitch.JudgeGates("pod-1", backends.RedisOnly, backends.Shadow, e, nil); err != nil {
 		t.Error(err)
 	}
@@ -31,5 +37,16 @@ func TestEvidenceIsWhatIsNeeded(t *testing.T) {
 	e = p.evidence(t.Context(), killswitch.NeedOutbox|killswitch.NeedDebt|killswitch.NeedBalance|killswitch.NeedBreaker)
 	if !e.Debt.Known || !e.Imbalances.Known || !e.Lost.Known || !e.BreakerClosed.Known || e.SetupRedis.Known {
 		t.Errorf("%+v", e)
+	}
+}
+
+// A shadow that is the truth itself is not set up: no gate lets the pod move.
+func TestShadowThatIsTheTruth(t *testing.T) {
+	same := fit{name: "a"}
+	stores := dualwrite.Stores{Redis: same, MySQL: same}
+	p := &podRuntime{stores: stores, pod: dualwrite.NewPod("pod-1", stores, dualwrite.Options{})}
+	e := p.evidence(t.Context(), killswitch.NeedsFor(backends.RedisOnly, backends.Shadow))
+	if !e.SetupMySQL.Known || !strings.Contains(e.SetupMySQL.Value, backends.ErrSameStore.Error()) {
+		t.Fatalf("%+v", e.SetupMySQL)
 	}
 }

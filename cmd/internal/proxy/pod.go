@@ -155,11 +155,25 @@ func (p *podRuntime) setUp(ctx context.Context) {
 			p.report("set-up of "+side.String(), err)
 			ok = ok && err == nil
 		}
-		if ok {
+		if ok && p.apart(ctx) {
 			return
 		}
 		_ = dualwrite.SystemClock{}.Wait(ctx, nil, setupEvery)
 	}
+}
+
+// apart tells whether the two stores are two. If not, the shadow counts as not set up: no pod starts with it, and no gate lets one move.
+func (p *podRuntime) apart(ctx context.Context) bool {
+	cctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err := backends.Apart(cctx, p.stores.Redis, p.stores.MySQL)
+	p.report("telling the stores apart", err)
+	if err != nil {
+		p.mu.Lock()
+		p.setup[backends.SideMySQL] = err
+		p.mu.Unlock()
+	}
+	return err == nil
 }
 
 func (p *podRuntime) setupError(side backends.Side) error {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -155,6 +156,7 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 	r.comparator, err = comparator.New(comparator.Config{
 		Pod: name, Proxy: p.cfg.ProxyID, Store: r.findings, Sheets: kept, Spool: sp, SettleWindow: time.Duration(c.SettleWindow),
 		Rechecker: comparator.NewStoreRechecker(r.pair, time.Now), Excuses: p.excuses.current,
+		SlowShadow: cmp.Or(time.Duration(c.SlowShadow), dualwrite.DefaultOpTimeout),
 	})
 	if err != nil {
 		return nil, err

@@ -1,8 +1,10 @@
 -- name: tally_save
 -- index: PRIMARY. locks: X,REC_NOT_GAP on each row, which only this run of this proxy writes.
 -- rev comes last: the assignments are made from left to right.
+-- cells come as hexadecimal digits: while a statement with bytes that are no text runs, MySQL 9.7 refuses every
+-- reading of innodb_trx, which shows statements as text (error 3854).
 INSERT INTO crossfade_tallies (pod, slot, proxy, run, epoch, name, rev, n, k, cells)
-  VALUES [[(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)|, ]]
+  VALUES [[(?, ?, ?, ?, ?, ?, ?, ?, ?, UNHEX(?))|, ]]
   ON DUPLICATE KEY UPDATE
     n     = IF(VALUES(rev) > rev, VALUES(n), n),
     k     = IF(VALUES(rev) > rev, VALUES(k), k),

@@ -221,3 +221,39 @@ func TestServerDefaults(t *testing.T) {
 		})
 	}
 }
+
+// A neighbour whose statement has bytes that are no text keeps MySQL from showing its transactions. The store is set up all the same, and
+// what its own COMMIT became is found out once that statement has ended.
+func TestBytesOfANeighbour(t *testing.T) {
+	onEach(t, func(t *testing.T, srv *lab.Server) {
+		dsn := srv.NewDatabase(t)
+		between, through := newRelay(t, dsn)
+		r := live(t, through)
+		r.stock(t, "mug", 10)
+		db := raw(t, dsn)
+		for _, q := range []string{"CREATE TABLE pictures (id INT PRIMARY KEY, body BLOB) ENGINE=InnoDB", "INSERT INTO pictures VALUES (1, '')"} {
+			if _, err := db.ExecContext(r.ctx, q); err != nil {
+				t.Fatal(err)
+			}
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, err := db.ExecContext(r.ctx, "UPDATE pictures SET body = ? WHERE id = 1 AND SLEEP(1) = 0", []byte("\x89\xff\xfe"))
+			done <- err
+		}()
+		until(t, r.ctx, "the neighbour's statement to run", func() bool {
+			var n int
+			return db.QueryRowContext(r.ctx, "SELECT id FROM pictures WHERE id = 1 FOR UPDATE NOWAIT").Scan(&n) != nil
+		})
+		if err := r.s.Setup(r.ctx); err != nil {
+			t.Errorf("set-up beside a statement with bytes: %v", err)
+		}
+		between.fate.Store(int32(lostReply))
+		if d, err := r.s.Reserve(r.ctx, token, cart("new", line("mug", 2))); err != nil || d.Outcome != backends.OutcomeGranted {
+			t.Errorf("a COMMIT that was lost beside it: %+v, %v", d, err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
