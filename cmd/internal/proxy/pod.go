@@ -305,7 +305,7 @@ func (p *podRuntime) pair() (comparator.Pair, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return comparator.Pair{Stage: f.Stage, Truth: truth, Shadow: shadow, Unsure: p.told.unsureUnder(f.Epoch), SureSince: p.told.since}, nil
+	return comparator.Pair{Stage: f.Stage, Epoch: f.Epoch, Truth: truth, Shadow: shadow, Unsure: p.told.unsureUnder(f.Epoch), SureSince: p.told.since}, nil
 }
 
 // carrier brings states from one store to the other, for package killswitch.
