@@ -174,6 +174,9 @@ func (in AuditInput) withDefaults() AuditInput {
 }
 
 func waitFor(ctx context.Context, d time.Duration) error {
+	if err := ctx.Err(); err != nil || d <= 0 {
+		return err
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
