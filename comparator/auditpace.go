@@ -15,8 +15,8 @@ const (
 	DefaultAuditShare = 0.1
 	// MaxAuditShare is what may be asked for: beyond it there is nothing left to throttle.
 	MaxAuditShare = 0.5
-	// minShare is what remains however slow the stores are, so that an audit ends: 1/200.
-	minShare = 0.005
+	// LeastAuditShare is what remains however slow the stores are, so that an audit ends.
+	LeastAuditShare = 0.005
 	// startShare is where a pacer begins, and shareStep what each calm page adds; a store that is slower than
 	// usual halves the share.
 	startShare, shareStep = 0.02, 0.005
@@ -78,7 +78,7 @@ func NewPacer(share float64, now func() time.Time, wait func(context.Context, ti
 	if share == 0 {
 		share = DefaultAuditShare
 	}
-	share = max(minShare, min(share, MaxAuditShare))
+	share = max(LeastAuditShare, min(share, MaxAuditShare))
 	if now == nil {
 		now = time.Now
 	}
@@ -145,7 +145,7 @@ func restAfter(busy time.Duration, share float64) time.Duration {
 // nextShare is additive increase, multiplicative decrease.
 func nextShare(share, most float64, slower bool) float64 {
 	if slower {
-		return max(min(minShare, most), share/2)
+		return max(min(LeastAuditShare, most), share/2)
 	}
 	return min(most, share+shareStep)
 }

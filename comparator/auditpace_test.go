@@ -90,7 +90,7 @@ func TestPacerBacksOff(t *testing.T) {
 		t.Errorf("after eight slow canaries the share is %g, %+v", p.share, p.total)
 	}
 	p.pages(t, 10)
-	if p.share != minShare {
+	if p.share != LeastAuditShare {
 		t.Errorf("the share is %g", p.share)
 	}
 	p.store.point = 200 * time.Microsecond
@@ -132,7 +132,7 @@ func TestPacerStaysWithinItsBounds(t *testing.T) {
 			p.store.page = time.Duration(rnd.Int64N(int64(20 * time.Millisecond)))
 			before := p.rested
 			p.pages(t, 1)
-			if p.share < minShare || p.share > MaxAuditShare || p.size < minPage || p.size > auditPage || p.rested-before > longestRest {
+			if p.share < LeastAuditShare || p.share > MaxAuditShare || p.size < minPage || p.size > auditPage || p.rested-before > longestRest {
 				t.Fatalf("asked for %g: share %g, pages of %d, rested %s", asked, p.share, p.size, p.rested-before)
 			}
 		}

@@ -53,6 +53,8 @@ type podRuntime struct {
 	watcher    *mysqlstore.Watcher // of the pod's MySQL, all sessions
 	pools      func() mysqlstore.Pools
 	excuses    *excuses
+	audits     *comparator.Audits
+	schedule   comparator.AuditSchedule
 
 	mu       sync.Mutex
 	setup    map[backends.Side]error // last result of Setup; errSetupPending before the first

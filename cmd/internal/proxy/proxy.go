@@ -160,6 +160,9 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 		return nil, err
 	}
 	r.settle = r.comparator.SettleWindow()
+	if r.audits, r.schedule, err = r.openAudits(c, kept); err != nil {
+		return nil, err
+	}
 	r.pod = dualwrite.NewPod(name, r.stores, dualwrite.Options{
 		ProbeShare: c.ProbeShare, Observer: p.metrics, Comparer: r.comparator, Guard: newBreaker("shadow of " + c.Name),
 		SweepAge: time.Duration(c.SweepAge),
@@ -207,6 +210,7 @@ func (p *Proxy) run(ctx context.Context) error {
 		p.spawn(func() { r.begin(ctx); r.work(ctx) })
 		p.spawn(func() { r.watchDebt(ctx) })
 		p.spawn(func() { r.keep(ctx, ch) })
+		p.spawn(func() { r.audits.Run(ctx) })
 	}
 	p.spawn(func() { p.excuses.watch(ctx) })
 	p.spawn(func() {
