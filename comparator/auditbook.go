@@ -95,7 +95,7 @@ func ParseDayWindow(s string) (w DayWindow, err error) {
 	var h1, m1, h2, m2 int
 	n, err := fmt.Sscanf(s, "%2d:%2d-%2d:%2d", &h1, &m1, &h2, &m2)
 	w = DayWindow{From: time.Duration(h1)*time.Hour + time.Duration(m1)*time.Minute, Until: time.Duration(h2)*time.Hour + time.Duration(m2)*time.Minute}
-	if err != nil || n != 4 || w.String() != s || h1 > 23 || h2 > 23 || m1 > 59 || m2 > 59 || w.From == w.Until {
+	if err != nil || n != 4 || w.String() != s || min(h1, m1, h2, m2) < 0 || h1 > 23 || h2 > 23 || m1 > 59 || m2 > 59 || w.From == w.Until {
 		return DayWindow{}, &backends.FieldError{Field: "window", Value: fmt.Sprintf("%q", clip(s, 40)), Bound: "two different times of the day, UTC", Next: "write it like 02:00-05:30, or leave it out for the whole day"}
 	}
 	return w, nil
