@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	// auditPoll is how often a proxy looks whether a pod's audit is due: one read of one row.
-	auditPoll = 15 * time.Second
+	// auditPoll is how often a proxy looks whether a pod's audit is due while one is under way, that is, how soon one that
+	// was killed is relieved; auditIdle otherwise. Each is one read of one row.
+	auditPoll, auditIdle = 15 * time.Second, time.Minute
 	// auditSlice is how long one proxy audits before it looks at the schedule anew.
 	auditSlice = 2 * time.Minute
 	// auditTerm is for how long an audit is taken: a proxy that was killed is relieved after that. It is kept all the
@@ -37,6 +38,8 @@ type AuditsConfig struct {
 	Input func() AuditInput
 	// Flush saves the findings that were handed over, durably; it comes before each save of progress. May be nil.
 	Flush func(context.Context) error
+	// Turns bounds how many audits of its pods a proxy runs at once by schedule, by its capacity; nil is no bound.
+	Turns chan struct{}
 	// Sleep waits; nil means a timer. Now is the local clock; nil means time.Now.
 	Sleep func(context.Context, time.Duration) error
 	Now   func() time.Time
@@ -81,7 +84,11 @@ func (a *Audits) Run(ctx context.Context) {
 			a.cfg.Failed(err)
 		}
 		if !more || err != nil {
-			_ = a.cfg.Sleep(ctx, auditPoll+rand.N(auditPoll/4)) //nolint:gosec // so that proxies do not look at the same time
+			pause := auditIdle
+			if row, _, ok := a.Seen(); !ok || row.State != nil || row.Lease > 0 || row.Fails > 0 {
+				pause = auditPoll
+			}
+			_ = a.cfg.Sleep(ctx, pause+rand.N(pause/4)) //nolint:gosec // so that proxies do not look at the same time
 		}
 	}
 }
@@ -103,6 +110,11 @@ func (a *Audits) Step(ctx context.Context) (more bool, err error) {
 	if err != nil || !a.due(&row, p) {
 		return false, err
 	}
+	release, err := a.turn(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer release()
 	row, taken, err := a.take(ctx)
 	if err != nil || !taken {
 		return false, err
@@ -120,6 +132,19 @@ func (a *Audits) Step(ctx context.Context) (more bool, err error) {
 		return false, nil
 	}
 	return false, err
+}
+
+// turn waits for this pod's turn among those of the proxy. Audits of pods that share a server would add up.
+func (a *Audits) turn(ctx context.Context) (release func(), err error) {
+	if a.cfg.Turns == nil {
+		return func() {}, nil
+	}
+	select {
+	case a.cfg.Turns <- struct{}{}:
+		return func() { <-a.cfg.Turns }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (a *Audits) due(row *AuditRow, p Pair) bool {

@@ -216,7 +216,7 @@ func TestAuditsRunByTheSchedule(t *testing.T) {
 			proxies = append(proxies, a)
 			wg.Go(func() { a.Run(run) })
 		}
-		pass(10 * time.Minute)
+		pass(12 * time.Minute)
 		f.complete()
 		if n := f.row().N; n > 3 {
 			t.Errorf("it was taken %d times", n)
@@ -226,7 +226,7 @@ func TestAuditsRunByTheSchedule(t *testing.T) {
 		if len(f.found) != 2 || most != 1 {
 			t.Errorf("the missing hold was found %d times in two days; %d pages were read at once", len(f.found), most)
 		}
-		if row, age, ok := proxies[1].Seen(); !ok || age > 30*time.Second || row.Last == nil {
+		if row, age, ok := proxies[1].Seen(); !ok || age > 80*time.Second || row.Last == nil {
 			t.Errorf("%+v, %s ago", row, age)
 		}
 		stop()
@@ -471,6 +471,49 @@ func TestAuditByHand(t *testing.T) {
 		}
 		if _, err = a.ByHand(ctx, true, nil); !errors.Is(err, comparator.ErrAuditTaken) || !strings.Contains(err.Error(), "p9") {
 			t.Errorf("beside another: %v", err)
+		}
+	})
+}
+
+// The pods of a proxy wait for each other.
+func TestAuditsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := make(chan struct{}, 1)
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		running, most := 0, 0
+		fleets := []*fleet{newFleet(t), newFleet(t), newFleet(t)}
+		for _, f := range fleets {
+			f.page = func() {
+				mu.Lock()
+				running++
+				most = max(most, running)
+				mu.Unlock()
+				pass(time.Second)
+				mu.Lock()
+				running--
+				mu.Unlock()
+			}
+			a := f.proxy("p1", func(c *comparator.AuditsConfig) { c.Turns = turns })
+			wg.Go(func() {
+				if _, err := a.Step(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		for _, f := range fleets {
+			f.complete()
+		}
+		turns <- struct{}{}
+		late := newFleet(t)
+		short, stop := context.WithTimeout(ctx, time.Second)
+		defer stop()
+		if _, err := late.proxy("p1", func(c *comparator.AuditsConfig) { c.Turns = turns }).Step(short); !errors.Is(err, context.DeadlineExceeded) || late.row().N > 0 {
+			t.Errorf("%v, %+v", err, late.row())
+		}
+		if most != 1 {
+			t.Errorf("%d of them were at it at once", most)
 		}
 	})
 }

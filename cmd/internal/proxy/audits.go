@@ -11,8 +11,12 @@ import (
 	"github.com/crossfade-proxy/crossfade/comparator"
 )
 
+// auditsAtOnce bounds the scheduled audits that a proxy runs at the same time: the share of each is of its own time, and pods
+// may share servers.
+const auditsAtOnce = 1
+
 // openAudits makes the audits of a pod, kept in its findings' store.
-func (p *podRuntime) openAudits(c *config.Pod, book comparator.AuditBook) (*comparator.Audits, comparator.AuditSchedule, error) {
+func (p *podRuntime) openAudits(c *config.Pod, book comparator.AuditBook, turns chan struct{}) (*comparator.Audits, comparator.AuditSchedule, error) {
 	schedule, err := c.AuditSchedule()
 	if err != nil {
 		return nil, schedule, err
@@ -20,7 +24,7 @@ func (p *podRuntime) openAudits(c *config.Pod, book comparator.AuditBook) (*comp
 	return comparator.NewAudits(comparator.AuditsConfig{
 		// The time tells a run from the one before, which may still have an audit when it is killed.
 		Pod: p.name, Holder: fmt.Sprintf("%s (run of %s)", p.proxyID, time.Now().UTC().Format(time.RFC3339Nano)), Book: book,
-		Schedule: schedule, Share: c.Audit.Share, Input: p.auditInput, Flush: p.comparator.Flush,
+		Schedule: schedule, Share: c.Audit.Share, Turns: turns, Input: p.auditInput, Flush: p.comparator.Flush,
 		Failed: func(err error) { p.report("audit", err) },
 	}), schedule, nil
 }

@@ -41,6 +41,8 @@ type Proxy struct {
 	router  *router
 	excuses *excuses
 	door    *respdoor.Server
+	// auditTurns are taken by audits that run by schedule.
+	auditTurns chan struct{}
 
 	doorLn, adminLn, metricsLn net.Listener
 	servers                    []*http.Server
@@ -55,7 +57,7 @@ type Proxy struct {
 // Start assembles and starts a proxy. It returns when the doors listen; pods begin to serve as soon as
 // their stores answer.
 func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Proxy, error) {
-	p := &Proxy{cfg: cfg, log: log, byName: map[backends.Pod]*podRuntime{}}
+	p := &Proxy{cfg: cfg, log: log, byName: map[backends.Pod]*podRuntime{}, auditTurns: make(chan struct{}, auditsAtOnce)}
 	if err := p.start(ctx); err != nil {
 		return nil, errors.Join(err, p.Stop())
 	}
@@ -160,7 +162,7 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 		return nil, err
 	}
 	r.settle = r.comparator.SettleWindow()
-	if r.audits, r.schedule, err = r.openAudits(c, kept); err != nil {
+	if r.audits, r.schedule, err = r.openAudits(c, kept, p.auditTurns); err != nil {
 		return nil, err
 	}
 	r.pod = dualwrite.NewPod(name, r.stores, dualwrite.Options{
