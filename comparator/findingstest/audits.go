@@ -25,9 +25,9 @@ type audits struct {
 	ctx context.Context //nolint:containedctx // one test's
 }
 
-func (a *audits) row(pod backends.Pod) comparator.AuditRow {
+func (a *audits) row() comparator.AuditRow {
 	a.t.Helper()
-	row, err := a.AuditRow(a.ctx, pod)
+	row, err := a.AuditRow(a.ctx, "one")
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func ExerciseAudits(t *testing.T, open func(testing.TB) comparator.AuditBook) {
 }
 
 func wholeAudit(t *testing.T, a *audits) {
-	if d := cmp.Diff(comparator.AuditRow{Pod: "one"}, a.row("one")); d != "" {
+	if d := cmp.Diff(comparator.AuditRow{Pod: "one"}, a.row()); d != "" {
 		t.Errorf("never audited: %s", d)
 	}
 	n := a.take("one", "p1", true)
@@ -89,7 +89,7 @@ func wholeAudit(t *testing.T, a *audits) {
 		Result: comparator.AuditResult{Pod: "one", Stage: backends.Shadow, Epoch: 3, Started: noon, HoldsTruth: 1_000_000, FindingsTotal: 2,
 			Summary: []comparator.ClassSummary{{Class: comparator.LostRelease, Life: comparator.LifeOpen, Findings: 2, Units: 5, LastSeen: noon}}}}
 	a.save(n, comparator.AuditSave{Step: comparator.AuditGoesOn, State: state}) // and gives it back
-	row := a.row("one")
+	row := a.row()
 	if d := cmp.Diff(state, row.State); d != "" || row.Lease != 0 || row.Begun <= 0 || row.Begun > patience || row.Last != nil {
 		t.Errorf("%+v %s", row, d)
 	}
@@ -98,13 +98,13 @@ func wholeAudit(t *testing.T, a *audits) {
 	} else {
 		n = m
 	}
-	if row = a.row("one"); row.State == nil {
+	if row = a.row(); row.State == nil {
 		t.Error("what was saved is not there for the next one")
 	}
 	last := comparator.AuditResult{Pod: "one", Stage: backends.Shadow, Epoch: 3, Started: noon, Ended: noon.Add(time.Minute), Scope: "all", FindingsTotal: 2,
 		Findings: []comparator.Finding{finding("one", comparator.Quantity, "h1", 1, 1)}, Undetermined: []comparator.AuditOpen{{Hold: "h2", Why: "x"}}}
 	a.save(n, comparator.AuditSave{Step: comparator.AuditEnds, Last: &last})
-	row = a.row("one")
+	row = a.row()
 	if row.State != nil || row.Begun != 0 || row.Lease != 0 || row.LastBegun < row.LastEnded || row.LastEnded < 0 || row.LastBegun > patience {
 		t.Errorf("at its end: %+v", row)
 	}
@@ -117,7 +117,7 @@ func wholeAudit(t *testing.T, a *audits) {
 	a.save(n, comparator.AuditSave{Step: comparator.AuditBegins, Term: term})
 	a.save(n, comparator.AuditSave{Step: comparator.AuditGoesOn, State: state, Term: term})
 	a.save(n, comparator.AuditSave{Step: comparator.AuditDrops})
-	if row = a.row("one"); row.State != nil || row.Begun != 0 || row.Last == nil {
+	if row = a.row(); row.State != nil || row.Begun != 0 || row.Last == nil {
 		t.Errorf("dropped: %+v", row)
 	}
 }
@@ -130,11 +130,11 @@ func relieved(t *testing.T, a *audits) {
 		{}, {Step: comparator.AuditBegins}, {Step: comparator.AuditGoesOn, State: &comparator.AuditState{Format: 1}},
 		{Step: comparator.AuditEnds, Last: &comparator.AuditResult{}}, {Step: comparator.AuditDrops}, {Step: comparator.AuditFails, Failure: "x"},
 	} {
-		before := a.row("one")
+		before := a.row()
 		if err := a.SaveAudit(a.ctx, "one", n, s); !errors.Is(err, comparator.ErrAuditTaken) {
 			t.Errorf("step %d by who was relieved: %v", s.Step, err)
 		}
-		after := a.row("one")
+		after := a.row()
 		if after.Holder != "p2" || after.Lease <= 0 || after.Fails != before.Fails || after.State != nil || after.Last != nil {
 			t.Errorf("step %d changed it: %+v", s.Step, after)
 		}
@@ -150,13 +150,13 @@ func failures(t *testing.T, a *audits) {
 	a.save(n, comparator.AuditSave{Step: comparator.AuditFails, Failure: "first"})
 	n = a.take("one", "p1", true)
 	a.save(n, comparator.AuditSave{Step: comparator.AuditFails, Failure: "“second” " + fmt.Sprintf("%2000d", 1)})
-	row := a.row("one")
+	row := a.row()
 	if row.Fails != 2 || !strings.HasPrefix(row.Failure, "“second”") || len(row.Failure) > 1000 || row.Failed < 0 || row.Failed > patience || row.State == nil {
 		t.Errorf("%+v", row)
 	}
 	n = a.take("one", "p1", true)
 	a.save(n, comparator.AuditSave{Step: comparator.AuditEnds, Last: &comparator.AuditResult{Pod: "one"}})
-	if row = a.row("one"); row.Fails != 0 || row.Failure != "" || row.Failed != 0 {
+	if row = a.row(); row.Fails != 0 || row.Failure != "" || row.Failed != 0 {
 		t.Errorf("after a complete one: %+v", row)
 	}
 }
