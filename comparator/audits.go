@@ -84,7 +84,7 @@ func (a *Audits) Run(ctx context.Context) {
 			a.cfg.Failed(err)
 		}
 		if !more || err != nil {
-			pause := auditIdle
+			pause := max(auditPoll, min(auditIdle, a.cfg.Schedule.Every/4))
 			if row, _, ok := a.Seen(); !ok || row.State != nil || row.Lease > 0 || row.Fails > 0 {
 				pause = auditPoll
 			}

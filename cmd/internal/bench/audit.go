@@ -304,7 +304,7 @@ func copyInSQL(ctx context.Context, db *sql.DB, ids []any, copies int) error {
 	const columns = "shop, state, epoch, n, stamp, digest, body, allocs, caller, created, expires, ended, ledger_owed, own, due"
 	for len(ids) > 0 {
 		k := min(len(ids), copyTemplates)
-		text := "INSERT INTO crossfade_holds (pod, id, " + columns + ") WITH RECURSIVE c (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM c WHERE i < ?) " +
+		text := "INSERT INTO crossfade_holds (pod, id, " + columns + ") WITH RECURSIVE c (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM c WHERE i < ?) " + //nolint:gosec // of constants
 			"SELECT pod, CONCAT('c', i, '-', id), " + columns + " FROM crossfade_holds, c WHERE id IN (?" + strings.Repeat(", ?", k-1) + ")"
 		if _, err := db.ExecContext(ctx, text, append([]any{copies}, ids[:k]...)...); err != nil {
 			return fmt.Errorf("copying holds in MySQL: %w", err)
