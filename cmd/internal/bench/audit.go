@@ -14,18 +14,23 @@ import (
 )
 
 const (
-	// auditHolds are open in both stores, auditTemplates of them made by checkouts, the others copies. Copies of one
-	// template expire at the same moment, so that there should not be too many.
-	auditHolds, auditTemplates = 1_000_000, 1000
-	// auditWarm is how long the audit has been running when a run begins: a pacer begins slowly.
-	auditWarm = 4 * time.Second
-	// auditFor is the least length of a run: the audit has many pages in it.
-	auditFor = 8 * time.Second
+	// auditTemplates of the holds are made by checkouts, the others are copies. Copies of one template expire at the same
+	// moment, so that there should not be too many.
+	auditTemplates = 1000
 	// auditWithin bounds the rest of the audit, after the pairs.
 	auditWithin = 20 * time.Minute
 	// copyTemplates is how many templates one statement copies.
 	copyTemplates = 20
 )
+
+// auditSize says how much there is to audit.
+type auditSize struct {
+	holds int // open in both stores
+	// warm is how long the audit has been running when a run begins: a pacer begins slowly.
+	warm time.Duration
+	// least is the least length of a run: the audit has many pages in it.
+	least time.Duration
+}
 
 func metricAudit() *metric {
 	return &metric{
@@ -38,11 +43,17 @@ func metricAudit() *metric {
 			{suffix: ".seconds", figure: "seconds", unit: "s"},
 			{suffix: ".memory", figure: "peak_mib", unit: "MiB", goal: target{atMost, 64}},
 		},
-		run: runAudit,
+		run: func(ctx context.Context, e *env, m *metric) error {
+			size := auditSize{holds: manyHolds, warm: 4 * time.Second, least: 8 * time.Second}
+			if e.o.Quick {
+				size.holds /= quickShare
+			}
+			return e.runAudit(ctx, m, size)
+		},
 	}
 }
 
-func runAudit(ctx context.Context, e *env, m *metric) error {
+func (e *env) runAudit(ctx context.Context, m *metric, size auditSize) error {
 	const pod = "audited"
 	d, err := e.newDoor(ctx, pod)
 	if err != nil {
@@ -55,14 +66,10 @@ func runAudit(ctx context.Context, e *env, m *metric) error {
 	if err := d.move(ctx, pod, backends.Shadow); err != nil {
 		return err
 	}
-	holds := auditHolds
-	if e.o.Quick {
-		holds /= quickShare
-	}
-	if err := e.openHolds(ctx, d, pod, holds); err != nil {
+	if err := e.openHolds(ctx, d, pod, size.holds); err != nil {
 		return err
 	}
-	e.say("%-18s %d holds are open in both stores", m.name, holds)
+	e.say("%-18s %d holds are open in both stores", m.name, size.holds)
 	clean := func(ctx context.Context) error { return d.drained(ctx, pod) }
 	mk := d.reserves(ctx, pod, e.numbers())
 	carried, err := e.carried(ctx, clean, mk)
@@ -71,7 +78,7 @@ func runAudit(ctx context.Context, e *env, m *metric) error {
 	}
 	rate := carried / halfOf
 	e.say("%-18s the shadow keeps up with %.0f/s; at %.0f/s", m.name, carried, rate)
-	a := &auditing{d: d, pod: pod}
+	a := &auditing{d: d, pod: pod, warm: size.warm}
 	idle := d.peaking(atRate("without an audit", &rate, clean, mk))
 	beside := d.peaking(atRate("while it is audited", &rate, clean, mk))
 	load := beside.run
@@ -79,7 +86,7 @@ func runAudit(ctx context.Context, e *env, m *metric) error {
 		return f, errors.Join(a.beside(ctx, func() error { f, err = load(ctx, d); return err }))
 	}
 	longer := *e
-	longer.o.Duration = max(e.o.Duration, auditFor)
+	longer.o.Duration = max(e.o.Duration, size.least)
 	pairs, err := longer.alternate(ctx, m, beside, idle)
 	if err != nil {
 		return err
@@ -88,6 +95,11 @@ func runAudit(ctx context.Context, e *env, m *metric) error {
 	if err := a.finish(ctx); err != nil {
 		return err
 	}
+	return e.judgeAudit(m, a, pairs, size.holds)
+}
+
+// judgeAudit adds what the audit itself came to.
+func (e *env) judgeAudit(m *metric, a *auditing, pairs []pair, holds int) error {
 	res := a.result
 	if res.HoldsTruth < int64(holds) || !res.Clean() {
 		return fmt.Errorf("of %d holds the audit read %d, with %d findings and %d undetermined: %+v", holds, res.HoldsTruth, res.FindingsTotal, res.UndeterminedTotal, res.Undetermined)
@@ -146,6 +158,7 @@ func (d *door) peaking(s side) side {
 type auditing struct {
 	d      *door
 	pod    string
+	warm   time.Duration
 	took   time.Duration           // of the first complete one, without interruptions
 	result *comparator.AuditResult // of that
 }
@@ -167,7 +180,7 @@ func (a *auditing) beside(ctx context.Context, f func() error) error {
 	case err = <-ended:
 		cancel()
 		return fmt.Errorf("the audit has ended: %w", err)
-	case <-time.After(auditWarm):
+	case <-time.After(a.warm):
 		err = f()
 	}
 	select {
