@@ -236,10 +236,19 @@ func (a *Audits) take(ctx context.Context) (row AuditRow, taken bool, err error)
 	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
 	row, taken, err = a.cfg.Book.TakeAudit(ctx, a.cfg.Pod, a.cfg.Holder, auditTerm)
-	if err == nil {
-		a.saw(row)
+	if err != nil {
+		return row, false, bookAway(err)
 	}
-	return row, taken, err
+	a.saw(row)
+	return row, taken, nil
+}
+
+// bookAway says of an error of the book what it means for an audit.
+func bookAway(err error) error {
+	if errors.Is(err, ErrAuditTaken) {
+		return err
+	}
+	return fmt.Errorf("%w: the pod's audits are kept in its MySQL, which does not answer (%w); what was saved is gone on with when it does", backends.ErrUnavailable, err)
 }
 
 // moved tells whether an audit has ended because the pod is not any more what it was.
@@ -323,7 +332,7 @@ func (s *slice) save(ctx context.Context, c AuditSave) (err error) {
 	}
 	began := s.a.cfg.Now()
 	if err := s.a.cfg.Book.SaveAudit(ctx, s.a.cfg.Pod, s.n, c); err != nil {
-		return fmt.Errorf("saving how far the audit is: %w", err)
+		return bookAway(err)
 	}
 	s.saved = began
 	return nil

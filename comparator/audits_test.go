@@ -243,6 +243,10 @@ func TestAuditThatPanicsDoesNotHurt(t *testing.T) {
 // panicky panics wherever it is asked.
 type panicky struct{ comparator.AuditBook }
 
+func (panicky) TakeAudit(context.Context, backends.Pod, string, time.Duration) (comparator.AuditRow, bool, error) {
+	return comparator.AuditRow{}, false, errAway
+}
+
 func (panicky) AuditRow(context.Context, backends.Pod) (comparator.AuditRow, error) { panic("row") }
 
 func TestNothingAroundAnAuditHurts(t *testing.T) {
@@ -263,6 +267,9 @@ func TestNothingAroundAnAuditHurts(t *testing.T) {
 		}
 		if row := f.row(); row.Last != nil || row.State != nil {
 			t.Errorf("progress was saved, and its findings were not: %+v", row)
+		}
+		if _, err := f.proxy("p1", func(c *comparator.AuditsConfig) { c.Book = panicky{f.kept} }).ByHand(ctx, false, nil); !errors.Is(err, backends.ErrUnavailable) || !errors.Is(err, errAway) {
+			t.Errorf("the book is away: %v", err)
 		}
 		none := f.proxy("p1", func(c *comparator.AuditsConfig) {
 			c.Input = func() comparator.AuditInput {
