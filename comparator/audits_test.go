@@ -50,8 +50,11 @@ type paged struct {
 }
 
 func (p paged) ScanHolds(ctx context.Context, cursor string, limit int, openOnly bool) ([]*backends.Hold, string, error) {
-	if p.f.page != nil {
-		p.f.page()
+	p.f.mu.Lock()
+	page := p.f.page
+	p.f.mu.Unlock()
+	if page != nil {
+		page()
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, "", err
@@ -139,9 +142,11 @@ func TestAuditsRunByTheSchedule(t *testing.T) {
 		}
 		pass(47 * time.Hour)
 		f.complete()
+		f.mu.Lock()
 		if len(f.found) != 2 || most != 1 {
 			t.Errorf("the missing hold was found %d times in two days; %d pages were read at once", len(f.found), most)
 		}
+		f.mu.Unlock()
 		if row, age, ok := proxies[1].Seen(); !ok || age > 80*time.Second || row.Last == nil {
 			t.Errorf("%+v, %s ago", row, age)
 		}
@@ -226,13 +231,22 @@ func TestAuditThatPanicsDoesNotHurt(t *testing.T) {
 		var last error
 		run, stop := context.WithCancel(ctx)
 		var wg sync.WaitGroup
-		b := f.proxy("p2", func(c *comparator.AuditsConfig) { c.Failed = func(err error) { last = errors.Join(last, err) } })
+		b := f.proxy("p2", func(c *comparator.AuditsConfig) {
+			c.Failed = func(err error) {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				last = errors.Join(last, err)
+			}
+		})
 		wg.Go(func() { b.Run(run) })
 		pass(30 * time.Minute)
-		if n := f.row().Fails; n < 4 || n > 6 || last == nil { // after 1, 2, 4, 8 and 16 minutes
-			t.Errorf("it failed %d times in half an hour: %v", n, last)
+		fails := f.row().Fails
+		f.mu.Lock()
+		if fails < 4 || fails > 6 || last == nil { // after 1, 2, 4, 8 and 16 minutes
+			t.Errorf("it failed %d times in half an hour: %v", fails, last)
 		}
 		f.page = nil
+		f.mu.Unlock()
 		pass(time.Hour)
 		f.complete()
 		stop()
