@@ -26,7 +26,7 @@ const (
 	minPage, startPage = 50, 100
 	// longRead is how long one read may occupy a store: others wait behind it (Redis does one thing at a time). A
 	// page with a longer one is followed by one of half the size.
-	longRead = 2 * time.Millisecond
+	longRead = 5 * time.Millisecond
 	// canaries are how many latencies the baseline of a store is taken from: at some twenty pages a second the
 	// last seconds, at the slowest the last ten minutes. recentCanaries are those that are compared with it, and
 	// fewCanaries how many there have to be before anything is compared.
@@ -46,7 +46,7 @@ const canaryHold backends.HoldID = "audit.canary"
 //     one point read of each store by the way that checkout's own reads take, is timed. When the median of the last
 //     five is above twice the store's baseline (the lower quartile of the last 128) and half a millisecond, the
 //     share is halved, else it grows by 0.5 %, up to the share that was asked for, and never below 0.5 %.
-//   - The size of a page: halved when one of its reads took longer than 2 ms, else a tenth larger, within 50 and 500.
+//   - The size of a page: halved when one of its reads took longer than 5 ms, else a tenth larger, within 50 and 500.
 //
 // The rest after a page of duration d is d × (1 − share) ÷ share, at most 5 s: a store that answers slowly is asked less
 // often even before a canary says so. A load that stays is the new baseline after some minutes, so that an audit
