@@ -70,7 +70,7 @@ else
 endif
 
 .PHONY: bench
-bench: build ## measure against the opponents, side by side, and judge the targets, about 25 minutes (ONLY=names, QUICK=1)
+bench: build ## measure against the opponents, side by side, and judge the targets, about 40 minutes (ONLY=names, QUICK=1)
 	@bin/crossfade bench $(if $(ONLY),--only '$(ONLY)') $(if $(QUICK),--quick)
 
 .PHONY: soak

@@ -25,6 +25,7 @@ type pod struct {
 	now           time.Time
 	skew          atomic.Int64 // milliseconds that the stores' clock is ahead of now
 	waited        int
+	epoch         uint64 // that the pair says; 0: nothing
 	onWait        func()
 }
 
@@ -48,7 +49,7 @@ func newPod(t *testing.T, stage backends.Stage) *pod {
 }
 
 func (p *pod) pair() (comparator.Pair, error) {
-	return comparator.Pair{Stage: p.stage, Truth: p.truth, Shadow: p.shadow}, nil
+	return comparator.Pair{Stage: p.stage, Epoch: p.epoch, Truth: p.truth, Shadow: p.shadow}, nil
 }
 
 func (p *pod) must(_ any, err error) {

@@ -2,6 +2,7 @@ package comparator
 
 import (
 	"context"
+	"slices"
 
 	"github.com/crossfade-proxy/crossfade/backends"
 )
@@ -11,9 +12,11 @@ import (
 func (a *auditor) recheck(ctx context.Context) error {
 	for len(a.open) > 0 {
 		n := min(len(a.open), auditPage)
-		some := a.open[:n:n]
-		a.open = a.open[n:]
-		if err := a.recheckSome(ctx, some); err != nil {
+		if err := a.recheckSome(ctx, slices.Clone(a.open[:n])); err != nil {
+			return err
+		}
+		a.open = a.open[n:] // only now: until then another proxy would have to look at all of them
+		if err := a.in.Checkpoint(ctx, a.state); err != nil {
 			return err
 		}
 	}
@@ -22,23 +25,25 @@ func (a *auditor) recheck(ctx context.Context) error {
 }
 
 func (a *auditor) recheckSome(ctx context.Context, open []*suspect) error {
+	pause := a.in.Pause
 	for round := 0; round < a.in.Rounds && len(open) > 0; round++ {
 		if round > 0 {
-			if err := a.in.Wait(ctx, a.in.Pause); err != nil {
+			if err := a.in.Wait(ctx, pause); err != nil {
 				return err
 			}
 		}
-		p, err := a.in.Pair()
+		began := a.in.Now()
+		p, err := a.pair()
 		if err != nil {
 			return err
-		}
-		if p.Stage != a.stage {
-			return ErrStageMoved
 		}
 		keys, holds := subjects(open)
 		ev, err := Look(ctx, p, keys, holds, a.in.Now())
 		if err != nil {
 			return err
+		}
+		if a.in.Pacer != nil {
+			pause = max(a.in.Pause, a.in.Pacer.afterLook(a.in.Now().Sub(began)))
 		}
 		left := open[:0]
 		for _, s := range open {
@@ -165,7 +170,7 @@ func (a *auditor) count(f Finding) {
 }
 
 func (a *auditor) hand(f Finding) {
-	if len(a.res.Findings) < MaxAuditFindings {
+	if len(a.res.Findings) < MaxAuditFindings && !a.in.Unlisted {
 		a.res.Findings = append(a.res.Findings, f)
 	}
 	a.in.Found(f)
@@ -173,13 +178,7 @@ func (a *auditor) hand(f Finding) {
 
 func (a *auditor) undetermined(s *suspect) {
 	a.res.UndeterminedTotal++
-	if len(a.res.Undetermined) >= MaxAuditOpen {
-		return
+	if len(a.res.Undetermined) < MaxAuditOpen {
+		a.res.Undetermined = append(a.res.Undetermined, s.open())
 	}
-	o := AuditOpen{Hold: s.hold, Why: s.why}
-	if s.hold == "" {
-		k := s.key
-		o.Key = &k
-	}
-	a.res.Undetermined = append(a.res.Undetermined, o)
 }

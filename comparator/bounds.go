@@ -119,7 +119,7 @@ const (
 	// thousands, all alike. Confirmed findings are never left out.
 	keptPerMinute = 60
 
-	// auditPage is how many holds or levels an audit reads at a time, and how many differences it
+	// auditPage is how many holds or levels an audit reads at a time at most, and how many differences it
 	// re-checks together: what it has in memory.
 	auditPage = 500
 	// DefaultAuditRounds and DefaultAuditPause bound how often and how slowly a difference is looked
@@ -130,8 +130,9 @@ const (
 	// result lists; the totals count all.
 	MaxAuditFindings = 10_000
 	MaxAuditOpen     = 100
-	// maxEffects bounds the keys for which an audit keeps what the hold findings do to the levels.
-	maxEffects = 100_000
+	// maxEffects bounds the keys for which an audit keeps what the hold findings do to the levels: some 2 MB of what is
+	// saved of it. Beyond it, differences of levels that follow from holds are found once more.
+	maxEffects = 10_000
 
 	// MaxFindingUnits bounds the keys that a finding lists; TotalUnits counts all.
 	MaxFindingUnits = 100

@@ -12,7 +12,8 @@
 //   - A [Sheet] is what a proxy tells the others of its pod about what it had the shadow follow.
 //   - A [Finding] is a recorded divergence, with its units and its life.
 //   - [Coverage] is the account of every decision: each is in exactly one column.
-//   - An [Audit] compares all holds and all levels of both stores.
+//   - An [Audit] compares all holds and all levels of both stores; [Audits] run it by a schedule, on all proxies and one at a
+//     time, and go on where one was interrupted ([AuditState]); a [Pacer] spares the stores.
 //   - A [Stratum] is a kind of decision with evidence of its own; [Readiness] says whether there is enough
 //     of it to make the shadow the truth.
 //
@@ -168,6 +169,19 @@
 // and the findings' store; cmd/internal/proxy's Proxy.Repair does, and serves it by the admin service (admin.Client.Repair). Without
 // Apply it is a plan. [RepairResult].Clean tells whether all is well.
 //
+// # Audits
+//
+// An audit reads everything: what it is there to find (a write past Crossfade, or one that a store has lost) changes no
+// version, so that what has changed since the last one is not enough to look at. It is bounded in time instead, by slices.
+//
+//   - Its cursors belong to one stage, one epoch and one run of Redis; when one of them moves it begins anew.
+//   - Progress is saved behind the findings that it rests on. What was found after the last save is found again, and has the same
+//     id; totals are those that were saved, so that nothing is counted twice.
+//   - Differences under re-check are saved by name only: whoever goes on looks twice at rest by its own clock (P7).
+//   - A row's number grows with each proxy that takes it, and who has an older one cannot write. Two that audit at the same time,
+//     as after a pause of one of them, do no harm but the reading.
+//   - P5: a panic or failure is one more failure of the row, and a longer pause before the next try.
+//
 // # Readiness: what is counted where
 //
 // [StrataOf] puts each decision that was compared, and ended as a match, explained or confirmed, into its
@@ -210,7 +224,7 @@
 //   - A finding's id follows from pod, class and hold (or key): found twice it is one finding with
 //     a later last sight. None is lost while its store is away: it waits in memory and in the
 //     spool, and where a bound is reached that is counted.
-//   - Judge, FindOrder, Settle, the audit's comparisons and the renderers are pure; time comes in.
+//   - Judge, FindOrder, Settle, the audit's comparisons, [AuditSchedule.Due] and the renderers are pure; time comes in.
 //
 // # Arrows
 //

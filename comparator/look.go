@@ -20,7 +20,9 @@ type TruthReader interface {
 
 // Pair is the two stores of a pod in the roles that a stage gives them.
 type Pair struct {
-	Stage  backends.Stage
+	Stage backends.Stage
+	// Epoch at which it is so; 0 when it is not known.
+	Epoch  uint64
 	Truth  TruthReader
 	Shadow backends.Inspector
 	// Unsure says why nothing can be concluded from the stores at present, such as that the shadow is being

@@ -277,6 +277,10 @@ func (r *Report) sideTable(p *page) {
 	for _, a := range r.Apologies {
 		p.item("              ", fmt.Sprintf("hold %q, %s: %s (%s)", a.Hold, a.Key, count(a.Quantity, "unit"), a.Reason))
 	}
+	p.head("AUDIT of all holds and levels")
+	for _, l := range r.Audit.Lines() {
+		p.item("  ", l)
+	}
 	p.head("LATENCY of decisions, %s", r.LatencyOf)
 	p.line("  %-8s %12s %10s %10s %10s %10s", "", "decisions", "p50", "p95", "p99", "max")
 	for _, l := range []struct {

@@ -106,6 +106,7 @@ func (r *Report) csv(w io.Writer) error {
 			ls = append(ls, csvLine{section: "latency_" + l.name, name: q.name, count: num(q.us)})
 		}
 	}
+	ls = append(ls, r.auditCSV()...)
 	ls = append(ls, r.readinessCSV()...)
 	ls = append(ls, r.trendCSV()...)
 	for _, e := range r.Excuses {

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
 	"github.com/crossfade-proxy/crossfade/comparator"
@@ -171,6 +172,26 @@ func checkPlace(t *testing.T, e xml.StartElement) {
 	}
 }
 
+// audited is a row of a pod in live at epoch 8, audited once a day.
+func audited(row *comparator.AuditRow) *comparator.AuditReport {
+	return comparator.NewAuditReport(row, 24*time.Hour, backends.Live, 8, noon)
+}
+
+// Where nobody knows of audits the page says so, and where one is under way how far it is.
+func TestPageTellsOfAudits(t *testing.T) {
+	in := goodReport()
+	for want, a := range map[string]*comparator.AuditReport{
+		"Not known.": nil, "None is complete yet.": audited(&comparator.AuditRow{}), "1,000,000 holds": in.Audit,
+		"waits to be gone on with, at the levels of the truth": audited(&comparator.AuditRow{Begun: time.Minute, State: &comparator.AuditState{Phase: 2}}),
+		"is with proxy-2, at the beginning":                    audited(&comparator.AuditRow{Begun: time.Minute, Lease: time.Second, Holder: "proxy-2"}),
+	} {
+		in.Audit = a
+		if page := htmlOf(t, in); !strings.Contains(page, want) {
+			t.Errorf("it does not say %q", want)
+		}
+	}
+}
+
 func TestVerdictOfAReport(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -192,6 +213,17 @@ func TestVerdictOfAReport(t *testing.T) {
 		{"most decisions sampled out", func(in *comparator.ReportInput) {
 			in.Coverage.Decisions, in.Coverage.SampledOut = 2000, 1000
 		}, comparator.ReportWait},
+		{"no complete audit", func(in *comparator.ReportInput) { in.Audit = audited(&comparator.AuditRow{}) }, comparator.ReportWait},
+		{"an audit of another epoch", func(in *comparator.ReportInput) {
+			in.Audit = audited(&comparator.AuditRow{Last: &comparator.AuditResult{Stage: backends.Live, Epoch: 7}, LastBegun: time.Hour})
+		}, comparator.ReportWait},
+		{"an audit of the day before yesterday", func(in *comparator.ReportInput) {
+			in.Audit = audited(&comparator.AuditRow{Last: &comparator.AuditResult{Stage: backends.Live, Epoch: 8}, LastBegun: 49 * time.Hour})
+		}, comparator.ReportWait},
+		{"an audit of today that left something open", func(in *comparator.ReportInput) {
+			in.Audit = audited(&comparator.AuditRow{Last: &comparator.AuditResult{Stage: backends.Live, Epoch: 8, UndeterminedTotal: 2}, LastBegun: time.Hour})
+		}, comparator.ReportGo},
+		{"nobody knows of audits", func(in *comparator.ReportInput) { in.Audit = nil }, comparator.ReportGo},
 		{"no shadow", func(in *comparator.ReportInput) { in.Stage = backends.MySQLOnly }, comparator.ReportNone},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -43,6 +43,7 @@ type ReportInput struct {
 	Apologies []backends.Apology
 	// ApologySum counts all; nil where only those listed are known.
 	ApologySum *ApologySum
+	Audit      *AuditReport // nil when not known
 	// Undetermined says by cause why decisions were undetermined (Stats.Undetermined), for the runs
 	// that the reporter knows.
 	Undetermined map[string]int64
@@ -95,6 +96,7 @@ type Report struct {
 	ApologyUnits   int64                 `json:"apology_units"`
 	ApologiesAcked int64                 `json:"apologies_acknowledged"`
 	Apologies      []backends.Apology    `json:"apologies"`
+	Audit          *AuditReport          `json:"audit"`
 	Excuses        []ExcuseReport        `json:"excuses"`
 	Problems       []string              `json:"problems"`
 	// Incomplete: what could not be read is among the problems; that nothing was found is no proof then.
@@ -125,7 +127,7 @@ func BuildReport(in ReportInput) (Report, error) {
 		Pod: in.Pod, Stage: in.Stage, Truth: in.Stage.Truth().String(), Epoch: in.Epoch, GeneratedAt: stamp(in.GeneratedAt),
 		Parity: in.Coverage.Parity(), Coverage: in.Coverage, Classes: []ClassReport{}, UndeterminedWhy: map[string]int64{},
 		Findings: []Finding{}, TruthLatency: in.Truth, ShadowLatency: in.Shadow, Outbox: in.Outbox,
-		Debt: []DebtLine{}, Apologies: []backends.Apology{}, Problems: []string{}, Excuses: reportExcuses(&in), Incomplete: in.Incomplete,
+		Debt: []DebtLine{}, Apologies: []backends.Apology{}, Problems: []string{}, Excuses: reportExcuses(&in), Incomplete: in.Incomplete, Audit: in.Audit,
 	}
 	if !in.Since.IsZero() {
 		s := stamp(in.Since)
@@ -258,12 +260,17 @@ func nextSteps(r *Report) []string {
 		say("%s are promised that are not there (debt). The first units that come free pay it; restock if it stays.", count(r.DebtUnits, "unit"))
 	}
 	steps = append(steps, excuseSteps(r)...)
+	if r.Stage.Dual() {
+		steps = append(steps, auditSteps(r)...)
+	}
 	if !r.Stage.Dual() {
 		say("In %s decisions are not compared: there is no shadow.", r.Stage)
 		return steps
 	}
 	steps = append(steps, evidenceSteps(r)...)
-	if len(steps) == 0 {
+	if len(steps) == 0 && r.Audit != nil {
+		say("Nothing in what was compared stands against this pod, and the audit of every hold and level has found nothing that is open.")
+	} else if len(steps) == 0 {
 		say("Nothing in what was compared stands against this pod. 'crossfade audit %s' compares every hold and level as well.", r.Pod)
 	}
 	return steps

@@ -118,6 +118,11 @@ func badReport() comparator.ReportInput {
 		Apologies:    []backends.Apology{{Hold: "order-5", Key: key("22423", "warehouse-1"), Quantity: 4, Reason: "claimed after it had expired; the units were sold"}},
 		ApologySum:   &comparator.ApologySum{Open: 1, OpenUnits: 4, Acked: 2, AckedUnits: 3},
 		Undetermined: map[string]int64{"window": 8, "queue_full": 1},
+		Audit: comparator.NewAuditReport(&comparator.AuditRow{
+			Pod: "one", Holder: "proxy-2", N: 9, Lease: time.Minute, Begun: 3 * time.Minute, Fails: 2, Failed: 4 * time.Minute, Failure: "reading the truth: store is unavailable",
+			State: &comparator.AuditState{Phase: 1, Result: comparator.AuditResult{HoldsTruth: 24_345, HoldsShadow: 12, FindingsTotal: 1}},
+			Last:  &comparator.AuditResult{Stage: backends.Shadow, Epoch: 6, HoldsTruth: 20_000, LevelsTruth: 3_684, FindingsTotal: 1, UnitsTotal: 2, UndeterminedTotal: 3}, LastBegun: 25 * time.Hour, LastEnded: 24 * time.Hour,
+		}, 24*time.Hour, backends.Shadow, 7, noon),
 		Excuses: comparator.Excuses{
 			{Name: "recount", Owner: "ann", Why: "the shelf is being recounted", From: noon.Add(-12 * time.Hour), Until: noon.Add(12 * time.Hour), Classes: []comparator.Class{comparator.LevelDrift}, Items: []backends.Item{"85123A", "22423", "10002", "10080"}},
 			{Name: "old", Owner: "bob", Why: "ticket 7", From: noon.Add(-36 * time.Hour), Until: noon.Add(-12 * time.Hour), Pods: []backends.Pod{"one"}},
@@ -139,6 +144,8 @@ func badReport() comparator.ReportInput {
 func goodReport() comparator.ReportInput {
 	return comparator.ReportInput{
 		Pod: "two", Stage: backends.Live, Epoch: 8, GeneratedAt: noon, Outbox: &backends.OutboxStats{},
+		Audit: comparator.NewAuditReport(&comparator.AuditRow{Pod: "two", Holder: "proxy-1", N: 1, LastBegun: 2 * time.Hour, LastEnded: time.Hour,
+			Last: &comparator.AuditResult{Stage: backends.Live, Epoch: 8, HoldsTruth: 1_000_000, LevelsTruth: 3_684}}, 24*time.Hour, backends.Live, 8, noon),
 		Coverage: comparator.Coverage{Pod: "two", Decisions: 1000, Counts: comparator.Counts{Matched: 800, Probed: 200}},
 		Truth:    comparator.Latency{Count: 1000, P50: 900, P95: 1500, P99: 2000, Max: 9000},
 		Trend:    comparator.Trend{StepMinutes: 1, Peak: 500, Carried: 480, Coverage: []comparator.TrendPoint{{At: noon.Add(-time.Minute), Decisions: 500, Counts: comparator.Counts{Matched: 400, Probed: 100}}}},

@@ -45,6 +45,8 @@ func verdictOf(r *Report) ReportVerdict {
 		return is(ReportWait, "no finding is open, and evidence is short in %s: %s", count(int64(len(r.Readiness.Missing)), "point"), readinessNames(r))
 	case r.Parity.Share == nil || *r.Parity.Share < goodShare:
 		return is(ReportWait, "only %s of the decisions were compared", percent(r.Parity.Compared, r.Parity.Decisions))
+	case r.Audit != nil && !r.Audit.Current:
+		return is(ReportWait, "no finding is open, and no audit of all holds and levels is complete and of today, in this stage and epoch")
 	default:
 		return is(ReportGo, "no finding is open, and there is evidence enough for each kind of decision and for the load")
 	}

@@ -18,7 +18,7 @@ func benchCmd(g *globals) *cobra.Command {
 		Long: "Starts durable servers of its own and runs each metric as pairs: ours, then the opponent, then the other way\n" +
 			"round. The value is the median of the pairs' ratios with its interval; a target is missed when the whole\n" +
 			"interval misses it. Opponents are tuned in the same run, and one that is far below its known figure on this\n" +
-			"disk is called unhealthy. All of it takes about 25 minutes; docs/benchmarks.md says what each metric is.\n" +
+			"disk is called unhealthy. All of it takes about 40 minutes; docs/benchmarks.md says what each metric is.\n" +
 			"Exit code 3 when a target is missed, a baseline is unhealthy or a measurement failed.",
 		Example: "  crossfade bench\n  crossfade bench --quick\n  crossfade bench --only pool.hot,resp --pairs 9 --json\n  crossfade bench --list",
 		RunE: func(cmd *cobra.Command, _ []string) error {

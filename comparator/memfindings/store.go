@@ -42,6 +42,7 @@ type Store struct {
 	apologies map[findingKey]comparator.ApologyRecord
 	sheets    map[sheetKey]keptSheet
 	tallies   map[tallyKey]comparator.TallyRow
+	audits    map[backends.Pod]*keptAudit
 }
 
 var _ comparator.Store = (*Store)(nil)
@@ -50,6 +51,7 @@ var _ comparator.Store = (*Store)(nil)
 func New() *Store {
 	return &Store{
 		findings: map[findingKey]comparator.Finding{}, rows: map[rowKey]comparator.CoverageRow{}, apologies: map[findingKey]comparator.ApologyRecord{},
+		audits: map[backends.Pod]*keptAudit{},
 		sheets: map[sheetKey]keptSheet{}, tallies: map[tallyKey]comparator.TallyRow{},
 	}
 }

@@ -15,6 +15,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestSuite(t *testing.T) {
 	findingstest.Exercise(t, func(testing.TB) comparator.Store { return memfindings.New() })
 	findingstest.ExerciseSheets(t, func(testing.TB) comparator.Sheets { return memfindings.New() })
+	findingstest.ExerciseAudits(t, func(testing.TB) comparator.AuditBook { return memfindings.New() })
 }
 
 func TestBook(t *testing.T) {

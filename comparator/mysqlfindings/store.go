@@ -24,7 +24,7 @@ const (
 	MaxPrune = 5000
 )
 
-// Store keeps findings, coverage, tallies and sheets in a database that has the tables of migrations 0002 and 0004 to 0007.
+// Store keeps findings, coverage, tallies, sheets and audits in a database that has the tables of migrations 0002 and 0004 to 0008.
 type Store struct{ db *sql.DB }
 
 var _ comparator.Store = (*Store)(nil)

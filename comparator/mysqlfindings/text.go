@@ -14,6 +14,9 @@ var apologiesText string
 //go:embed sql/tallies.sql
 var talliesText string
 
+//go:embed sql/audits.sql
+var auditsText string
+
 // tag attributes the connection's time to its business process (P8).
 const tag = "/* conn_tag:crossfade.comparator */ "
 
@@ -57,12 +60,21 @@ var (
 	trendFirst         = named("trend_first")
 	trendCoverage      = named("trend_coverage")
 	trendFindings      = named("trend_findings")
+	auditRead          = named("audit_read")
+	auditMake          = named("audit_make")
+	auditTake          = named("audit_take")
+	auditKeep          = named("audit_keep")
+	auditBegin         = named("audit_begin")
+	auditGoOn          = named("audit_go_on")
+	auditEnd           = named("audit_end")
+	auditDrop          = named("audit_drop")
+	auditFail          = named("audit_fail")
 )
 
 // named gives a statement of the embedded files. It is for package variables: a name that is not
 // there stops the program when it starts.
 func named(name string) statement {
-	_, text, ok := strings.Cut(findingsText+apologiesText+talliesText, "-- name: "+name+"\n")
+	_, text, ok := strings.Cut(findingsText+apologiesText+talliesText+auditsText, "-- name: "+name+"\n")
 	if !ok {
 		panic("mysqlfindings: no statement is called " + name)
 	}

@@ -214,9 +214,18 @@ func (c *Client) Report(ctx context.Context, pod string, since time.Duration) (c
 	return decode[comparator.Report](r.Msg.GetReportJson())
 }
 
-// Audit compares all holds and levels.
+// Audit compares all holds and levels, from the beginning.
 func (c *Client) Audit(ctx context.Context, pod string, progress func(phase string, holds, levels int64)) (*comparator.AuditResult, error) {
-	st, err := c.long.Audit(ctx, connect.NewRequest(&adminv1.AuditRequest{Pod: pod}))
+	return c.audit(ctx, &adminv1.AuditRequest{Pod: pod}, progress)
+}
+
+// ResumeAudit goes on with the pod's audit where one was interrupted, or begins one.
+func (c *Client) ResumeAudit(ctx context.Context, pod string, progress func(phase string, holds, levels int64)) (*comparator.AuditResult, error) {
+	return c.audit(ctx, &adminv1.AuditRequest{Pod: pod, Resume: true}, progress)
+}
+
+func (c *Client) audit(ctx context.Context, q *adminv1.AuditRequest, progress func(phase string, holds, levels int64)) (*comparator.AuditResult, error) {
+	st, err := c.long.Audit(ctx, connect.NewRequest(q))
 	if err != nil {
 		return nil, c.told(err)
 	}

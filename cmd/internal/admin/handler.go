@@ -51,6 +51,8 @@ type Backend interface {
 	// Repair plans what makes the shadow agree with the truth, and with Apply does it. On an error the result, if
 	// there is one, says how far it came.
 	Repair(ctx context.Context, q RepairAsked, progress func(comparator.RepairProgress)) (*comparator.RepairResult, error)
+	// ResumeAudit goes on where an audit was interrupted, or begins one.
+	ResumeAudit(ctx context.Context, pod backends.Pod, progress func(comparator.AuditProgress)) (*comparator.AuditResult, error)
 	Conservation(ctx context.Context, pod backends.Pod) (*comparator.Conservation, error)
 	// LoadStock loads one row. Known tells that it was in already, under the same operation id.
 	LoadStock(ctx context.Context, r *backends.RestockRequest) (known bool, err error)
@@ -153,7 +155,7 @@ func problem(err error) error {
 		code = connect.CodeAborted
 	case errors.Is(err, comparator.ErrNoPair), errors.Is(err, comparator.ErrNothingToAudit):
 		code = connect.CodeFailedPrecondition
-	case errors.Is(err, comparator.ErrStageMoved), errors.Is(err, dualwrite.ErrEpochMoved):
+	case errors.Is(err, comparator.ErrStageMoved), errors.Is(err, comparator.ErrAuditTaken), errors.Is(err, dualwrite.ErrEpochMoved):
 		code = connect.CodeAborted // the pod moved meanwhile: the same again
 	case errors.As(err, &differ):
 		code = connect.CodeDataLoss // the backfill worked, and found that one store has lost units
@@ -264,7 +266,11 @@ func (s *server) GetReport(ctx context.Context, r *connect.Request[adminv1.GetRe
 
 func (s *server) Audit(ctx context.Context, r *connect.Request[adminv1.AuditRequest], out *connect.ServerStream[adminv1.AuditResponse]) error {
 	var sendErr error
-	res, err := s.b.Audit(ctx, backends.Pod(r.Msg.GetPod()), func(g comparator.AuditProgress) {
+	audit := s.b.Audit
+	if r.Msg.GetResume() {
+		audit = s.b.ResumeAudit
+	}
+	res, err := audit(ctx, backends.Pod(r.Msg.GetPod()), func(g comparator.AuditProgress) {
 		if sendErr == nil {
 			sendErr = out.Send(&adminv1.AuditResponse{Phase: g.Phase, Holds: g.Holds, Levels: g.Levels})
 		}

@@ -8,6 +8,6 @@ func metrics() []*metric {
 		metricPoolSoldOut(), metricPoolFlash(), metricPoolNeighbour(),
 		metricRespRelay(), metricRespPipelined(), metricRespTwemproxy(),
 		metricRespShadow(), metricRespDeadShadow(), metricRespLive(),
-		metricMemoryHolds(),
+		metricMemoryHolds(), metricAudit(),
 	}
 }

@@ -38,6 +38,7 @@ pods:
     redis: {addr: "{{$.Redis}}", prefix: "xf:{{$.Tag}}:{{.}}:"}
     mysql: {dsn: "{{$.MySQL}}"}
     key_template: "{{$.Tag}}:{shop}:{item}"
+    audit: {every: 0s}
 {{- end}}
 `))
 

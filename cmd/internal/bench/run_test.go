@@ -61,6 +61,42 @@ func TestShortForm(t *testing.T) {
 	t.Log(table.String())
 }
 
+// TestAuditInShort measures an audit of some holds on real servers: that it reads all of them beside a load, interrupted and gone on
+// with, and finds nothing.
+func TestAuditInShort(t *testing.T) {
+	var progress bytes.Buffer
+	rep := &Report{}
+	o, err := Options{Quick: true, Duration: 300 * time.Millisecond, Pairs: 2, Binary: program, Progress: &progress}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := newEnv(o, rep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := e.close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+	m := metricAudit()
+	if err := e.runAudit(t.Context(), m, auditSize{holds: 3000, warm: time.Second, least: o.Duration}); err != nil {
+		t.Fatalf("%v\n%s", err, progress.String())
+	}
+	if len(rep.Metrics) != len(m.rows) {
+		t.Fatalf("%d values of %d", len(rep.Metrics), len(m.rows))
+	}
+	for _, v := range rep.Metrics {
+		if v.Value == nil {
+			t.Errorf("%s has no value: %s", v.Name, v.Reason)
+		}
+	}
+	if v := rep.Metrics[0]; v.A == nil || v.A.Figures["p99_ms"] <= 0 || v.B.Figures["p99_ms"] <= 0 || v.A.Figures["peak_mib"] <= 0 {
+		t.Errorf("%+v", v)
+	}
+	t.Log(progress.String())
+}
+
 // TestEveryMetricSaysWhatItIs: the table of the documentation is made of this.
 func TestEveryMetricSaysWhatItIs(t *testing.T) {
 	infos, err := List(nil)

@@ -205,7 +205,27 @@ func (p *Pod) check(at string) error {
 	if _, err := p.Goals(); err != nil {
 		return fmt.Errorf("%s readiness: %w", at, err)
 	}
+	if err := p.checkAudit(at); err != nil {
+		return err
+	}
 	return p.MySQL.checkSizes(at)
+}
+
+// leastAuditEvery is the shortest interval: below it an audit of a busy pod never rests.
+const leastAuditEvery = time.Minute
+
+func (p *Pod) checkAudit(at string) error {
+	s, err := p.AuditSchedule()
+	if err != nil {
+		return fmt.Errorf("%s audit: %w", at, err)
+	}
+	if s.Every != 0 && s.Every < leastAuditEvery {
+		return &backends.FieldError{Field: at + " audit.every", Value: s.Every.String(), Bound: "0, or at least " + leastAuditEvery.String(), Next: "0 leaves audits to you; leave it out for one each day"}
+	}
+	if a := p.Audit.Share; a < comparator.LeastAuditShare || a > comparator.MaxAuditShare {
+		return &backends.FieldError{Field: at + " audit.share", Value: strconv.FormatFloat(a, 'g', -1, 64), Bound: fmt.Sprintf("%g to %g", comparator.LeastAuditShare, comparator.MaxAuditShare), Next: "leave it out for the default"}
+	}
+	return nil
 }
 
 // Goals are the pod's goals of readiness.

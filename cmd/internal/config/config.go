@@ -14,6 +14,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/comparator"
 )
 
 // MaxFileBytes bounds a configuration file: a file larger than this is not one.
@@ -100,8 +101,32 @@ type Pod struct {
 	// Readiness are the goals by stratum: the rate of wrong decisions that the upper bound at 95 % has to
 	// come under.
 	Readiness map[string]float64 `yaml:"readiness"`
+	// Audit is when and how fast the pod is audited.
+	Audit Audit `yaml:"audit"`
 	// SweepAge is how long an entry stays with the proxy that made it.
 	SweepAge Duration `yaml:"sweep_age"`
+}
+
+// Audit of a pod.
+type Audit struct {
+	// Every is from the beginning of one audit to that of the next; 0 means none by itself, and without it there is one
+	// each day.
+	Every *Duration `yaml:"every"`
+	// Window is the part of the day in which it runs, UTC.
+	Window string `yaml:"window"`
+	// Share is the share of the time that it reads at most.
+	Share float64 `yaml:"share"`
+}
+
+// AuditSchedule is when the pod is audited.
+func (p *Pod) AuditSchedule() (comparator.AuditSchedule, error) {
+	s := comparator.AuditSchedule{Every: comparator.DefaultAuditEvery}
+	if p.Audit.Every != nil {
+		s.Every = time.Duration(*p.Audit.Every)
+	}
+	var err error
+	s.Window, err = comparator.ParseDayWindow(p.Audit.Window)
+	return s, err
 }
 
 // Redis of a pod.
@@ -229,6 +254,9 @@ func (c *Config) complete() {
 		}
 		if p.OutboxMax == 0 {
 			p.OutboxMax = backends.DefaultOutboxMax
+		}
+		if p.Audit.Share == 0 {
+			p.Audit.Share = comparator.DefaultAuditShare
 		}
 		if p.MySQL.PoolCap == 0 {
 			p.MySQL.PoolCap = backends.DefaultPoolCap

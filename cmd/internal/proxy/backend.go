@@ -89,22 +89,6 @@ func (p *Proxy) Report(ctx context.Context, pod backends.Pod, since time.Time) (
 	return r.buildReport(ctx, since)
 }
 
-// Audit compares all holds and levels; what it confirms becomes findings.
-func (p *Proxy) Audit(ctx context.Context, pod backends.Pod, progress func(comparator.AuditProgress)) (*comparator.AuditResult, error) {
-	r, err := p.find(pod)
-	if err != nil {
-		return nil, err
-	}
-	res, err := comparator.Audit(ctx, comparator.AuditInput{
-		Pod: pod, Epoch: r.pod.Gate().Serving().Epoch, Pair: r.pair, Retain: r.retain, Progress: progress, Found: r.comparator.Record,
-		Excuses: r.excuses.current(),
-	})
-	if err == nil {
-		err = r.comparator.Flush(ctx)
-	}
-	return res, err
-}
-
 // Conservation checks P2 inside each store; what is out of balance becomes findings.
 func (p *Proxy) Conservation(ctx context.Context, pod backends.Pod) (*comparator.Conservation, error) {
 	r, err := p.find(pod)

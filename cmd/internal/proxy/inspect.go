@@ -50,7 +50,7 @@ func (p *podRuntime) figures(ctx context.Context) telemetry.PodFigures {
 	f := telemetry.PodFigures{
 		Pod: p.name, Fence: p.pod.Gate().Serving(), BreakerOpen: p.pod.BreakerOpen(), LaneDepth: p.pod.LaneDepth(),
 		Outbox: map[backends.Side]backends.OutboxStats{}, Debt: map[backends.Side]int64{},
-		Decisions: map[string]int64{}, Findings: st.Confirmed, SpoolBytes: st.SpoolBytes, Pool: p.pools().Data,
+		Decisions: map[string]int64{}, Findings: st.Confirmed, SpoolBytes: st.SpoolBytes, Pool: p.pools().Data, Audit: p.auditFigures(),
 	}
 	for _, c := range comparator.Columns() {
 		f.Decisions[c.String()] = st.Coverage.Of(c)
@@ -221,5 +221,6 @@ func (p *podRuntime) buildReport(ctx context.Context, since time.Time) (comparat
 		in.Debt = append(in.Debt, ls...)
 	}
 	p.apologyReport(ctx, &in, problem)
+	p.auditReport(ctx, &in, problem)
 	return comparator.BuildReport(in)
 }

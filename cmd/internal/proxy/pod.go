@@ -53,6 +53,8 @@ type podRuntime struct {
 	watcher    *mysqlstore.Watcher // of the pod's MySQL, all sessions
 	pools      func() mysqlstore.Pools
 	excuses    *excuses
+	audits     *comparator.Audits
+	schedule   comparator.AuditSchedule
 
 	mu       sync.Mutex
 	setup    map[backends.Side]error // last result of Setup; errSetupPending before the first
@@ -319,7 +321,7 @@ func (p *podRuntime) pair() (comparator.Pair, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return comparator.Pair{Stage: f.Stage, Truth: truth, Shadow: shadow, Unsure: p.told.unsureUnder(f.Epoch), SureSince: p.told.since}, nil
+	return comparator.Pair{Stage: f.Stage, Epoch: f.Epoch, Truth: truth, Shadow: shadow, Unsure: p.told.unsureUnder(f.Epoch), SureSince: p.told.since}, nil
 }
 
 // carrier brings states from one store to the other, for package killswitch.

@@ -42,6 +42,8 @@ type Proxy struct {
 	router  *router
 	excuses *excuses
 	door    *respdoor.Server
+	// auditTurns are taken by audits that run by schedule.
+	auditTurns chan struct{}
 
 	doorLn, adminLn, metricsLn net.Listener
 	servers                    []*http.Server
@@ -56,7 +58,7 @@ type Proxy struct {
 // Start assembles and starts a proxy. It returns when the doors listen; pods begin to serve as soon as
 // their stores answer.
 func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Proxy, error) {
-	p := &Proxy{cfg: cfg, log: log, byName: map[backends.Pod]*podRuntime{}}
+	p := &Proxy{cfg: cfg, log: log, byName: map[backends.Pod]*podRuntime{}, auditTurns: make(chan struct{}, auditsAtOnce)}
 	if err := p.start(ctx); err != nil {
 		return nil, errors.Join(err, p.Stop())
 	}
@@ -162,6 +164,9 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 		return nil, err
 	}
 	r.settle = r.comparator.SettleWindow()
+	if r.audits, r.schedule, err = r.openAudits(c, kept, p.auditTurns); err != nil {
+		return nil, err
+	}
 	r.pod = dualwrite.NewPod(name, r.stores, dualwrite.Options{
 		ProbeShare: c.ProbeShare, Observer: p.metrics, Comparer: r.comparator, Guard: newBreaker("shadow of " + c.Name),
 		SweepAge: time.Duration(c.SweepAge),
@@ -209,6 +214,7 @@ func (p *Proxy) run(ctx context.Context) error {
 		p.spawn(func() { r.begin(ctx); r.work(ctx) })
 		p.spawn(func() { r.watchDebt(ctx) })
 		p.spawn(func() { r.keep(ctx, ch) })
+		p.spawn(func() { r.audits.Run(ctx) })
 	}
 	p.spawn(func() { p.excuses.watch(ctx) })
 	p.spawn(func() {

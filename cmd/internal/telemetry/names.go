@@ -26,6 +26,11 @@ const (
 	FindingsTotal        = "crossfade_findings_total"          // counter: pod, class; confirmed by this proxy
 	SpoolBytes           = "crossfade_spool_bytes"             // gauge: pod
 	DebtUnits            = "crossfade_debt_units"              // gauge: pod, store; of the levels last read
+	AuditAgeSeconds      = "crossfade_audit_age_seconds"       // gauge: pod; since the end of the last complete audit
+	AuditFindings        = "crossfade_audit_findings"          // gauge: pod; of the last complete audit
+	AuditUndetermined    = "crossfade_audit_undetermined"      // gauge: pod; of the last complete audit
+	AuditRunning         = "crossfade_audit_running"           // gauge: pod; 1 while any proxy is at it
+	AuditFailures        = "crossfade_audit_failures"          // gauge: pod; since the last complete audit
 	DoorConnections      = "crossfade_door_connections"        // gauge
 )
 
@@ -35,7 +40,8 @@ func Names() []string {
 		OperationSeconds, StoreCallSeconds, GateWaitSeconds, MirrorLagSeconds, MirroredTotal, LaneFullTotal,
 		ApologyUnitsTotal, ResubmittedTotal, ConnectionSeconds, PoolConnections, PoolMax, PoolWaitsTotal,
 		PoolWaitSecondsTotal, OutboxEntries, OutboxOldestSeconds, OutboxLost,
-		Stage, Epoch, BreakerOpen, LaneDepth, Decisions, FindingsTotal, SpoolBytes, DebtUnits, DoorConnections,
+		Stage, Epoch, BreakerOpen, LaneDepth, Decisions, FindingsTotal, SpoolBytes, DebtUnits,
+		AuditAgeSeconds, AuditFindings, AuditUndetermined, AuditRunning, AuditFailures, DoorConnections,
 	}
 }
 

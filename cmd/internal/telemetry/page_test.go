@@ -90,6 +90,7 @@ func usedOnce(t *testing.T) map[string]metric {
 			Outbox:    map[backends.Side]backends.OutboxStats{backends.SideRedis: {Entries: 4, OldestMillis: 5, Lost: true}},
 			Debt:      map[backends.Side]int64{backends.SideMySQL: 6},
 			Decisions: map[string]int64{"matched": 7}, Findings: map[string]int64{"quantity": 8}, SpoolBytes: 9,
+			Audit: telemetry.AuditFigures{Known: true, Running: true, Failures: 1, Complete: true, Age: time.Minute, Findings: 2, Open: 3},
 		}}
 	}
 	if err := m.Watch(figures, func() int64 { return 10 }); err != nil {

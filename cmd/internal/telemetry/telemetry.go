@@ -35,6 +35,18 @@ type PodFigures struct {
 	Findings    map[string]int64                       // by class
 	SpoolBytes  int64
 	Pool        sql.DBStats // of connections to MySQL, for reservations
+	Audit       AuditFigures
+}
+
+// AuditFigures are of a pod's audits, as they were last looked at. What is not known is left out.
+type AuditFigures struct {
+	Known    bool // they were looked at
+	Running  bool
+	Failures int64
+	Complete bool          // there is a complete one; what follows is of the last
+	Age      time.Duration // since it ended
+	Findings int64
+	Open     int64 // undetermined
 }
 
 // Metrics are the instruments of one proxy. It fills dualwrite.Observer.
@@ -189,6 +201,8 @@ func (m *Metrics) Watch(figures func(context.Context) []PodFigures, connections 
 	decisions := ig(Decisions, "Decisions of this proxy by column of the coverage account.")
 	spool := ig(SpoolBytes, "Findings that wait on local disk.")
 	debt := ig(DebtUnits, "Units promised that a store does not have.")
+	auditOf, err := m.newAudits()
+	errs = append(errs, err)
 	conns := ig(DoorConnections, "Client connections.")
 	oldest, err := m.meter.Float64ObservableGauge(OutboxOldestSeconds, metric.WithDescription("Age of the oldest entry in an outbox, in seconds."))
 	errs = append(errs, err)
@@ -217,6 +231,7 @@ func (m *Metrics) Watch(figures func(context.Context) []PodFigures, connections 
 			o.ObserveInt64(depth, int64(f.LaneDepth), attrs("pod", pod))
 			o.ObserveInt64(spool, f.SpoolBytes, attrs("pod", pod))
 			pool.observe(o, pod, f.Pool)
+			auditOf.observe(o, pod, f.Audit)
 			for side, st := range f.Outbox {
 				at := attrs("pod", pod, "store", side.String())
 				o.ObserveInt64(entries, st.Entries, at)
@@ -234,6 +249,6 @@ func (m *Metrics) Watch(figures func(context.Context) []PodFigures, connections 
 			}
 		}
 		return nil
-	}, append(pool.all(), entries, lost, stage, epoch, open, depth, decisions, spool, debt, conns, oldest, found)...)
+	}, append(append(pool.all(), auditOf.all()...), entries, lost, stage, epoch, open, depth, decisions, spool, debt, conns, oldest, found)...)
 	return err
 }

@@ -44,6 +44,7 @@ type rig struct {
 	pods     []*dualwrite.Pod // one for each proxy
 	stores   dualwrite.Stores
 	findings *mysqlfindings.Store
+	dsn      string
 	cs       []*comparator.Comparator
 }
 
@@ -70,7 +71,7 @@ func newRig(t *testing.T, stage backends.Stage, sqlKind, redisKind lab.Kind, pro
 	ms, err := mysqlstore.Open(ctx, mysqlstore.Config{Pod: "one", DSN: dsn, PoolCap: 10})
 	r.ok(err)
 	t.Cleanup(func() { _ = ms.Close() })
-	r.stores = dualwrite.Stores{Redis: rs, MySQL: ms}
+	r.dsn, r.stores = dsn, dualwrite.Stores{Redis: rs, MySQL: ms}
 	fence := backends.Fence{Epoch: 1, Stage: stage, Open: true, Filled: true}
 	for _, s := range []backends.Store{rs, ms} {
 		r.ok(s.Setup(ctx))

@@ -54,6 +54,7 @@ func TestSuite(t *testing.T) {
 			findingstest.Exercise(t, func(t testing.TB) comparator.Store { return mysqlfindings.New(open(t, kind)) })
 			findingstest.ExerciseBook(t, func(t testing.TB) comparator.ApologyBook { return mysqlfindings.New(open(t, kind)) })
 			findingstest.ExerciseSheets(t, func(t testing.TB) comparator.Sheets { return mysqlfindings.New(open(t, kind)) })
+			findingstest.ExerciseAudits(t, func(t testing.TB) comparator.AuditBook { return mysqlfindings.New(open(t, kind)) })
 		})
 	}
 }
@@ -103,7 +104,7 @@ const texts = "../../../../comparator/mysqlfindings/sql/"
 func statement(t *testing.T, name string) string {
 	t.Helper()
 	var all string
-	for _, file := range []string{"findings.sql", "apologies.sql", "tallies.sql"} {
+	for _, file := range []string{"findings.sql", "apologies.sql", "tallies.sql", "audits.sql"} {
 		b, err := os.ReadFile(texts + file)
 		if err != nil {
 			t.Fatal(err)
@@ -154,6 +155,12 @@ func TestPlans(t *testing.T) {
 				{"sheet_heads", statement(t, "sheet_heads"), "PRIMARY", []any{pod, 1000000}},
 				{"sheet_read", statement(t, "sheet_read"), "PRIMARY", []any{pod, "p", "r1"}},
 				{"sheet_old", statement(t, "sheet_old"), "PRIMARY", []any{pod, 1000000, 10}},
+				{"audit_read", statement(t, "audit_read"), "PRIMARY", []any{pod}},
+				{"audit_take", statement(t, "audit_take"), "PRIMARY", []any{"p", 1, pod}},
+				{"audit_keep", statement(t, "audit_keep"), "PRIMARY", []any{1, 1, pod, 1}},
+				{"audit_go_on", statement(t, "audit_go_on"), "PRIMARY", []any{"x", 1, 1, pod, 1}},
+				{"audit_end", statement(t, "audit_end"), "PRIMARY", []any{"x", 1, 1, pod, 1}},
+				{"audit_fail", statement(t, "audit_fail"), "PRIMARY", []any{"x", 1, 1, pod, 1}},
 				{"sheet_prune", statement(t, "sheet_prune"), "PRIMARY", []any{pod, "p", "r1", 1000000}},
 			} {
 				if got := plan(t, db, c.query, c.args...); got != c.index {
@@ -173,6 +180,7 @@ func fill(t *testing.T, db *sql.DB) {
 		"INSERT INTO crossfade_apology_book (pod, id, hold, shop, item, location, quantity, reason, at, redis, mysql) SELECT ?, CONCAT('f', seq.n), 'h', 's', 'i', 'l', 1, 'r', seq.n, 1, 0 FROM ",
 		"INSERT INTO crossfade_tallies SELECT ?, seq.n, 'p', 'r', 1, 'plentiful', 1, 1, 0, 'x' FROM ",
 		"INSERT INTO crossfade_coverage SELECT ?, seq.n, 'p', 'r', 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM ",
+		"INSERT INTO crossfade_audits (pod, holder) SELECT CONCAT(?, seq.n), 'p' FROM ",
 		"INSERT INTO crossfade_sheets SELECT ?, 'p', CONCAT('r', seq.n), 1, seq.n, 'x' FROM ",
 	} {
 		digits := "(SELECT 0 AS d" + strings.Repeat(" UNION ALL SELECT ?", 9) + ")"
@@ -188,6 +196,9 @@ func fill(t *testing.T, db *sql.DB) {
 				t.Fatal(err)
 			}
 		}
+	}
+	if _, err := db.ExecContext(context.Background(), "INSERT INTO crossfade_audits (pod, n) VALUES (?, 1)", "one"); err != nil {
+		t.Fatal(err)
 	}
 	for _, table := range []string{"crossfade_findings", "crossfade_coverage", "crossfade_apology_book", "crossfade_tallies"} {
 		if _, err := db.ExecContext(context.Background(), "ANALYZE TABLE "+table); err != nil {

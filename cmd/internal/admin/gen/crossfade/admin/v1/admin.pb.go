@@ -1438,8 +1438,10 @@ func (x *AcknowledgeApologyResponse) GetChanged() bool {
 }
 
 type AuditRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Pod           string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pod   string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
+	// Go on with the pod's audit where it was interrupted.
+	Resume        bool `protobuf:"varint,2,opt,name=resume,proto3" json:"resume,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1479,6 +1481,13 @@ func (x *AuditRequest) GetPod() string {
 		return x.Pod
 	}
 	return ""
+}
+
+func (x *AuditRequest) GetResume() bool {
+	if x != nil {
+		return x.Resume
+	}
+	return false
 }
 
 type AuditResponse struct {
@@ -2545,9 +2554,10 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\x03why\x18\x03 \x01(\tR\x03why\"Y\n" +
 	"\x1aAcknowledgeApologyResponse\x12!\n" +
 	"\fapology_json\x18\x01 \x01(\tR\vapologyJson\x12\x18\n" +
-	"\achanged\x18\x02 \x01(\bR\achanged\" \n" +
+	"\achanged\x18\x02 \x01(\bR\achanged\"8\n" +
 	"\fAuditRequest\x12\x10\n" +
-	"\x03pod\x18\x01 \x01(\tR\x03pod\"t\n" +
+	"\x03pod\x18\x01 \x01(\tR\x03pod\x12\x16\n" +
+	"\x06resume\x18\x02 \x01(\bR\x06resume\"t\n" +
 	"\rAuditResponse\x12\x14\n" +
 	"\x05holds\x18\x01 \x01(\x03R\x05holds\x12\x16\n" +
 	"\x06levels\x18\x02 \x01(\x03R\x06levels\x12\x14\n" +
