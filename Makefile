@@ -14,6 +14,10 @@ SCHEDULES ?= 100000
 # How long `make soak` runs, and on which server.
 SOAK    ?= 10m
 DIALECT ?= mysql
+# What `make contend` plays: the stage, how many decisions, and whether one write in 10,000 decisions is lost.
+STAGE     ?= shadow
+DECISIONS ?= 1000000
+LOSE      ?=
 # What `make mutants` runs: all. RUN=regexp picks by file name, JOBS runs that many at a time.
 RUN    ?= .
 JOBS   ?= 1
@@ -76,6 +80,10 @@ bench: build ## measure against the opponents, side by side, and judge the targe
 .PHONY: soak
 soak: build ## run the unit pool on a durable MySQL, and check its promises under traffic (SOAK=length, DIALECT=mysql or mariadb)
 	bin/crossfade soak --for $(SOAK) --dialect $(DIALECT)
+
+.PHONY: contend
+contend: build ## let buyers fight for the last units through four proxies, and check what is found (STAGE=live, DECISIONS=n, LOSE=1)
+	bin/crossfade contend --stage $(STAGE) --decisions $(DECISIONS) $(if $(LOSE),--lose)
 
 .PHONY: verify
 verify: verify-format verify-vet verify-lint verify-generated verify-house verify-modules ## all checks that read the code: format, vet, lint, arrows, links, generated code, modules

@@ -46,6 +46,9 @@ type Options struct {
 	Seed       uint64
 	// Fast gives up what only a crash of the machine would need: for tests.
 	Fast bool
+	// Undetermined is the share of the contended differences that may be undetermined; 0 means [MaxUndetermined]. A machine on
+	// which the shadow falls behind by half a minute leaves more.
+	Undetermined float64
 	// Patience is how long it may take until each decision is in its last column; 0 means five minutes.
 	Patience time.Duration
 	// Progress gets a line now and then; may be nil.
@@ -76,6 +79,9 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.Redis == "" {
 		o.Redis = lab.Redis
+	}
+	if o.Undetermined == 0 {
+		o.Undetermined = MaxUndetermined
 	}
 	if o.Patience == 0 {
 		o.Patience = patience

@@ -38,6 +38,7 @@ type Report struct {
 	Coverage     comparator.Coverage `json:"coverage"`
 	Balanced     bool                `json:"balanced"`
 	Undetermined map[string]int64    `json:"undetermined_by_cause"`
+	Allowed      float64             `json:"undetermined_allowed"`
 	// Contended counts the decisions that differed and were neither alike at once nor excused; Share is that of
 	// the undetermined ones.
 	Contended int64   `json:"contended"`
@@ -135,8 +136,8 @@ func (r *Report) account() {
 	case c.Decisions < r.Decisions, c.Decisions > r.Decisions+r.Unknown:
 		r.broken("%d decisions are counted, and the buyers were told %d (and %d times that it is not known)", c.Decisions, r.Decisions, r.Unknown)
 	}
-	if r.Share > MaxUndetermined {
-		r.broken("%.3f %% of %d contended differences are undetermined, above %.1f %%", 100*r.Share, r.Contended, 100*MaxUndetermined)
+	if r.Share > r.Allowed {
+		r.broken("%.3f %% of %d contended differences are undetermined, above %.1f %%", 100*r.Share, r.Contended, 100*r.Allowed)
 	}
 	if c.Explained == 0 || r.SoldOut == 0 || r.Granted == 0 {
 		r.broken("too little happened: %d granted, %d sold out, %d explained", r.Granted, r.SoldOut, c.Explained)
@@ -231,7 +232,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 	row("decisions", "%d in %.0f s, %.0f/s: %d granted, %d sold out", r.Decisions, r.Seconds, float64(r.Decisions)/r.Seconds, r.Granted, r.SoldOut)
 	row("pace", "a buyer waited %.0f s for the shadow; %.0f s more until all was judged; %.0f s of processor, %.0f MiB", r.Waited, r.Rest, r.Processor, r.HeapMiB)
 	row("coverage", "%d counted: matched %d, probed %d, explained %d, confirmed %d, undetermined %d, sampled out %d, lost %d", c.Decisions, c.Matched, c.Probed, c.Explained, c.Confirmed, c.Undetermined, c.SampledOut, c.Lost)
-	row("contended", "%d differences, %.3f %% undetermined (at most %.1f %%)", r.Contended, 100*r.Share, 100*MaxUndetermined)
+	row("contended", "%d differences, %.3f %% undetermined (at most %.1f %%)", r.Contended, 100*r.Share, 100*r.Allowed)
 	for _, cause := range slices.Sorted(maps.Keys(r.Undetermined)) {
 		row("", "undetermined for %s: %d", cause, r.Undetermined[cause])
 	}

@@ -59,7 +59,7 @@ func Play(ctx context.Context, s Servers, o Options) (r *Report, err error) {
 	}
 	fmt.Fprintf(o.Progress, "%d decisions in %s on %s and %s, %d proxies, %d buyers\n", o.Decisions, o.Stage, o.SQL, o.Redis, o.Proxies, o.Buyers)
 	m := newMarket(p, &o)
-	r = &Report{Stage: o.Stage, SQL: o.SQL, Redis: o.Redis, Proxies: o.Proxies, Buyers: o.Buyers, Sale: o.Sale, Lose: o.Lose, Seed: o.Seed}
+	r = &Report{Stage: o.Stage, SQL: o.SQL, Redis: o.Redis, Proxies: o.Proxies, Buyers: o.Buyers, Sale: o.Sale, Lose: o.Lose, Seed: o.Seed, Allowed: o.Undetermined}
 	told := tell(ctx, &o, m)
 	began, cpu := time.Now(), processor()
 	err = m.play(ctx)
