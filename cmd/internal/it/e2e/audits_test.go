@@ -69,8 +69,9 @@ func TestAuditSurvivesAKilledProxy(t *testing.T) {
 	if _, err := two.run("audit", podName, "--resume"); exitOf(err) != 4 || !strings.Contains(err.Error(), "proxy-1") {
 		t.Errorf("while it may still be the other's: %v", err)
 	}
+	r.neighbour(fmt.Sprintf("UPDATE crossfade_audits SET until = until - 60000000 WHERE pod = '%s'", podName)) // a minute passes
 	var res comparator.AuditResult
-	r.eventually(2*time.Minute, "the other proxy goes on", func() (err error) {
+	r.eventually(time.Minute, "the other proxy goes on", func() (err error) {
 		res, err = jsonOf[comparator.AuditResult](two, "audit", podName, "--resume")
 		return err
 	})
