@@ -36,7 +36,7 @@ func (s *Store) newConfirmedLink(rec *record, h *backends.Hold) (link, bool) {
 		return l, false
 	}
 	l.next, l.ms = next, moves(rec.hold, next)
-	l.is = &record{hold: next, digest: rec.digest, own: rec.own}
+	l.is = &record{hold: next, digest: rec.digest}
 	return l, true
 }
 
@@ -133,10 +133,13 @@ func demandOf(links []link) []want {
 
 // followLink decides, where there is something to decide, and moves the stock.
 func (c *confirmed) followLink(ctx context.Context, l *link) error {
-	if l.decides {
+	switch {
+	case l.decides:
 		if err := c.decide(ctx, l); err != nil {
 			return err
 		}
+	case l.is != nil && l.was != nil:
+		l.is.own = l.was.own // which an earlier link may have decided a moment ago
 	}
 	for _, m := range l.ms {
 		if m.sellable == 0 && m.owed == 0 {
