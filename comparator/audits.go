@@ -321,15 +321,16 @@ func (s *slice) wait(ctx context.Context, d time.Duration) error {
 }
 
 // save flushes what was found, then changes the row: progress that is saved never has findings behind it that are not.
+// Each has its own time: what the store of findings does not take in its is spooled, and the row may be had all the same.
 func (s *slice) save(ctx context.Context, c AuditSave) (err error) {
 	defer recoverTo(&err)
-	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
-	defer cancel()
 	if c.Step == AuditGoesOn || c.Step == AuditEnds {
-		if err := s.a.cfg.Flush(ctx); err != nil {
+		if err := s.flush(ctx); err != nil {
 			return fmt.Errorf("saving what the audit found: %w", err)
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
 	began := s.a.cfg.Now()
 	if err := s.a.cfg.Book.SaveAudit(ctx, s.a.cfg.Pod, s.n, c); err != nil {
 		return bookAway(err)
@@ -338,10 +339,16 @@ func (s *slice) save(ctx context.Context, c AuditSave) (err error) {
 	return nil
 }
 
+func (s *slice) flush(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*saveTimeout)
+	defer cancel()
+	return s.a.cfg.Flush(ctx)
+}
+
 // end leaves the row: complete, dropped, failed, or for the next one to go on with. It gives back err, or what kept
 // a complete audit from being saved.
 func (s *slice) end(ctx context.Context, res *AuditResult, err error) error {
-	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*saveTimeout) // of which save bounds each part
 	defer cancel()
 	switch {
 	case err == nil:
