@@ -32,7 +32,7 @@ type market struct {
 	unknown  atomic.Int64 // answers that did not say what was decided
 	due      atomic.Int64 // losses that have fallen due
 	taken    atomic.Int64 // of which are being played
-	waited   atomic.Int64 // nanoseconds for the shadow
+	waited   atomic.Int64 // nanoseconds for shadow and judge
 	behind   atomic.Int64
 	mu       sync.Mutex
 	caughtUp *sync.Cond
@@ -107,7 +107,7 @@ func (m *market) stock(ctx context.Context) error {
 	return nil
 }
 
-// watch lets the buyers wait while the shadow is far behind.
+// watch lets the buyers wait while the shadow, or the judge, is far behind.
 func (m *market) watch(ctx context.Context) error {
 	tick := time.NewTicker(lookBehind)
 	defer tick.Stop()
@@ -120,6 +120,7 @@ func (m *market) watch(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		n = max(n, m.pod.coverage().Settling)
 		m.mu.Lock()
 		m.behind.Store(n)
 		m.mu.Unlock()
@@ -132,7 +133,7 @@ func (m *market) watch(ctx context.Context) error {
 	}
 }
 
-// pace waits while the shadow is far behind.
+// pace waits while the shadow, or the judge, is far behind.
 func (m *market) pace(ctx context.Context) error {
 	if m.behind.Load() > maxBehind {
 		began := time.Now()

@@ -19,6 +19,7 @@
 //   - With losses, the audit finds each of them once, by its class, with its units; and what was confirmed while the
 //     sales went on is a consequence of one.
 //
-// The buyers wait while more than a bound of entries are on their way to the shadow: what is played here is the judge, not
-// how many writes the shadow's server takes.
+// The buyers wait while more than a bound of entries are on their way to the shadow, or of decisions wait to be settled: what is
+// played here is what the judge says, not how many writes the shadow's server takes, nor how fast four judges are that share a
+// machine with everything else. Beyond that bound they leave more undetermined, since a record goes back so far only.
 package contend

@@ -27,7 +27,7 @@ const (
 	maxQuantity = 3
 	// lossAt is where in a sale a loss falls due. Behind it the stores differ for good, and many decisions with them.
 	lossAt = 0.97
-	// maxBehind is how many entries may be on their way while the buyers go on.
+	// maxBehind is how many entries may be on their way, and how many decisions may wait to be settled, while the buyers go on.
 	maxBehind = 2000
 	// patience bounds what comes after the last decision: until each is in its last column.
 	patience = 5 * time.Minute

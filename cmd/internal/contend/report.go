@@ -30,7 +30,7 @@ type Report struct {
 	Unknown   int64 `json:"unknown"` // answers that did not say what was decided
 
 	Seconds   float64 `json:"seconds"`           // of the sales
-	Waited    float64 `json:"waited_seconds"`    // of which a buyer waited for the shadow, in the mean
+	Waited    float64 `json:"waited_seconds"`    // of which a buyer waited for shadow and judge, in the mean
 	Rest      float64 `json:"rest_seconds"`      // until each decision was in its last column
 	Processor float64 `json:"processor_seconds"` // of all proxies and buyers, without the servers
 	HeapMiB   float64 `json:"heap_mib"`          // of all proxies and buyers
@@ -230,7 +230,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 	c := &r.Coverage
 	row("run", "%s on %s and %s, %d proxies, %d buyers, sales of %d decisions, seed %d", r.Stage, r.SQL, r.Redis, r.Proxies, r.Buyers, r.Sale, r.Seed)
 	row("decisions", "%d in %.0f s, %.0f/s: %d granted, %d sold out", r.Decisions, r.Seconds, float64(r.Decisions)/r.Seconds, r.Granted, r.SoldOut)
-	row("pace", "a buyer waited %.0f s for the shadow; %.0f s more until all was judged; %.0f s of processor, %.0f MiB", r.Waited, r.Rest, r.Processor, r.HeapMiB)
+	row("pace", "a buyer waited %.0f s for shadow and judge; %.0f s more until all was judged; %.0f s of processor, %.0f MiB", r.Waited, r.Rest, r.Processor, r.HeapMiB)
 	row("coverage", "%d counted: matched %d, probed %d, explained %d, confirmed %d, undetermined %d, sampled out %d, lost %d", c.Decisions, c.Matched, c.Probed, c.Explained, c.Confirmed, c.Undetermined, c.SampledOut, c.Lost)
 	row("contended", "%d differences, %.3f %% undetermined (at most %.1f %%)", r.Contended, 100*r.Share, 100*r.Allowed)
 	for _, cause := range slices.Sorted(maps.Keys(r.Undetermined)) {

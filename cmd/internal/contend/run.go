@@ -92,7 +92,7 @@ func tell(ctx context.Context, o *Options, m *market) (stop func()) {
 			case <-t.C:
 			}
 			c := m.pod.coverage()
-			fmt.Fprintf(o.Progress, "%9d of %d decided: %d explained, %d confirmed, %d undetermined; %d settling, %d entries on their way\n",
+			fmt.Fprintf(o.Progress, "%9d of %d decided: %d explained, %d confirmed, %d undetermined; %d settling, %d behind\n",
 				min(m.next.Load(), o.Decisions), o.Decisions, c.Explained, c.Confirmed, c.Undetermined, c.Settling, m.behind.Load())
 		}
 	}()
