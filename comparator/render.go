@@ -110,15 +110,21 @@ func micros(us int64) string {
 
 // Write renders the report.
 func (r *Report) Write(w io.Writer, f Format) error {
+	if f == FormatHTML {
+		return r.html(w)
+	}
+	return render(w, f, r, r.csv, r.table)
+}
+
+// render writes v as JSON, by csv, or, in any other format, as table has it for people.
+func render(w io.Writer, f Format, v any, csv func(io.Writer) error, table func() string) error {
 	switch f {
 	case FormatJSON:
-		return writeJSON(w, r)
+		return writeJSON(w, v)
 	case FormatCSV:
-		return r.csv(w)
-	case FormatHTML:
-		return r.html(w)
+		return csv(w)
 	default:
-		_, err := io.WriteString(w, r.table())
+		_, err := io.WriteString(w, table())
 		return err
 	}
 }

@@ -21,25 +21,19 @@ type ApologyList struct {
 }
 
 // Write renders the list.
-func (l *ApologyList) Write(w io.Writer, f Format) error {
-	switch f {
-	case FormatJSON:
-		return writeJSON(w, l)
-	case FormatCSV:
-		var ls []csvLine
-		for i := range l.Apologies {
-			a := &l.Apologies[i]
-			ls = append(ls, csvLine{section: "apology", state: a.state(), units: num(a.Quantity), id: a.ID, hold: a.Hold, key: a.Key,
-				first: a.At.Time(), last: a.AckedAt, detail: a.Reason, source: a.source(), by: a.AckedBy, why: a.Why})
-		}
-		for _, s := range l.Problems {
-			ls = append(ls, csvLine{section: "problem", detail: s})
-		}
-		return writeCSV(w, ls)
-	default:
-		_, err := io.WriteString(w, l.table())
-		return err
+func (l *ApologyList) Write(w io.Writer, f Format) error { return render(w, f, l, l.csv, l.table) }
+
+func (l *ApologyList) csv(w io.Writer) error {
+	var ls []csvLine
+	for i := range l.Apologies {
+		a := &l.Apologies[i]
+		ls = append(ls, csvLine{section: "apology", state: a.state(), units: num(a.Quantity), id: a.ID, hold: a.Hold, key: a.Key,
+			first: a.At.Time(), last: a.AckedAt, detail: a.Reason, source: a.source(), by: a.AckedBy, why: a.Why})
 	}
+	for _, s := range l.Problems {
+		ls = append(ls, csvLine{section: "problem", detail: s})
+	}
+	return writeCSV(w, ls)
 }
 
 func (r *ApologyRecord) state() string {

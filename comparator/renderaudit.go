@@ -10,15 +10,7 @@ import (
 
 // Write renders the result.
 func (r *AuditResult) Write(w io.Writer, f Format) error {
-	switch f {
-	case FormatJSON:
-		return writeJSON(w, r)
-	case FormatCSV:
-		return r.csv(w)
-	default:
-		_, err := io.WriteString(w, r.table())
-		return err
-	}
+	return render(w, f, r, r.csv, r.table)
 }
 
 // maxAuditShown bounds the findings that a table spells out; JSON and CSV have all that are kept.
@@ -132,15 +124,7 @@ func (r *AuditResult) csv(w io.Writer) error {
 
 // Write renders the result.
 func (c *Conservation) Write(w io.Writer, f Format) error {
-	switch f {
-	case FormatJSON:
-		return writeJSON(w, c)
-	case FormatCSV:
-		return c.csv(w)
-	default:
-		_, err := io.WriteString(w, c.table())
-		return err
-	}
+	return render(w, f, c, c.csv, c.table)
 }
 
 func (c *Conservation) table() string {

@@ -21,15 +21,8 @@ type FindingList struct {
 
 // Write renders the list.
 func (l *FindingList) Write(w io.Writer, f Format) error {
-	switch f {
-	case FormatJSON:
-		return writeJSON(w, l)
-	case FormatCSV:
-		return writeCSV(w, findingsCSV(l.Findings))
-	default:
-		_, err := io.WriteString(w, l.table())
-		return err
-	}
+	csv := func(w io.Writer) error { return writeCSV(w, findingsCSV(l.Findings)) }
+	return render(w, f, l, csv, l.table)
 }
 
 func (l *FindingList) table() string {
@@ -130,15 +123,8 @@ func Detail(f Finding) FindingDetail {
 
 // Write renders the finding. It is one line for each key in CSV.
 func (d *FindingDetail) Write(w io.Writer, f Format) error {
-	switch f {
-	case FormatJSON:
-		return writeJSON(w, d)
-	case FormatCSV:
-		return writeCSV(w, findingsCSV([]Finding{d.Finding}))
-	default:
-		_, err := io.WriteString(w, d.table())
-		return err
-	}
+	csv := func(w io.Writer) error { return writeCSV(w, findingsCSV([]Finding{d.Finding})) }
+	return render(w, f, d, csv, d.table)
 }
 
 func (d *FindingDetail) table() string {

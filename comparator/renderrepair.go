@@ -12,15 +12,7 @@ const maxStepsShown = 100
 
 // Write renders a plan, or what became of it.
 func (r *RepairResult) Write(w io.Writer, f Format) error {
-	switch f {
-	case FormatJSON:
-		return writeJSON(w, r)
-	case FormatCSV:
-		return r.csv(w)
-	default:
-		_, err := io.WriteString(w, r.table())
-		return err
-	}
+	return render(w, f, r, r.csv, r.table)
 }
 
 func (r *RepairResult) table() string {

@@ -34,12 +34,7 @@ func benchCmd(g *globals) *cobra.Command {
 			if rep == nil {
 				return benchUsage(err)
 			}
-			var perr error
-			if g.json {
-				perr = g.printJSON(rep)
-			} else {
-				perr = rep.WriteTable(g.out)
-			}
+			perr := g.printResult(rep)
 			if c := rep.Complaint(); err == nil && c != "" {
 				err = &foundError{c}
 			}

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-
 	"github.com/spf13/cobra"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -38,15 +36,10 @@ func contendCmd(g *globals) *cobra.Command {
 			if r == nil || err != nil {
 				return err
 			}
-			if g.json {
-				err = g.printJSON(r)
-			} else {
-				err = r.WriteTable(g.out)
+			if perr := g.printResult(r); perr != nil || r.Kept() {
+				return perr
 			}
-			if !r.Kept() {
-				err = errors.Join(&foundError{"something came out that should not; see above"}, err)
-			}
-			return err
+			return &foundError{"something came out that should not; see above"}
 		},
 	}
 	f := cmd.Flags()

@@ -84,12 +84,7 @@ func replayCmd(g *globals) *cobra.Command {
 			// An interrupt ends the run, not the carts that are under way.
 			o.Until = cmd.Context().Done()
 			sum, err := replay.Run(context.WithoutCancel(cmd.Context()), o)
-			var perr error
-			if g.json {
-				perr = g.printJSON(sum)
-			} else {
-				perr = sum.WriteTable(g.out)
-			}
+			perr := g.printResult(&sum)
 			if err == nil && !sum.Clean() {
 				err = &foundError{"the replay did not end clean; see above"}
 			}

@@ -150,6 +150,17 @@ func (g *globals) printJSON(v any) error {
 	return e.Encode(v)
 }
 
+// tabled is a result that people read as a table.
+type tabled interface{ WriteTable(io.Writer) error }
+
+// printResult prints a result as --json says.
+func (g *globals) printResult(r tabled) error {
+	if g.json {
+		return g.printJSON(r)
+	}
+	return r.WriteTable(g.out)
+}
+
 func (g *globals) say(format string, a ...any) { _, _ = fmt.Fprintf(g.out, format, a...) }
 
 // tell is progress: it goes to the error stream, so that the output stays clean.

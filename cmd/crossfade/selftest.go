@@ -38,12 +38,7 @@ func selftestCmd(g *globals) *cobra.Command {
 			if r == nil {
 				return err
 			}
-			var perr error
-			if g.json {
-				perr = g.printJSON(r)
-			} else {
-				perr = r.WriteTable(g.out)
-			}
+			perr := g.printResult(r)
 			if err == nil && !r.Passed() {
 				err = &foundError{"the comparison cannot be trusted on these servers; see the rows that failed"}
 			}

@@ -33,12 +33,7 @@ func soakCmd(g *globals) *cobra.Command {
 			if r == nil || err != nil && backends.IsRejection(err) {
 				return err
 			}
-			var perr error
-			if g.json {
-				perr = g.printJSON(r)
-			} else {
-				perr = r.WriteTable(g.out)
-			}
+			perr := g.printResult(r)
 			if err == nil && !r.Kept() {
 				err = &foundError{"a promise was broken, or could not be checked; see above"}
 			}
