@@ -3,6 +3,8 @@ package killswitch
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -16,6 +18,17 @@ const (
 	MaxAcks = 256
 	// MaxHistoryPage bounds what one call of History returns.
 	MaxHistoryPage = 1000
+	// MaxMembers bounds the proxies that one control store registers.
+	MaxMembers = 1000
+	// MaxAddr bounds a member's address, in bytes: a host name has 253 at most.
+	MaxAddr = 300
+)
+
+// Bounds of a lease. A short one tells soon that a proxy is gone; a long one outlasts an election of the control store.
+const (
+	MinLease     = time.Second
+	DefaultLease = 5 * time.Second
+	MaxLease     = 60 * time.Second
 )
 
 // Errors of the port. Test with errors.Is.
@@ -24,6 +37,8 @@ var (
 	ErrConflict = errors.New("the pod's record was changed by someone else meanwhile")
 	// ErrControlDamaged: a record in the control store is not what the control store itself writes.
 	ErrControlDamaged = errors.New("a record in the control store is damaged")
+	// ErrReplaced: another process has registered under the same proxy's name since.
+	ErrReplaced = errors.New("another process has registered under this proxy's name")
 	// ErrControlUnavailable: the control store could not be reached, or not in time.
 	ErrControlUnavailable = errors.New("the control store is unavailable")
 )
@@ -47,6 +62,32 @@ type Ack struct {
 	At time.Time `json:"at"`
 }
 
+// Member is a proxy that has registered.
+type Member struct {
+	Proxy string `json:"proxy"`
+	// Addr is host:port of its admin service; may be empty.
+	Addr string `json:"addr"`
+	// Pods that it serves, each once, in their order.
+	Pods []backends.Pod `json:"pods"`
+	// Since is when this process registered first, by its own clock: for people.
+	Since time.Time `json:"since"`
+}
+
+// Membership is a registration that renews itself, several times within each lease, until it is left or lost.
+// A lease that runs out is not final: the registration comes back with the first renewal that succeeds.
+type Membership interface {
+	// ValidUntil is until when the control store keeps the registration at least, by this process's monotonic
+	// clock: a lease after the sending of the last renewal that succeeded. The zero time: it was left or lost.
+	ValidUntil() time.Time
+	// Lost is closed when another process has registered under the name. A restarted proxy cannot be told from
+	// a second one of the same name, so the newer wins, and the older neither renews nor comes back. It learns
+	// of it at its next renewal.
+	Lost() <-chan struct{}
+	// Leave ends the renewals and takes the registration away. Twice is once; what could not be taken away
+	// runs out.
+	Leave(ctx context.Context) error
+}
+
 // ControlStore keeps the pods' records. Every method may be called by many goroutines and processes,
 // and honours its context. States that go in and come out share nothing with the caller's.
 type ControlStore interface {
@@ -67,12 +108,51 @@ type ControlStore interface {
 	AppendHistory(ctx context.Context, pod backends.Pod, changes ...Change) error
 	// History answers the newest limit changes (at most MaxHistoryPage), oldest first.
 	History(ctx context.Context, pod backends.Pod, limit int) ([]Change, error)
-	// Acknowledge keeps the latest word of each proxy for each pod.
+	// Acknowledge keeps the latest word of each proxy for each pod, of at most MaxAcks. Where proxies are on several
+	// machines, that of a proxy that has joined by this handle goes when its registration does, and is refused
+	// (ErrReplaced) when that was lost; any other stays.
 	Acknowledge(ctx context.Context, a Ack) error
 	// Acks answers them in the order of proxies.
 	Acks(ctx context.Context, pod backends.Pod) ([]Ack, error)
-	// Close frees what the store holds; twice is once. It does not end watches: their contexts do.
+	// Join registers a proxy for ttl (MinLease to MaxLease) and keeps it registered. Whoever was registered under
+	// its name before is replaced. The context is for the first registration alone.
+	Join(ctx context.Context, m Member, ttl time.Duration) (Membership, error)
+	// Members answers those whose lease has not run out, in the order of proxies. One whose process has died is
+	// among them for one lease at most, and somewhat longer where the control store has changed its leader.
+	Members(ctx context.Context) ([]Member, error)
+	// Close frees what the store holds; twice is once. It does not end watches: their contexts do. Registrations
+	// that were not left are no longer renewed, as if the process had died.
 	Close() error
+}
+
+// Check tells whether a member can be registered.
+func (m Member) Check() error {
+	if err := backends.CheckID("proxy", m.Proxy); err != nil {
+		return err
+	}
+	if len(m.Addr) > MaxAddr {
+		return &backends.FieldError{Field: "addr of proxy " + m.Proxy, Value: fmt.Sprintf("%d bytes", len(m.Addr)), Bound: fmt.Sprintf("at most %d", MaxAddr), Next: "give host:port of its admin service, or nothing"}
+	}
+	if len(m.Pods) > MaxPods {
+		return &backends.FieldError{Field: "pods of proxy " + m.Proxy, Value: strconv.Itoa(len(m.Pods)), Bound: fmt.Sprintf("at most %d", MaxPods), Next: "spread them over several proxies"}
+	}
+	for i, p := range m.Pods {
+		if err := backends.CheckID("pod of proxy "+m.Proxy, string(p)); err != nil {
+			return err
+		}
+		if i > 0 && m.Pods[i-1] >= p {
+			return &backends.FieldError{Field: "pods of proxy " + m.Proxy, Value: fmt.Sprintf("%q after %q", p, m.Pods[i-1]), Bound: "each once, in their order", Next: "sort them"}
+		}
+	}
+	return nil
+}
+
+// CheckLease tells whether a lease has a length that a control store keeps.
+func CheckLease(field string, ttl time.Duration) error {
+	if ttl < MinLease || ttl > MaxLease {
+		return &backends.FieldError{Field: field, Value: ttl.String(), Bound: fmt.Sprintf("%s to %s", MinLease, MaxLease), Next: "leave it out for " + DefaultLease.String()}
+	}
+	return nil
 }
 
 // StorePort is what a switch needs of a store.

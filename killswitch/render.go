@@ -230,6 +230,9 @@ func renderProxies(w io.Writer, proxies []ProxyStatus) error {
 			state = "behind"
 		}
 		heard := (time.Duration(p.AgeMillis) * time.Millisecond).Round(time.Second).String() + " ago"
+		if p.At.IsZero() {
+			heard, state = "-", "not heard yet"
+		}
 		rows = append(rows, []string{p.Proxy, p.Stage.String(), fmt.Sprint(p.Epoch), heard, state})
 	}
 	return table(w, "", rows)

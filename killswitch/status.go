@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -35,9 +36,12 @@ type Status struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-// ProxyStatus is one proxy's word.
+// ProxyStatus is one proxy's word. One that has registered and not acknowledged any epoch yet has epoch 0.
 type ProxyStatus struct {
 	Ack
+	// Registered: its lease has not run out. Addr is where its admin service is, if it has said so.
+	Registered bool   `json:"registered"`
+	Addr       string `json:"addr,omitempty"`
 	// AgeMillis is how long ago it was given, by the clock of whoever asks, at least 0.
 	AgeMillis int64 `json:"age_ms"`
 	// Current: it is of the epoch that the pod serves. Silent: it has not been repeated in time.
@@ -45,13 +49,50 @@ type ProxyStatus struct {
 	Silent  bool `json:"silent"`
 }
 
+// Fleet is what the control store knows of the proxies of a pod.
+type Fleet struct {
+	Acks    []Ack
+	Members []Member // of all pods
+}
+
+// ReadFleet reads it.
+func ReadFleet(ctx context.Context, c ControlStore, pod backends.Pod) (f Fleet, err error) {
+	if f.Acks, err = c.Acks(ctx, pod); err != nil {
+		return Fleet{}, err
+	}
+	f.Members, err = c.Members(ctx)
+	return f, err
+}
+
+// proxies are those that have acknowledged the pod or have registered for it, in their order.
+func (f Fleet) proxies(pod backends.Pod, epoch uint64, now time.Time) []ProxyStatus {
+	out := []ProxyStatus{}
+	for _, k := range f.Acks {
+		age := max(0, now.Sub(k.At))
+		out = append(out, ProxyStatus{Ack: k, AgeMillis: age.Milliseconds(), Current: k.Epoch == epoch, Silent: age > AckSilent})
+	}
+	for _, m := range f.Members {
+		if !slices.Contains(m.Pods, pod) {
+			continue
+		}
+		i := slices.IndexFunc(out, func(p ProxyStatus) bool { return p.Proxy == m.Proxy })
+		if i < 0 {
+			i = len(out)
+			out = append(out, ProxyStatus{Ack: Ack{Proxy: m.Proxy, Pod: pod}})
+		}
+		out[i].Registered, out[i].Addr = true, m.Addr
+	}
+	slices.SortFunc(out, func(a, b ProxyStatus) int { return strings.Compare(a.Proxy, b.Proxy) })
+	return out
+}
+
 // BuildStatus makes a status of what was read. controlErr is why the record could not be, or nil.
-func BuildStatus(pod backends.Pod, seen Seen, controlErr error, acks []Ack, now time.Time) Status {
+func BuildStatus(pod backends.Pod, seen Seen, controlErr error, fleet Fleet, now time.Time) Status {
 	st := seen.State
 	a := Reconcile(seen, now)
 	s := Status{
 		Pod: pod, Desired: st.Fence(), Phase: st.Phase, Actual: a.Fence, Serving: a.Serving, Redis: seen.Redis, MySQL: seen.MySQL,
-		Switch: st.Switch, Who: st.Who, Why: st.Why, Since: st.Since, Proxies: []ProxyStatus{},
+		Switch: st.Switch, Who: st.Who, Why: st.Why, Since: st.Since,
 	}
 	if st.Epoch == 0 {
 		s.Desired = backends.Fence{}
@@ -62,10 +103,7 @@ func BuildStatus(pod backends.Pod, seen Seen, controlErr error, acks []Ack, now 
 	}
 	seen.State = a.Next
 	s.Work = WorkFor(seen)
-	for _, k := range acks {
-		age := max(0, now.Sub(k.At))
-		s.Proxies = append(s.Proxies, ProxyStatus{Ack: k, AgeMillis: age.Milliseconds(), Current: k.Epoch == a.Next.Epoch, Silent: age > AckSilent})
-	}
+	s.Proxies = fleet.proxies(pod, a.Next.Epoch, now)
 	s.Notes = s.notes(a, controlErr)
 	return s
 }
@@ -124,13 +162,13 @@ func (d *Driver) Status(ctx context.Context, pod backends.Pod) (Status, error) {
 	}
 	read, cancel := context.WithTimeout(ctx, d.o.Limits.Record)
 	st, _, controlErr := d.o.Control.Get(read, pod)
-	var acks []Ack
+	var fleet Fleet
 	if controlErr == nil {
-		acks, controlErr = d.o.Control.Acks(read, pod)
+		fleet, controlErr = ReadFleet(read, d.o.Control, pod)
 	}
 	cancel()
 	st.Pod = pod
 	seen := Seen{State: st}
 	d.fences(ctx, stores, &seen)
-	return BuildStatus(pod, seen, controlErr, acks, d.o.Clock.Now()), nil
+	return BuildStatus(pod, seen, controlErr, fleet, d.o.Clock.Now()), nil
 }

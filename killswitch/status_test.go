@@ -63,7 +63,7 @@ func statuses() []killswitch.Status {
 	full.Phase, full.Due = killswitch.Filling, []killswitch.Work{killswitch.WorkBackfill, killswitch.WorkFill}
 	killed := told(at(open(5, backends.Live)))
 	build := func(name backends.Pod, st killswitch.PodState, r, m killswitch.View, controlErr error, acks ...killswitch.Ack) killswitch.Status {
-		return killswitch.BuildStatus(name, killswitch.Seen{State: st, Redis: r, MySQL: m}, controlErr, acks, noon)
+		return killswitch.BuildStatus(name, killswitch.Seen{State: st, Redis: r, MySQL: m}, controlErr, killswitch.Fleet{Acks: acks}, noon)
 	}
 	live := told(at(open(5, backends.Live)))
 	return []killswitch.Status{

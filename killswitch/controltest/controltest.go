@@ -37,6 +37,11 @@ func Run(t *testing.T, fresh func(t *testing.T) Open) {
 		{"watch coalesces", watchCoalesces},
 		{"history", history},
 		{"acknowledgements", acks},
+		{"acknowledgements are bounded", acksAreBounded},
+		{"members", members},
+		{"members renew and leave", renews},
+		{"members expire", expires},
+		{"members of one name", twins},
 		{"cancelled", cancelled},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.do(t, fresh(t)) })

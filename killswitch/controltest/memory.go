@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
 	"github.com/crossfade-proxy/crossfade/killswitch"
@@ -19,7 +21,15 @@ type Memory struct {
 	records map[backends.Pod]memRecord
 	history map[backends.Pod][]killswitch.Change
 	acks    map[backends.Pod]map[string]killswitch.Ack
+	members map[string]memMember
+	joins   uint64
 	changed chan struct{} // closed and replaced at every change
+}
+
+type memMember struct {
+	killswitch.Member
+	join  uint64
+	until time.Time
 }
 
 // memRecord keeps the record as text, so that nothing is shared and all that is not carried is lost.
@@ -35,7 +45,111 @@ func NewMemory() *Memory {
 	return &Memory{
 		records: map[backends.Pod]memRecord{}, history: map[backends.Pod][]killswitch.Change{},
 		acks: map[backends.Pod]map[string]killswitch.Ack{}, changed: make(chan struct{}),
+		members: map[string]memMember{},
 	}
+}
+
+// Handle is one process's way to a Memory: closing it ends that process's registrations only.
+type Handle struct {
+	*Memory
+	own struct {
+		sync.Mutex
+		of []*killswitch.Registration
+	}
+}
+
+var _ killswitch.ControlStore = (*Handle)(nil)
+
+// Handle gives a new one.
+func (m *Memory) Handle() *Handle { return &Handle{Memory: m} }
+
+// Join implements killswitch.ControlStore.
+func (h *Handle) Join(ctx context.Context, mb killswitch.Member, ttl time.Duration) (killswitch.Membership, error) {
+	r, err := h.join(ctx, mb, ttl)
+	if err != nil {
+		return nil, err
+	}
+	h.own.Lock()
+	defer h.own.Unlock()
+	h.own.of = append(h.own.of, r)
+	return r, nil
+}
+
+// Close implements killswitch.ControlStore.
+func (h *Handle) Close() error {
+	h.own.Lock()
+	defer h.own.Unlock()
+	for _, r := range h.own.of {
+		r.Abandon()
+	}
+	return nil
+}
+
+// Join implements killswitch.ControlStore.
+func (m *Memory) Join(ctx context.Context, mb killswitch.Member, ttl time.Duration) (killswitch.Membership, error) {
+	return m.join(ctx, mb, ttl)
+}
+
+func (m *Memory) join(ctx context.Context, mb killswitch.Member, ttl time.Duration) (*killswitch.Registration, error) {
+	if err := errors.Join(mb.Check(), killswitch.CheckLease("lease", ttl)); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	m.joins++
+	r := &memRegistrar{m: m, ttl: ttl, self: memMember{Member: mb, join: m.joins}}
+	m.mu.Unlock()
+	return killswitch.Register(ctx, killswitch.SystemClock{}, ttl, r)
+}
+
+// memRegistrar is one registration; a later one of the same name has a higher join.
+type memRegistrar struct {
+	m    *Memory
+	ttl  time.Duration
+	self memMember
+}
+
+// Renew implements killswitch.Registrar.
+func (r *memRegistrar) Renew(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: %w", killswitch.ErrControlUnavailable, err)
+	}
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	if r.m.members[r.self.Proxy].join > r.self.join {
+		return killswitch.ErrReplaced
+	}
+	r.self.until = time.Now().Add(r.ttl)
+	r.m.members[r.self.Proxy] = r.self
+	return nil
+}
+
+// Remove implements killswitch.Registrar.
+func (r *memRegistrar) Remove(context.Context) error {
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	if r.m.members[r.self.Proxy].join == r.self.join {
+		r.self.until = time.Time{}
+		r.m.members[r.self.Proxy] = r.self
+	}
+	return nil
+}
+
+// Members implements killswitch.ControlStore.
+func (m *Memory) Members(ctx context.Context) ([]killswitch.Member, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("%w: %w", killswitch.ErrControlUnavailable, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []killswitch.Member
+	for _, name := range slices.Sorted(maps.Keys(m.members)) {
+		if one := m.members[name]; one.until.After(time.Now()) {
+			mb := one.Member
+			mb.Pods = slices.Clone(mb.Pods)
+			out = append(out, mb)
+		}
+	}
+	return out, nil
 }
 
 func (m *Memory) lock(ctx context.Context, pod backends.Pod) error {
@@ -177,6 +291,15 @@ func (m *Memory) Acknowledge(ctx context.Context, a killswitch.Ack) error {
 		m.acks[a.Pod] = map[string]killswitch.Ack{}
 	}
 	m.acks[a.Pod][a.Proxy] = a
+	for len(m.acks[a.Pod]) > killswitch.MaxAcks {
+		oldest := a
+		for _, o := range m.acks[a.Pod] {
+			if o.At.Before(oldest.At) {
+				oldest = o
+			}
+		}
+		delete(m.acks[a.Pod], oldest.Proxy)
+	}
 	return nil
 }
 
@@ -194,5 +317,5 @@ func (m *Memory) Acks(ctx context.Context, pod backends.Pod) ([]killswitch.Ack, 
 	return out, nil
 }
 
-// Close implements killswitch.ControlStore.
+// Close implements killswitch.ControlStore. Registrations made without a Handle have to be left.
 func (m *Memory) Close() error { return nil }

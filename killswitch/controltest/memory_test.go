@@ -13,6 +13,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestMemory(t *testing.T) {
 	Run(t, func(*testing.T) Open {
 		m := NewMemory()
-		return func(testing.TB) killswitch.ControlStore { return m }
+		return func(tb testing.TB) killswitch.ControlStore {
+			h := m.Handle()
+			tb.Cleanup(func() { _ = h.Close() })
+			return h
+		}
 	})
 }

@@ -7,8 +7,9 @@
 //	pods/<pod>.json      the record of one pod, with its revision and a checksum
 //	history/<pod>.jsonl  its changes, one a line, only ever appended to
 //	acks/<pod>.json      the latest word of each proxy
+//	members/<proxy>.json the registration of one proxy
 //
-// <pod> is the pod's name with every byte but a–z, 0–9, "-" and "_" written as %XX.
+// <pod> and <proxy> are names with every byte but a–z, 0–9, "-" and "_" written as %XX.
 //
 // # Invariants
 //
@@ -20,6 +21,8 @@
 //   - A file that is there and cannot be read is an error that names it. It is never written over.
 //   - A history line that a crash has cut off is skipped by readers; its change is still in the
 //     record, and the next append brings it again.
+//
+//   - When a lease runs out is by the machine's monotonic clock, which its processes share and nobody can set.
 //
 // The folder has to be on a local file system: flock and rename are not to be trusted on others.
 package filestore

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -47,6 +48,9 @@ type Store struct {
 	dir   string
 	clock killswitch.Clock
 	poll  time.Duration
+
+	mu         sync.Mutex
+	registered []*killswitch.Registration
 }
 
 var _ killswitch.ControlStore = (*Store)(nil)
@@ -60,7 +64,7 @@ func Open(dir string, o Options) (*Store, error) {
 		o.Poll = DefaultPoll
 	}
 	o.Poll = min(o.Poll, MaxPoll)
-	for _, sub := range []string{"pods", "history", "acks"} {
+	for _, sub := range []string{"pods", "history", "acks", "members"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, fmt.Errorf("control store: %w; give a folder that this process may write", err)
 		}
@@ -72,9 +76,6 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	return &Store{dir: dir, clock: o.Clock, poll: o.Poll}, nil
 }
-
-// Close implements killswitch.ControlStore. The store holds nothing between calls.
-func (s *Store) Close() error { return nil }
 
 // file is what is in a record or acks file.
 type file struct {
@@ -342,8 +343,11 @@ func (s *Store) room() error {
 }
 
 // pods lists the pods that have a record.
-func (s *Store) pods() ([]backends.Pod, error) {
-	entries, err := os.ReadDir(filepath.Join(s.dir, "pods"))
+func (s *Store) pods() ([]backends.Pod, error) { return s.named("pods") }
+
+// named lists the names that have a file of the kind, in their order.
+func (s *Store) named(kind string) ([]backends.Pod, error) {
+	entries, err := os.ReadDir(filepath.Join(s.dir, kind))
 	if err != nil {
 		return nil, unavailable(err)
 	}

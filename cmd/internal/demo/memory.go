@@ -235,7 +235,7 @@ func (m *memory) Kill(ctx context.Context, r killswitch.KillRequest) (killswitch
 // Status implements Operator.
 func (m *memory) Status(ctx context.Context, pod backends.Pod) (killswitch.Status, error) {
 	seen, _, err := m.driver.Look(ctx, pod)
-	return killswitch.BuildStatus(pod, seen, err, nil, time.Now()), err
+	return killswitch.BuildStatus(pod, seen, err, killswitch.Fleet{}, time.Now()), err
 }
 
 // Audit implements Operator.

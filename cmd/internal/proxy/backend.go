@@ -27,11 +27,11 @@ func (p *Proxy) Status(ctx context.Context, pod backends.Pod) (killswitch.Status
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	seen, _, controlErr := p.driver.Look(ctx, pod)
-	acks, err := p.control.Acks(ctx, pod)
+	var fleet killswitch.Fleet
 	if controlErr == nil {
-		controlErr = err
+		fleet, controlErr = killswitch.ReadFleet(ctx, p.control, pod)
 	}
-	return killswitch.BuildStatus(pod, seen, controlErr, acks, time.Now()), nil
+	return killswitch.BuildStatus(pod, seen, controlErr, fleet, time.Now()), nil
 }
 
 // SetStage moves a pod by one stage.

@@ -8,10 +8,13 @@ import (
 	"github.com/crossfade-proxy/crossfade/backends"
 	"github.com/crossfade-proxy/crossfade/dualwrite"
 	"github.com/crossfade-proxy/crossfade/killswitch"
+	"github.com/crossfade-proxy/crossfade/killswitch/controltest"
 )
 
-// control is a control store in memory whose calls give way and fail like those of the stores.
+// control is a control store in memory whose calls give way and fail like those of the stores. What the simulated
+// processes do not call (registrations, acknowledgements) is the test store's.
 type control struct {
+	*controltest.Memory
 	w       *world
 	state   killswitch.PodState
 	rev     killswitch.Revision
@@ -68,12 +71,6 @@ func (c *control) AppendHistory(_ context.Context, _ backends.Pod, changes ...ki
 func (c *control) History(context.Context, backends.Pod, int) ([]killswitch.Change, error) {
 	return c.history, nil
 }
-
-func (c *control) Acknowledge(context.Context, killswitch.Ack) error { return nil }
-
-func (c *control) Acks(context.Context, backends.Pod) ([]killswitch.Ack, error) { return nil, nil }
-
-func (c *control) Close() error { return nil }
 
 // drivers' time: heartbeats never come (takeover is by a clock that stands still while a driver is
 // alive), pauses are waits of the schedule.

@@ -12,6 +12,7 @@ import (
 	"github.com/crossfade-proxy/crossfade/comparator"
 	"github.com/crossfade-proxy/crossfade/dualwrite"
 	"github.com/crossfade-proxy/crossfade/killswitch"
+	"github.com/crossfade-proxy/crossfade/killswitch/controltest"
 )
 
 // Bounds of one schedule. Small worlds find what large ones hide: a promise that breaks, breaks with
@@ -117,7 +118,7 @@ func newWorld(seed uint64, pool *coroutines) *world {
 	}
 	w.redis = memstore.New(memstore.Options{Side: backends.SideRedis, Clock: now, OutboxMax: outbox})
 	w.mysql = memstore.New(memstore.Options{Side: backends.SideMySQL, Clock: now, OutboxMax: outbox})
-	w.control = &control{w: w}
+	w.control = &control{Memory: controltest.NewMemory(), w: w}
 	return w
 }
 
