@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -127,4 +128,9 @@ func connectParams() grpc.ConnectParams {
 	b := backoff.DefaultConfig
 	b.BaseDelay, b.MaxDelay = 100*time.Millisecond, reconnectMost
 	return grpc.ConnectParams{Backoff: b, MinConnectTimeout: attemptFor}
+}
+
+// failFast lets a call that finds no member fail at once with the reason. The client would have it wait, and then say that time ran out.
+func failFast(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, call grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return call(ctx, method, req, reply, cc, append(slices.Clone(opts), grpc.WaitForReady(false))...)
 }

@@ -119,7 +119,7 @@ func (s *Store) connected(ctx context.Context) (*clientv3.Client, error) {
 		// It would send again by itself, and hide why it had to.
 		MaxUnaryRetries: 1,
 		Logger:          zap.NewNop(),
-		DialOptions:     []grpc.DialOption{grpc.WithConnectParams(connectParams())},
+		DialOptions:     []grpc.DialOption{grpc.WithConnectParams(connectParams()), grpc.WithChainUnaryInterceptor(failFast)},
 	})
 	if err != nil {
 		return nil, err

@@ -111,6 +111,15 @@ func startForTest(k Kind, o Options) (*Server, error) {
 	return Start(ctx, k, o)
 }
 
+func startClusterForTest(n int, o Options) (*EtcdCluster, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), coldPatience)
+	defer cancel()
+	if o.Progress == nil {
+		o.Progress = os.Stderr
+	}
+	return StartEtcd(ctx, n, o)
+}
+
 // StopShared stops the servers of [ForTest]. They would die with the process
 // anyway, but their folders would wait for the next start to be removed.
 func StopShared() error {

@@ -147,13 +147,23 @@ func fetched(ctx context.Context, cache string, k Kind, opts Options) (in instal
 	if in, ok := cachedTree(cache, k); ok {
 		return in, nil, nil
 	}
+	if k == Etcd {
+		built, err := etcdTree(ctx, cache, opts)
+		if err == nil {
+			return built, nil, nil
+		}
+		if ctx.Err() != nil {
+			return in, nil, context.Cause(ctx)
+		}
+		reasons = append(reasons, fmt.Sprintf("built from source: %v", err))
+	}
 	// One lock for all kinds: they share the lists, and one download at a time is
 	// as fast as four.
 	guard, err := lock(ctx, filepath.Join(cache, "locks", "fetch.lock"), func() {
 		opts.say("waiting for another process that is fetching servers into %s …", cache)
 	})
 	if err != nil {
-		return in, nil, err
+		return in, reasons, err
 	}
 	defer guard.unlock()
 	if in, ok := cachedTree(cache, k); ok { // the other process was after the same
@@ -161,7 +171,7 @@ func fetched(ctx context.Context, cache string, k Kind, opts Options) (in instal
 	}
 	suites, err := archives(cache, opts)
 	if err != nil {
-		return in, []string{err.Error()}, nil
+		return in, append(reasons, err.Error()), nil
 	}
 	if k.facts().native {
 		suites = suites[:1] // the machine's own
@@ -230,6 +240,11 @@ func (a archive) build(ctx context.Context, k Kind, pkgs []aptPackage, dir strin
 	if err := checkMinimum(k, in.Version); err != nil {
 		return err
 	}
+	return in.writeManifest(dir)
+}
+
+// writeManifest makes dir a finished tree.
+func (in install) writeManifest(dir string) error {
 	text, err := json.MarshalIndent(in.rebase(func(p string) string {
 		rel, _ := filepath.Rel(dir, p)
 		return rel

@@ -70,6 +70,11 @@ var kindFacts = map[Kind]facts{
 		packages: `^valkey-server$`, minimum: Version{7, 2, 0},
 		install: "Valkey 7.2 or newer (valkey-server)",
 	},
+	Etcd: {
+		title: "etcd", binaries: []string{"etcd"},
+		packages: `^etcd-server$`, minimum: Version{3, 5, 0},
+		install: "etcd 3.5 or newer (etcd-server), or Go, with which the lab builds one", native: true,
+	},
 	Twemproxy: {
 		title: "twemproxy", binaries: []string{"nutcracker"},
 		packages: `^nutcracker$`, minimum: Version{0, 4, 0},
@@ -144,6 +149,9 @@ func identify(output string) (Kind, Version, error) {
 		line = strings.TrimSpace(line)
 		if v, ok := identifyTwemproxy(line); ok {
 			return Twemproxy, v, nil
+		}
+		if v, ok := identifyEtcd(line); ok {
+			return Etcd, v, nil
 		}
 		if v, ok := identifyChromium(line); ok {
 			return Chromium, v, nil

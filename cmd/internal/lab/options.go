@@ -71,7 +71,7 @@ func (o Options) cacheDir() (string, error) {
 
 // address is the given one, if any.
 func (o Options) address(k Kind) string {
-	if o.Address != "" {
+	if o.Address != "" || k.facts().env == "" {
 		return o.Address
 	}
 	return os.Getenv(k.facts().env)

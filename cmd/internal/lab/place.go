@@ -30,6 +30,7 @@ type place struct {
 	held      *fileLock // of a throw-away folder: tells sweepers that we live
 	port      int
 	portHeld  *fileLock
+	also      *place // whose port belongs to this one as well
 }
 
 const (
@@ -147,7 +148,10 @@ func (p *place) leave() error {
 	}
 	p.held.unlock()
 	p.portHeld.unlock()
-	p.held, p.portHeld = nil, nil
+	if p.also != nil {
+		p.also.portHeld.unlock()
+	}
+	p.held, p.portHeld, p.also = nil, nil, nil
 	return err
 }
 

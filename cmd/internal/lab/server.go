@@ -37,6 +37,7 @@ type Server struct {
 	opts     Options
 	in       install
 	place    *place
+	member   *etcdMember // etcd only
 
 	mu    sync.Mutex // guards what follows, and serialises start, stop and signals
 	proc  *process
@@ -80,6 +81,13 @@ func (s *Server) LogFile() string { return filepath.Join(s.Dir, "log") }
 // Start has a running server of the kind, by the first way that leads to one; see
 // the package's description. The error is an *UnavailableError when none does.
 func Start(ctx context.Context, k Kind, opts Options) (*Server, error) {
+	if k == Etcd {
+		c, err := StartEtcd(ctx, 1, opts)
+		if err != nil {
+			return nil, err
+		}
+		return c.Members[0], nil
+	}
 	if _, err := ParseKind(string(k)); err != nil {
 		return nil, err
 	}
@@ -164,6 +172,9 @@ func attach(ctx context.Context, k Kind, addr string) (*Server, error) {
 
 // ask the running server what it is: the proof that it is ready, too.
 func (s *Server) ask(ctx context.Context) (Kind, Version, error) {
+	if s.member != nil {
+		return Etcd, s.version, s.member.listens(ctx)
+	}
 	if s.base != nil {
 		return sqlVersion(ctx, s.base)
 	}
@@ -270,6 +281,9 @@ func (s *Server) prepare(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		return sqlServeArgs(s.in, s.Dir, s.place.port, s.opts.Fast)
+	}
+	if s.member != nil {
+		return s.member.serveArgs(s), nil
 	}
 	return redisServeArgs(s.Dir, s.place.port, s.opts.Fast), os.MkdirAll(filepath.Join(s.Dir, "data"), 0o700)
 }

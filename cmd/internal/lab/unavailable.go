@@ -36,7 +36,12 @@ func Missing(kinds ...Kind) string {
 	var install, env []string
 	for _, k := range kinds {
 		install = append(install, k.facts().install)
-		env = append(env, k.facts().env)
+		if e := k.facts().env; e != "" {
+			env = append(env, e)
+		}
+	}
+	if len(env) == 0 {
+		return "Install " + strings.Join(install, " and ") + "."
 	}
 	return "Install " + strings.Join(install, " and ") +
 		"; or, on Debian and Ubuntu, let this machine reach its own apt mirror (the lab then fetches them by itself)" +
