@@ -45,6 +45,9 @@ func (c *Config) check() error {
 	if n := len(c.Pods); n < 1 || n > MaxPods {
 		return &backends.FieldError{Field: "pods", Value: strconv.Itoa(n), Bound: fmt.Sprintf("1 to %d", MaxPods), Next: "describe at least one pod with its redis and mysql"}
 	}
+	if err := c.Control.check(); err != nil {
+		return err
+	}
 	if err := c.checkRouting(); err != nil {
 		return err
 	}

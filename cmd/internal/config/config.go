@@ -15,6 +15,7 @@ import (
 
 	"github.com/crossfade-proxy/crossfade/backends"
 	"github.com/crossfade-proxy/crossfade/comparator"
+	"github.com/crossfade-proxy/crossfade/killswitch"
 )
 
 // MaxFileBytes bounds a configuration file: a file larger than this is not one.
@@ -65,10 +66,29 @@ type Metrics struct {
 	Listen string `yaml:"listen"`
 }
 
-// Control is the control store.
+// Control is the control store: a folder for one machine, or etcd for a fleet.
 type Control struct {
 	// Dir is a folder that all proxies of these pods on this machine share.
-	Dir string `yaml:"dir"`
+	Dir  string `yaml:"dir"`
+	Etcd Etcd   `yaml:"etcd"`
+	// Lease is how long this proxy stays registered after its last renewal.
+	Lease Duration `yaml:"lease"`
+}
+
+// Etcd is a control store in etcd.
+type Etcd struct {
+	// Endpoints are its members, as host:port or URLs.
+	Endpoints []string `yaml:"endpoints"`
+	Prefix    string   `yaml:"prefix"`
+	Username  string   `yaml:"username"`
+	Password  string   `yaml:"password"`
+	// PasswordFile has the password, so that it need not be here.
+	PasswordFile string `yaml:"password_file"`
+	// TLS is used where it is true, or where one of the files is named.
+	TLS     bool   `yaml:"tls"`
+	TLSCA   string `yaml:"tls_ca"`
+	TLSCert string `yaml:"tls_cert"`
+	TLSKey  string `yaml:"tls_key"`
 }
 
 // Pod is one pod.
@@ -241,7 +261,12 @@ func (c *Config) complete() {
 	def(&c.DataDir, "data")
 	def(&c.RESP.Listen, "127.0.0.1:6380")
 	def(&c.Admin.Listen, "127.0.0.1:6390")
-	def(&c.Control.Dir, "control")
+	if !c.Control.Etcd.Used() {
+		def(&c.Control.Dir, "control")
+	}
+	if c.Control.Lease == 0 {
+		c.Control.Lease = Duration(killswitch.DefaultLease)
+	}
 	for i := range c.Pods {
 		p := &c.Pods[i]
 		def(&p.KeyTemplate, backends.DefaultKeyTemplate)

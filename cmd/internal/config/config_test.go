@@ -56,6 +56,15 @@ func TestBadConfigurations(t *testing.T) {
 		{"open admin without a token", "admin: {listen: \"0.0.0.0:6390\"}\n" + good, "loopback"},
 		{"certificate without a key", "resp: {tls_cert: x.pem}\n" + good, "both or none"},
 		{"pass-through to nobody", "resp: {passthrough: nobody}\n" + good, "name of a pod"},
+		{"two control stores", "control: {dir: x, etcd: {endpoints: [\"h:1\"]}}\n" + good, "exactly one"},
+		{"etcd without members", "control: {etcd: {prefix: /x/}}\n" + good, "control.etcd endpoints"},
+		{"etcd without a port", "control: {etcd: {endpoints: [h]}}\n" + good, "control.etcd.endpoints"},
+		{"etcd by another protocol", "control: {etcd: {endpoints: [\"ftp://h:1\"]}}\n" + good, "http or https"},
+		{"etcd prefix", "control: {etcd: {endpoints: [\"h:1\"], prefix: x}}\n" + good, "slash"},
+		{"etcd user without a password", "control: {etcd: {endpoints: [\"h:1\"], username: u}}\n" + good, "both or none"},
+		{"etcd password twice", "control: {etcd: {endpoints: [\"h:1\"], username: u, password: p, password_file: f}}\n" + good, "one of them at most"},
+		{"etcd certificate without a key", "control: {etcd: {endpoints: [\"h:1\"], tls_cert: x}}\n" + good, "both or none"},
+		{"short lease", "control: {lease: 500ms}\n" + good, "control.lease"},
 		{"pod name", strings.Replace(good, "pod-1", `""`, 1), "name"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -124,5 +133,45 @@ func TestPoolCapFor(t *testing.T) {
 	}
 	if got := f(backends.Key{Shop: "t", Item: "hot", Location: "east"}); got != 0 {
 		t.Errorf("another shop's cap is %d, want none of its own", got)
+	}
+}
+
+// TestControl: a folder unless there is an etcd, whose files are found beside the configuration.
+func TestControl(t *testing.T) {
+	c, err := config.Parse([]byte(good))
+	if err != nil || c.Control.Dir != "control" || c.Control.Etcd.Used() {
+		t.Fatalf("by default: %+v, %v", c.Control, err)
+	}
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	load := func(etcd string) *config.Config {
+		t.Helper()
+		c, err := config.Load(write("crossfade.yaml", "control: {etcd: {endpoints: [\"h:1\", \"https://h:2\"], "+etcd+"}}\n"+good))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	write("secret", " word\n")
+	c = load("username: u, password_file: secret")
+	o, err := c.Control.Etcd.Options(c)
+	if err != nil || o.Password != "word" || o.TLS == nil || c.Control.Dir != "" {
+		t.Errorf("%+v of %+v, %v", o, c.Control, err)
+	}
+	write("empty", "\n")
+	for etcd, want := range map[string]string{
+		"username: u, password_file: absent": "control.etcd.password_file", "username: u, password_file: empty": "control.etcd.password_file",
+		"tls_ca: secret": "control.etcd.tls_ca", "tls_cert: secret, tls_key: secret": "control.etcd.tls_cert",
+	} {
+		c := load(etcd)
+		if _, err := c.Control.Etcd.Options(c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want something about %s", etcd, err, want)
+		}
 	}
 }

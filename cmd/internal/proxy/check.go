@@ -26,6 +26,11 @@ func Check(ctx context.Context, cfg *config.Config) error {
 	if _, err := loadExcuses(cfg, nil); err != nil {
 		return err
 	}
+	if cfg.Control.Etcd.Used() {
+		if _, err := cfg.Control.Etcd.Options(cfg); err != nil {
+			return err
+		}
+	}
 	dc, err := doorConfig(cfg)
 	if err != nil {
 		return err

@@ -210,7 +210,10 @@ func (p *podRuntime) tryBegin(ctx context.Context) error {
 	}
 	st, _, err := p.control.Get(cctx, p.name)
 	if err != nil {
-		return err
+		// A pod that was set up is served by its fences; whether one has to be set up, nobody can tell.
+		rctx, done := context.WithTimeout(ctx, callTimeout)
+		defer done()
+		return errors.Join(err, p.pod.Refresh(rctx))
 	}
 	if st.Epoch == 0 && st.Switch == nil {
 		if err := p.setupError(backends.SideMySQL); err != nil {

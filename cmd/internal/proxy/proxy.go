@@ -24,7 +24,6 @@ import (
 	"github.com/crossfade-proxy/crossfade/dualwrite"
 	"github.com/crossfade-proxy/crossfade/dualwrite/respdoor"
 	"github.com/crossfade-proxy/crossfade/killswitch"
-	"github.com/crossfade-proxy/crossfade/killswitch/filestore"
 )
 
 // stopWithin bounds an orderly stop; what is in memory only is in the outboxes as well.
@@ -76,12 +75,10 @@ func (p *Proxy) start(ctx context.Context) (err error) {
 	if p.metrics, err = telemetry.New(); err != nil {
 		return err
 	}
-	fs, err := filestore.Open(cfg.Path(cfg.Control.Dir), filestore.Options{})
-	if err != nil {
-		return fmt.Errorf("control store: %w", err)
+	if p.control, err = openControl(cfg); err != nil {
+		return err
 	}
-	p.control = fs
-	p.closers = append(p.closers, fs.Close)
+	p.closers = append(p.closers, p.control.Close)
 	p.driver = killswitch.NewDriver(killswitch.DriverOptions{
 		ID: killswitch.NewDriverID(cfg.ProxyID), Control: p.control, Clock: killswitch.SystemClock{},
 		Stores: func(name backends.Pod) (killswitch.Stores, error) {
@@ -217,6 +214,7 @@ func (p *Proxy) run(ctx context.Context) error {
 		p.spawn(func() { r.audits.Run(ctx) })
 	}
 	p.spawn(func() { p.excuses.watch(ctx) })
+	p.spawn(func() { p.enrol(ctx) })
 	p.spawn(func() {
 		for name := range watch {
 			select {
