@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -26,12 +27,7 @@ func (p *Proxy) Status(ctx context.Context, pod backends.Pod) (killswitch.Status
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	seen, _, controlErr := p.driver.Look(ctx, pod)
-	var fleet killswitch.Fleet
-	if controlErr == nil {
-		fleet, controlErr = killswitch.ReadFleet(ctx, p.control, pod)
-	}
-	return killswitch.BuildStatus(pod, seen, controlErr, fleet, time.Now()), nil
+	return p.driver.Status(ctx, pod)
 }
 
 // SetStage moves a pod by one stage.
@@ -45,7 +41,7 @@ func (p *Proxy) SetStage(ctx context.Context, q killswitch.SwitchRequest, steps 
 	for _, s := range res.Change.Steps {
 		steps(s)
 	}
-	if !q.DryRun {
+	if !q.DryRun && !errors.Is(err, killswitch.ErrControlUnavailable) {
 		_ = r.pod.Refresh(ctx) // this proxy knows at once; the others within refreshEvery
 		r.follow(ctx)
 	}

@@ -91,7 +91,7 @@ data_dir: {{.Dir}}/data
 excuses: {{.Dir}}/excuses.yaml
 resp: {listen: "{{.RESP}}"}
 admin: {listen: "{{.Admin}}", tokens: {test: 0123456789abcdef}}
-control: {dir: {{.Dir}}/control}
+control: {{.Control}}
 pods:
   - name: pod-1
     shops: [shop-one]
@@ -104,6 +104,12 @@ pods:
 // newRig starts private servers and n proxies, and waits until the pod serves.
 func newRig(t *testing.T, n int) *rig {
 	t.Helper()
+	return newRigOn(t, n, "{dir: control}") // beside the configurations
+}
+
+// newRigOn is newRig with another control store, as the configuration has it.
+func newRigOn(t *testing.T, n int, control string) *rig {
+	t.Helper()
 	r := &rig{t: t, dir: t.TempDir(), sql: lab.Private(t, lab.MySQL), kv: lab.Private(t, lab.Redis)}
 	r.dsn = r.sql.NewDatabase(t)
 	r.excuse("excuses: []\n")
@@ -111,7 +117,7 @@ func newRig(t *testing.T, n int) *rig {
 	for i := range n {
 		p := &proxyProc{r: r, n: i + 1, resp: lab.FreeAddr(t), admin: lab.FreeAddr(t), config: filepath.Join(r.dir, fmt.Sprintf("proxy-%d.yaml", i+1))}
 		var b bytes.Buffer
-		if err := configText.Execute(&b, map[string]any{"N": p.n, "Dir": r.dir, "RESP": p.resp, "Admin": p.admin, "Redis": r.kv.Addr(), "Prefix": r.prefix, "DSN": r.dsn}); err != nil {
+		if err := configText.Execute(&b, map[string]any{"N": p.n, "Dir": r.dir, "RESP": p.resp, "Admin": p.admin, "Redis": r.kv.Addr(), "Prefix": r.prefix, "DSN": r.dsn, "Control": control}); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(p.config, b.Bytes(), 0o600); err != nil {
