@@ -47,11 +47,11 @@ build: ## build bin/crossfade if it is stale
 
 .PHONY: test
 test: ## run the tests, on real servers that are fetched if need be; at most ten minutes, cold
-	@go run ./cmd/internal/house/testrun -servers mysql,redis -race auto -- -timeout $(TEST_TIMEOUT)
+	@go run ./cmd/internal/house/testrun -servers mysql,redis,etcd -race auto -- -timeout $(TEST_TIMEOUT)
 
 .PHONY: test-all
 test-all: ## run the full matrix of servers with the long forms, under the race detector
-	@CROSSFADE_LONG=1 go run ./cmd/internal/house/testrun -servers mysql,mariadb,redis,valkey -race on -- -timeout $(TEST_ALL_TIMEOUT) -count=1
+	@CROSSFADE_LONG=1 go run ./cmd/internal/house/testrun -servers mysql,mariadb,redis,valkey,etcd -race on -- -timeout $(TEST_ALL_TIMEOUT) -count=1
 
 .PHONY: test-clients
 test-clients: ## run stock Redis clients against the RESP door (fetches them)

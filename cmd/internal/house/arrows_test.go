@@ -102,6 +102,14 @@ var foreign = []struct {
 		"a driver's errors are classified in one function of the adapter, never by whoever gets them",
 	},
 	{
+		"go.etcd.io/etcd/", []string{"killswitch/etcdstore", "cmd/..."},
+		"a client's errors are classified in one function of the adapter, never by whoever gets them; and etcd coordinates, it holds nothing that a checkout needs",
+	},
+	{
+		"google.golang.org/grpc", []string{"killswitch/etcdstore", "cmd/..."},
+		"etcd's client speaks gRPC; our own services are by ConnectRPC",
+	},
+	{
 		"github.com/sony/gobreaker/", []string{"dualwrite", "cmd/..."},
 		"the breaker guards the shadow, and the writer is who calls it; the truth is never behind one",
 	},

@@ -28,8 +28,8 @@ func TestWithoutServers(t *testing.T) {
 }
 
 func TestParseKinds(t *testing.T) {
-	if kinds, err := parseKinds("mysql,valkey"); err != nil || len(kinds) != 2 {
-		t.Errorf("two kinds: %v, %v", kinds, err)
+	if kinds, err := parseKinds("mysql,valkey,etcd"); err != nil || len(kinds) != 3 {
+		t.Errorf("three kinds: %v, %v", kinds, err)
 	}
 	if _, err := parseKinds("mysql,oracle"); err == nil {
 		t.Error("a kind that the lab does not know is taken")

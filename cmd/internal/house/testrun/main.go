@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -42,7 +43,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("testrun", flag.ContinueOnError)
-	servers := fs.String("servers", "mysql,redis", "the kinds of servers that the tests want")
+	servers := fs.String("servers", "mysql,redis,etcd", "the kinds of servers that the tests want")
 	race := fs.String("race", "auto", "the race detector: on, or auto (where there is a C compiler)")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -88,6 +89,9 @@ func parseKinds(text string) ([]lab.Kind, error) {
 	var kinds []lab.Kind
 	for _, name := range strings.Split(text, ",") {
 		k, err := lab.ParseKind(name)
+		if name == string(lab.Etcd) {
+			k, err = lab.Etcd, nil
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -124,16 +128,33 @@ func raceDetector(ctx context.Context, want string) ([]string, error) {
 }
 
 // haveServers starts a server of each kind and stops it: after that the cache has all that the
-// tests need. The error says, for all kinds together, what could not be had.
+// tests need. All kinds are had at once: a build needs the processors while a fetch needs the line. The
+// error says, for all kinds together, what could not be had.
 func haveServers(ctx context.Context, kinds []lab.Kind, w io.Writer) error {
-	var errs []error
-	for _, k := range kinds {
-		if err := haveServer(ctx, k, w); err != nil {
-			fmt.Fprintf(w, "%s: cannot be had\n", k)
-			errs = append(errs, err)
-		}
+	errs := make([]error, len(kinds))
+	out := &oneAtATime{w: w}
+	var wg sync.WaitGroup
+	for i, k := range kinds {
+		wg.Go(func() {
+			if errs[i] = haveServer(ctx, k, out); errs[i] != nil {
+				fmt.Fprintf(out, "%s: cannot be had\n", k)
+			}
+		})
 	}
+	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// oneAtATime keeps lines of several writers apart.
+type oneAtATime struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (o *oneAtATime) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.w.Write(b)
 }
 
 func haveServer(ctx context.Context, k lab.Kind, w io.Writer) error {
