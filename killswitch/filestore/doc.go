@@ -21,7 +21,6 @@
 //   - A file that is there and cannot be read is an error that names it. It is never written over.
 //   - A history line that a crash has cut off is skipped by readers; its change is still in the
 //     record, and the next append brings it again.
-//
 //   - When a lease runs out is by the machine's monotonic clock, which its processes share and nobody can set.
 //
 // The folder has to be on a local file system: flock and rename are not to be trusted on others.

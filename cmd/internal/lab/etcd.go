@@ -183,13 +183,12 @@ func (c *EtcdCluster) AwaitLeader(ctx context.Context) (leader int, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, startPatience, fmt.Errorf("no leader within %s: %w", startPatience, ErrNoLeader))
 	defer cancel()
 	err = poll(ctx, func() (bool, error) {
-		var lerr error
-		if leader, lerr = c.Leader(ctx); lerr != nil {
-			return false, nil
+		i, err := c.Leader(ctx)
+		if err == nil { // a linearizable read: only a leader with a quorum answers it
+			leader = i
+			_, err = etcdPost(ctx, c.Members[i].addr, "/v3/kv/range", `{"key":"AA=="}`)
 		}
-		// A linearizable read: only a leader with a quorum answers it.
-		_, rerr := etcdPost(ctx, c.Members[leader].addr, "/v3/kv/range", `{"key":"AA=="}`)
-		return rerr == nil, nil
+		return err == nil, nil
 	})
 	return leader, err
 }
