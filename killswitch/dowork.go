@@ -101,8 +101,8 @@ func (d *Driver) fill(ctx context.Context, seen Seen, rev Revision) ([]Work, err
 		})
 		return nil, errors.Join(&FillWaitingError{Pod: st.Pod, Cause: "MySQL's outbox has dropped entries since the backfill began; it is made again"}, err)
 	}
-	if stats.Entries > MaxGateEntries {
-		return nil, &FillWaitingError{Pod: st.Pod, Cause: fmt.Sprintf("%d entries are in MySQL's outbox (at most %d)", stats.Entries, MaxGateEntries)}
+	if stats.Entries > DefaultOutboxEntries {
+		return nil, &FillWaitingError{Pod: st.Pod, Cause: fmt.Sprintf("%d entries are in MySQL's outbox (at most %d)", stats.Entries, DefaultOutboxEntries)}
 	}
 	st.Worker = nil
 	run, err := d.open(ctx, st, rev, sw)

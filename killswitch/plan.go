@@ -68,6 +68,54 @@ func drain(under backends.Fence) Step {
 	return Step{Name: "drain outbox of " + from, Act: ActDrain, Fence: under}
 }
 
+// Planned is a step that a dry run names.
+type Planned struct {
+	Name string `json:"name"`
+	// Means says what the step does, for those who have not seen a switch yet.
+	Means string `json:"means"`
+}
+
+// planned names the steps of a switch.
+func (sw *Switch) planned() []Planned {
+	var out []Planned
+	for _, s := range Steps(*sw) {
+		out = append(out, Planned{Name: s.Name, Means: s.means(sw.holds())})
+	}
+	return out
+}
+
+// means says what a step does. holds: callers wait during the switch.
+func (s Step) means(holds bool) (text string) {
+	store, truth := "Redis", s.Side == s.Fence.Stage.Truth()
+	if s.Side == backends.SideMySQL {
+		store = "MySQL"
+	}
+	switch {
+	case s.Act == ActDrain:
+		return "what the old truth has decided reaches the other store"
+	case s.Act == ActServe && holds:
+		return "written down as served; callers go on"
+	case s.Act == ActServe:
+		return "written down as served; callers notice nothing"
+	case s.Act != ActRaise:
+		return ""
+	case !s.Fence.Open:
+		text = store + " decides nothing any more; callers of this pod wait from here"
+	case truth:
+		text = store + " decides under the new epoch"
+	case s.Side == backends.SideRedis && s.Fence.Filled:
+		text = "Redis takes mirrors, and each answer waits for it"
+	case s.Fence.Stage.Dual():
+		text = store + " follows as the shadow"
+	default:
+		text = store + " takes nothing under the new epoch"
+	}
+	if s.BestEffort {
+		text += ", if it answers"
+	}
+	return text
+}
+
 func serve(f backends.Fence) Step {
 	return Step{Name: "serve " + f.Stage.String(), Act: ActServe, Fence: f}
 }

@@ -235,48 +235,6 @@ func renderProxies(w io.Writer, proxies []ProxyStatus) error {
 	return table(w, "", rows)
 }
 
-// RenderResult writes what became of a switch, or what a dry run would do.
-func RenderResult(w io.Writer, r Result) error {
-	c := r.Change
-	head := fmt.Sprintf("pod %s: %s to %s: %s; it is in %s, epoch %d, %s (%.1f ms)", r.Pod, c.From, c.To, c.Outcome, r.Stage, r.Epoch, r.Phase, r.TookMillis)
-	switch {
-	case r.DryRun:
-		head = fmt.Sprintf("pod %s: %s to %s under epoch %d: nothing was done (dry run)", r.Pod, c.From, c.To, c.Epoch)
-	case r.HeldMillis > 0:
-		head += fmt.Sprintf("; callers waited for at most %.1f ms", r.HeldMillis)
-	}
-	if c.Cause != "" {
-		head += "; " + c.Cause
-	}
-	if _, err := fmt.Fprintln(w, oneLine(head)); err != nil {
-		return err
-	}
-	rows := gateRows(c.Gates)
-	rows = append(rows, doneRows(c.Steps)...)
-	for _, name := range r.Plan {
-		rows = append(rows, []string{"would", name, ""})
-	}
-	if len(r.Left) > 0 {
-		rows = append(rows, []string{"to come", workNames(r.Left), ""})
-	}
-	return table(w, "  ", rows)
-}
-
-func gateRows(gates []GateResult) [][]string {
-	var rows [][]string
-	for _, g := range gates {
-		verdict := "FAIL"
-		switch {
-		case g.Pass:
-			verdict = "pass"
-		case g.Forced:
-			verdict = "FORCED"
-		}
-		rows = append(rows, []string{verdict, "gate " + g.Name, g.Figure + " (asked for: " + g.Bound + ")"})
-	}
-	return rows
-}
-
 // RenderKill writes what a kill did.
 func RenderKill(w io.Writer, r KillResult) error {
 	var head string

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -130,11 +131,19 @@ func TestRenderResults(t *testing.T) {
 	undone.Outcome, undone.Cause, undone.Gates = killswitch.Undone, "12 entries are still in the outbox of redis", nil
 	planned := change
 	planned.Steps = nil
+	planned.Gates = append(slices.Clone(gates), killswitch.GateResult{Name: "readiness", Figure: "short of 2 of 8 kinds: plentiful wants 29956 more; load (1 of a peak of 9 a minute)", Bound: "evidence enough", Off: true})
+	forceable := change
+	forceable.Steps, forceable.Gates = nil, []killswitch.GateResult{{Name: "findings", Figure: "2", Bound: "none"}, {Name: "proxies", Figure: "1 of 2", Bound: "all"}}
+	firm := forceable
+	firm.Gates = append(slices.Clone(forceable.Gates), killswitch.GateResult{Name: "not-lost", Figure: "no", Bound: "nothing dropped"})
+	plan := []killswitch.Planned{{Name: "close Redis, shadow", Means: "Redis decides nothing any more"}, {Name: "drain outbox of Redis", Means: "what was decided reaches MySQL"}}
 	var b bytes.Buffer
 	for _, r := range []killswitch.Result{
 		{Pod: "p", Change: change, Stage: backends.Live, Epoch: 6, Phase: killswitch.Serving, TookMillis: 20.125, HeldMillis: 20.125},
 		{Pod: "p", Change: undone, Stage: backends.Shadow, Epoch: 7, Phase: killswitch.Serving, TookMillis: 2000.5, HeldMillis: 2000.5},
-		{Pod: "p", Change: planned, DryRun: true, Plan: []string{"close Redis, shadow", "drain outbox of Redis"}},
+		{Pod: "p", Change: planned, DryRun: true, Plan: plan},
+		{Pod: "p", Change: forceable, Refused: "so"},
+		{Pod: "p", Change: firm, Refused: "so"},
 		{Pod: "p", Change: killswitch.Change{Outcome: killswitch.Done, From: backends.RedisOnly, To: backends.Shadow, Steps: done}, Stage: backends.Shadow, Epoch: 3, Phase: killswitch.Serving, Left: []killswitch.Work{killswitch.WorkBackfill}},
 	} {
 		if err := killswitch.RenderResult(&b, r); err != nil {

@@ -18,6 +18,8 @@ type SwitchRequest struct {
 	// Evidence is asked for what the gates of the move judge, once the pod is known to be able to make the
 	// move; nil knows nothing.
 	Evidence func(context.Context, Need) Evidence
+	// Bounds are what the gates judge by; zero ones have their defaults.
+	Bounds Bounds
 	// Force names gates that need not pass.
 	Force  []string
 	DryRun bool
@@ -37,8 +39,10 @@ type Result struct {
 	// Left is what has to follow: Driver.Work does it.
 	Left []Work `json:"left,omitempty"`
 	// DryRun: nothing was done; Plan names the steps that would be taken.
-	DryRun bool     `json:"dry_run,omitempty"`
-	Plan   []string `json:"plan,omitempty"`
+	DryRun bool      `json:"dry_run,omitempty"`
+	Plan   []Planned `json:"plan,omitempty"`
+	// Refused says that gates stand in the way, and which; nothing was done.
+	Refused string `json:"refused,omitempty"`
 }
 
 // NotDoneError: a switch ended otherwise than as asked for. The pod serves the stage that it came from.
@@ -71,7 +75,7 @@ func (d *Driver) plan(ctx context.Context, r SwitchRequest) (Seen, Revision, Swi
 	if need := NeedsFor(sw.From, sw.To); r.Evidence != nil && need != 0 {
 		e = r.Evidence(ctx, need)
 	}
-	sw.Gates, err = JudgeGates(r.Pod, sw.From, sw.To, e, r.Force)
+	sw.Gates, err = JudgeGates(r.Pod, sw.From, sw.To, e, r.Bounds, r.Force)
 	sw.Who, sw.Why = r.Who, r.Why
 	return seen, rev, sw, err
 }
@@ -173,23 +177,38 @@ func (d *Driver) announce(ctx context.Context, st PodState, rev Revision, sw Swi
 }
 
 // Switch moves a pod by one stage and answers when it serves the new one, or the old one again. The
-// error is a *NotDoneError when it was undone, a *StuckError when that has to wait, a
+// error is a *GateError when gates stand in the way (the result names them all), a *NotDoneError when it was undone, a *StuckError when that has to wait, a
 // *SupersededError after a kill. The work that it leaves is not waited for: see Work.
 func (d *Driver) Switch(ctx context.Context, r SwitchRequest) (Result, error) {
 	if r.DryRun {
 		seen, _, sw, err := d.plan(ctx, r)
 		res := Result{Pod: r.Pod, DryRun: true, Stage: seen.State.Stage, Epoch: seen.State.Epoch, Phase: seen.State.Phase}
 		res.Change = Change{Kind: sw.Kind, From: sw.From, To: sw.To, FromEpoch: sw.FromEpoch, Epoch: sw.Epoch, Who: r.Who, Why: r.Why, Gates: sw.Gates}
-		for _, s := range Steps(sw) {
-			res.Plan = append(res.Plan, s.Name)
+		if sw.Kind != KindUnknown {
+			res.Plan = sw.planned()
+		}
+		var ge *GateError
+		if errors.As(err, &ge) {
+			res.Refused = ge.Error()
 		}
 		return res, err
 	}
 	run, err := d.Begin(ctx, r)
 	if err != nil {
-		return Result{Pod: r.Pod}, err
+		return refused(r, err), err
 	}
 	return d.drive(ctx, run)
+}
+
+// refused is what is known of a switch that was not announced.
+func refused(r SwitchRequest, err error) Result {
+	res := Result{Pod: r.Pod}
+	var ge *GateError
+	if errors.As(err, &ge) {
+		res.Refused, res.Stage = ge.Error(), ge.From
+		res.Change = Change{Kind: KindMove, From: ge.From, To: ge.To, Who: r.Who, Why: r.Why, Gates: ge.Results}
+	}
+	return res
 }
 
 // drive takes a run's steps until its switch is over, or cannot go on.

@@ -21,6 +21,9 @@ func fine(context.Context, killswitch.Need) killswitch.Evidence {
 		Debt: killswitch.Is(int64(0)), Findings: killswitch.Is(int64(0)), FindingsWindow: time.Hour,
 		BreakerClosed: killswitch.Is(true), BackfillComplete: killswitch.Is(true),
 		SetupRedis: killswitch.Is(""), SetupMySQL: killswitch.Is(""), Imbalances: killswitch.Is(int64(0)),
+		Proxies:   killswitch.Is(killswitch.Proxies{Epoch: 2, Fleet: []killswitch.Standing{{Proxy: "proxy-1", Epoch: 2}}}),
+		Readiness: killswitch.Is(killswitch.Readiness{Ready: true, Kinds: 8}), ShadowWindow: time.Hour,
+		ShadowLatency: killswitch.Is(killswitch.Latency{P99: 12 * time.Millisecond, Decisions: 431}), Bypasses: killswitch.Is(int64(0)),
 	}
 }
 

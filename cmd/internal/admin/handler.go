@@ -213,7 +213,7 @@ func (s *server) SetStage(ctx context.Context, r *connect.Request[adminv1.SetSta
 			sendErr = out.Send(&adminv1.SetStageResponse{Step: d.Name, TookMs: int64(d.TookMillis)})
 		}
 	})
-	if err != nil {
+	if err != nil && res.Refused == "" {
 		return problem(err)
 	}
 	t, err := text(res)

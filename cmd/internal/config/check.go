@@ -208,6 +208,9 @@ func (p *Pod) check(at string) error {
 	if err := p.checkAudit(at); err != nil {
 		return err
 	}
+	if err := p.GateBounds().Check(); err != nil {
+		return fmt.Errorf("%s: %w", at, err)
+	}
 	return p.MySQL.checkSizes(at)
 }
 

@@ -40,7 +40,7 @@ func (p *Proxy) SetStage(ctx context.Context, q killswitch.SwitchRequest, steps 
 	if err != nil {
 		return killswitch.Result{}, err
 	}
-	q.Evidence = r.evidence
+	q.Evidence, q.Bounds = r.evidence, r.gates
 	res, err := p.driver.Switch(ctx, q)
 	for _, s := range res.Change.Steps {
 		steps(s)

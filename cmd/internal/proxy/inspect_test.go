@@ -30,7 +30,7 @@ func TestEvidenceIsWhatIsNeeded(t *testing.T) {
 		return p
 	}
 	e := runtime(fit{name: "a"}, fit{name: "b"}).evidence(t.Context(), killswitch.NeedsFor(backends.RedisOnly, backends.Shadow))
-	if _, err := killswitch.JudgeGates("pod-1", backends.RedisOnly, backends.Shadow, e, nil); err != nil {
+	if _, err := killswitch.JudgeGates("pod-1", backends.RedisOnly, backends.Shadow, e, killswitch.Bounds{}, nil); err != nil {
 		t.Error(err)
 	}
 	p := runtime(memstore.New(memstore.Options{Side: backends.SideRedis}), memstore.New(memstore.Options{Side: backends.SideMySQL}))

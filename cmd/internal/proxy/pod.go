@@ -46,6 +46,7 @@ type podRuntime struct {
 	retain     time.Duration
 	settle     time.Duration
 	goals      comparator.Goals
+	gates      killswitch.Bounds
 	control    killswitch.ControlStore
 	driver     *killswitch.Driver
 	proxyID    string
@@ -230,14 +231,10 @@ func (p *podRuntime) keep(ctx context.Context, changed <-chan struct{}) {
 	var ackedAt time.Time
 	for ctx.Err() == nil {
 		p.follow(ctx)
-		if f := p.pod.Gate().Serving(); f.Epoch != 0 && (f.Epoch != acked || time.Since(ackedAt) > ackEvery) {
-			cctx, cancel := context.WithTimeout(ctx, callTimeout)
-			err := p.control.Acknowledge(cctx, killswitch.Ack{Proxy: p.proxyID, Pod: p.name, Epoch: f.Epoch, Stage: f.Stage, At: time.Now()})
-			cancel()
-			if err == nil {
+		if f := p.pod.Gate().Serving(); f.Epoch != acked || time.Since(ackedAt) > ackEvery {
+			if err := p.acknowledge(ctx); err == nil {
 				acked, ackedAt = f.Epoch, time.Now()
 			}
-			p.report("acknowledge", err)
 		}
 		_ = dualwrite.SystemClock{}.Wait(ctx, changed, keepEvery)
 		select {
@@ -245,6 +242,19 @@ func (p *podRuntime) keep(ctx context.Context, changed <-chan struct{}) {
 		default:
 		}
 	}
+}
+
+// acknowledge tells the other proxies which epoch this one serves; nothing where it serves none.
+func (p *podRuntime) acknowledge(ctx context.Context) error {
+	f := p.pod.Gate().Serving()
+	if f.Epoch == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err := p.control.Acknowledge(ctx, killswitch.Ack{Proxy: p.proxyID, Pod: p.name, Epoch: f.Epoch, Stage: f.Stage, At: time.Now()})
+	p.report("acknowledge", err)
+	return err
 }
 
 // follow takes over what the control store says of announcements and fences.

@@ -153,6 +153,7 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 		setup:    map[backends.Side]error{backends.SideRedis: errSetupPending, backends.SideMySQL: errSetupPending},
 		excuses:  p.excuses,
 		goals:    goals,
+		gates:    c.GateBounds(),
 		troubles: map[string]string{}, debt: map[backends.Side]int64{},
 	}
 	r.comparator, err = comparator.New(comparator.Config{
