@@ -255,7 +255,7 @@ func TestForcedGateIsAudited(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		kept, err := w.control.History(t.Context(), pod, 1)
+		kept, err := w.control.History(t.Context(), pod, 0, 1)
 		if err != nil || len(kept) != 1 {
 			t.Fatalf("%+v, %v", kept, err)
 		}

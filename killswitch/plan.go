@@ -342,7 +342,7 @@ func (e *WorkDueError) Error() string {
 }
 
 // Plan begins the record of a move, for a pod whose record agrees with its fences (see Reconcile):
-// Steps(sw) are its steps. It checks what no gate may be forced past.
+// Steps(sw) are its steps. It checks what no gate may be forced past; sw is empty unless there is such a move at all.
 func Plan(seen Seen, to backends.Stage) (Switch, error) {
 	st := seen.State
 	if st.Switch != nil {
@@ -354,7 +354,7 @@ func Plan(seen Seen, to backends.Stage) (Switch, error) {
 	sw := seen.begin(KindMove, to)
 	if to == backends.Live && st.Stage == backends.Shadow {
 		if w := WorkFor(seen); len(w) > 0 {
-			return Switch{}, &WorkDueError{Pod: st.Pod, Due: w}
+			return sw, &WorkDueError{Pod: st.Pod, Due: w}
 		}
 	}
 	return sw, sw.needs(seen)

@@ -65,8 +65,9 @@ type ControlStore interface {
 	Watch(ctx context.Context) (<-chan backends.Pod, error)
 	// AppendHistory appends those changes whose Seq is above the newest there, in their order.
 	AppendHistory(ctx context.Context, pod backends.Pod, changes ...Change) error
-	// History answers the newest limit changes (at most MaxHistoryPage), oldest first.
-	History(ctx context.Context, pod backends.Pod, limit int) ([]Change, error)
+	// History answers the newest limit changes (at most MaxHistoryPage) of those whose Seq is below before, or of all
+	// when before is 0, oldest first.
+	History(ctx context.Context, pod backends.Pod, before uint64, limit int) ([]Change, error)
 	// Acknowledge keeps the latest word of each proxy for each pod.
 	Acknowledge(ctx context.Context, a Ack) error
 	// Acks answers them in the order of proxies.

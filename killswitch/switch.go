@@ -1,6 +1,7 @@
 package killswitch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,12 +65,9 @@ func (d *Driver) plan(ctx context.Context, r SwitchRequest) (Seen, Revision, Swi
 	if err != nil {
 		return seen, rev, Switch{}, err
 	}
-	sw, err := Plan(seen, r.To)
-	if err != nil {
-		return seen, rev, sw, err
-	}
-	if err := d.drainable(ctx, r.Pod, &sw); err != nil {
-		return seen, rev, sw, fmt.Errorf("pod %s cannot go to %s now: %w", r.Pod, r.To, err)
+	sw, barred := Plan(seen, r.To)
+	if barred != nil && (!r.DryRun || sw.Kind == KindUnknown) {
+		return seen, rev, sw, barred
 	}
 	var e Evidence
 	if need := NeedsFor(sw.From, sw.To); r.Evidence != nil && need != 0 {
@@ -77,7 +75,13 @@ func (d *Driver) plan(ctx context.Context, r SwitchRequest) (Seen, Revision, Swi
 	}
 	sw.Gates, err = JudgeGates(r.Pod, sw.From, sw.To, e, r.Bounds, r.Force)
 	sw.Who, sw.Why = r.Who, r.Why
-	return seen, rev, sw, err
+	if err = cmp.Or(err, barred); err != nil { // who only asks is told of all gates
+		return seen, rev, sw, err
+	}
+	if err := d.drainable(ctx, r.Pod, &sw); err != nil {
+		return seen, rev, sw, fmt.Errorf("pod %s cannot go to %s now: %w", r.Pod, r.To, err)
+	}
+	return seen, rev, sw, nil
 }
 
 // drainable refuses beforehand what the drain would refuse while callers wait.
@@ -423,7 +427,7 @@ func (d *Driver) Init(ctx context.Context, pod backends.Pod, stage backends.Stag
 // numbered gives a fresh record the last line of a history that outlived the one before it, so that
 // its changes are numbered onwards.
 func (d *Driver) numbered(ctx context.Context, st PodState) (PodState, error) {
-	last, err := d.o.Control.History(ctx, st.Pod, 1)
+	last, err := d.o.Control.History(ctx, st.Pod, 0, 1)
 	if err != nil {
 		return st, err
 	}

@@ -465,7 +465,7 @@ func TestBoundsOfTheRecord(t *testing.T) {
 		if len(st.History) != killswitch.MaxHistory {
 			t.Errorf("%d changes in the record", len(st.History))
 		}
-		full, err := w.control.History(t.Context(), pod, killswitch.MaxHistoryPage)
+		full, err := w.control.History(t.Context(), pod, 0, killswitch.MaxHistoryPage)
 		if err != nil || len(full) != 2*killswitch.MaxHistory {
 			t.Errorf("%d changes in the full history, %v", len(full), err)
 		}

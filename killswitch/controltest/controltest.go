@@ -294,7 +294,7 @@ func history(t *testing.T, open Open) {
 		ch.Seq, ch.Why = seq, fmt.Sprintf("change %d", seq)
 		return ch
 	}
-	if h, err := c.History(ctx, "p", 10); err != nil || len(h) != 0 {
+	if h, err := c.History(ctx, "p", 0, 10); err != nil || len(h) != 0 {
 		t.Fatalf("a history that was never written: %v, %v", h, err)
 	}
 	for _, add := range [][]uint64{{1, 2}, {2, 3}, {1, 2, 3}, {5}} {
@@ -306,7 +306,7 @@ func history(t *testing.T, open Open) {
 			t.Fatal(err)
 		}
 	}
-	h, err := open(t).History(ctx, "p", 100)
+	h, err := open(t).History(ctx, "p", 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,10 +314,16 @@ func history(t *testing.T, open Open) {
 	if d := cmp.Diff(want, h); d != "" {
 		t.Errorf("history (-want +got):\n%s", d)
 	}
-	if h, err = c.History(ctx, "p", 2); err != nil || !cmp.Equal(h, want[2:]) {
+	if h, err = c.History(ctx, "p", 0, 2); err != nil || !cmp.Equal(h, want[2:]) {
 		t.Errorf("the newest two are %v, %v", h, err)
 	}
-	if h, err = c.History(ctx, "other", 2); err != nil || len(h) != 0 {
+	if h, err = c.History(ctx, "p", 5, 2); err != nil || !cmp.Equal(h, want[1:3]) {
+		t.Errorf("the two before change 5 are %v, %v", h, err)
+	}
+	if h, err = c.History(ctx, "p", 1, 2); err != nil || len(h) != 0 {
+		t.Errorf("before the first: %v, %v", h, err)
+	}
+	if h, err = c.History(ctx, "other", 0, 2); err != nil || len(h) != 0 {
 		t.Errorf("another pod's history: %v, %v", h, err)
 	}
 }

@@ -1,6 +1,7 @@
 package controltest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -154,12 +155,16 @@ func (m *Memory) AppendHistory(ctx context.Context, pod backends.Pod, changes ..
 }
 
 // History implements killswitch.ControlStore.
-func (m *Memory) History(ctx context.Context, pod backends.Pod, limit int) ([]killswitch.Change, error) {
+func (m *Memory) History(ctx context.Context, pod backends.Pod, before uint64, limit int) ([]killswitch.Change, error) {
 	if err := m.lock(ctx, pod); err != nil {
 		return nil, err
 	}
 	defer m.mu.Unlock()
 	h := m.history[pod]
+	if before > 0 {
+		n, _ := slices.BinarySearchFunc(h, before, func(c killswitch.Change, seq uint64) int { return cmp.Compare(c.Seq, seq) })
+		h = h[:n]
+	}
 	limit = max(0, min(limit, killswitch.MaxHistoryPage, len(h)))
 	return slices.Clone(h[len(h)-limit:]), nil
 }

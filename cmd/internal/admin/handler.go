@@ -39,6 +39,8 @@ type Backend interface {
 	Kill(ctx context.Context, r killswitch.KillRequest) (killswitch.KillResult, error)
 	// Reissue raises both fences to a new epoch in the same stage.
 	Reissue(ctx context.Context, pod backends.Pod, who, why string) (killswitch.Result, error)
+	// History answers changes as killswitch.ControlStore does.
+	History(ctx context.Context, pod backends.Pod, before uint64, limit int) ([]killswitch.Change, error)
 	Report(ctx context.Context, pod backends.Pod, since time.Time) (comparator.Report, error)
 	ListFindings(ctx context.Context, q comparator.FindingQuery) ([]comparator.Finding, error)
 	Finding(ctx context.Context, pod backends.Pod, id string) (comparator.Finding, error)

@@ -80,6 +80,16 @@ func (p *Proxy) Reissue(ctx context.Context, pod backends.Pod, who, why string) 
 	return res, err
 }
 
+// History gives a page of a pod's changes.
+func (p *Proxy) History(ctx context.Context, pod backends.Pod, before uint64, limit int) ([]killswitch.Change, error) {
+	if _, err := p.find(pod); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return p.control.History(ctx, pod, before, limit)
+}
+
 // Report builds the mismatch report.
 func (p *Proxy) Report(ctx context.Context, pod backends.Pod, since time.Time) (comparator.Report, error) {
 	r, err := p.find(pod)

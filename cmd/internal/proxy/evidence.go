@@ -19,10 +19,6 @@ const proxiesWithin = 2 * keepEvery
 // evidence is what the gates of a move judge; what is not needed stays unknown.
 func (p *podRuntime) evidence(ctx context.Context, need killswitch.Need) killswitch.Evidence {
 	e := killswitch.Evidence{FindingsWindow: p.gates.FindingsWindow, ShadowWindow: p.gates.ShadowWindow}
-	if f := p.pod.Gate().Serving(); p.stores.Of(f.Stage.Truth()) != nil {
-		p.outboxEvidence(ctx, &e, f.Stage.Truth(), need)
-	}
-	p.comparisonEvidence(ctx, &e, need)
 	if need.Has(killswitch.NeedProxies) {
 		p.proxiesEvidence(ctx, &e)
 	}
@@ -31,36 +27,72 @@ func (p *podRuntime) evidence(ctx context.Context, need killswitch.Need) killswi
 	}
 	if need.Has(killswitch.NeedBackfill) {
 		if seen, _, err := p.driver.Look(ctx, p.name); err == nil {
-			e.BackfillComplete = killswitch.Is(len(killswitch.WorkFor(seen)) == 0)
+			e.BackfillComplete = backfillFigure(seen)
 		}
 	}
-	if need.Has(killswitch.NeedSetup) {
-		e.SetupRedis = setupFigure(p.stores.Redis.Setup(ctx))
-		e.SetupMySQL = setupFigure(cmp.Or(p.stores.MySQL.Setup(ctx), backends.Apart(ctx, p.stores.Redis, p.stores.MySQL)))
-	}
-	if need.Has(killswitch.NeedBalance) {
-		p.balanceEvidence(ctx, &e)
-	}
+	p.storesEvidence(ctx, &e, need)
 	return e
 }
 
-func (p *podRuntime) outboxEvidence(ctx context.Context, e *killswitch.Evidence, truth backends.Side, need killswitch.Need) {
-	if need.Has(killswitch.NeedOutbox) {
-		if s, err := p.stores.Of(truth).OutboxStats(ctx); err == nil {
-			e.OutboxEntries = killswitch.Is(s.Entries)
-			e.OutboxLag = killswitch.Is(time.Duration(s.OldestMillis) * time.Millisecond)
-			e.Lost = killswitch.Is(s.Lost)
-		}
+// storesEvidence is what is read from the stores. A MySQL that does not answer a short question is not asked long ones: some
+// take as long as there is stock, and have no bound of their own.
+func (p *podRuntime) storesEvidence(ctx context.Context, e *killswitch.Evidence, need killswitch.Need) {
+	if need.Has(killswitch.NeedSetup) {
+		cctx, cancel := context.WithTimeout(ctx, callTimeout)
+		e.SetupRedis = setupFigure(p.stores.Redis.Setup(cctx))
+		e.SetupMySQL = setupFigure(cmp.Or(p.stores.MySQL.Setup(cctx), backends.Apart(cctx, p.stores.Redis, p.stores.MySQL)))
+		cancel()
 	}
-	if need.Has(killswitch.NeedDebt) {
-		if ls, err := p.debts(ctx, truth.Other()); err == nil {
-			var n int64
-			for _, l := range ls {
-				n += l.Units
-			}
-			e.Debt = killswitch.Is(n)
-		}
+	truth := p.pod.Gate().Serving().Stage.Truth()
+	if need.Has(killswitch.NeedOutbox) && p.stores.Of(truth) != nil {
+		p.outboxEvidence(ctx, e, truth)
 	}
+	const long = killswitch.NeedDebt | killswitch.NeedBalance | killswitch.NeedFindings | killswitch.NeedBypass | killswitch.NeedReadiness | killswitch.NeedLatency
+	if need&long == 0 || !answers(ctx, p.stores.MySQL) {
+		return
+	}
+	p.comparisonEvidence(ctx, e, need)
+	if need.Has(killswitch.NeedDebt) && p.stores.Of(truth) != nil {
+		p.debtEvidence(ctx, e, truth.Other())
+	}
+	if need.Has(killswitch.NeedBalance) {
+		p.balanceEvidence(ctx, e)
+	}
+}
+
+func answers(ctx context.Context, s backends.Store) bool {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err := s.Now(ctx)
+	return err == nil
+}
+
+func (p *podRuntime) outboxEvidence(ctx context.Context, e *killswitch.Evidence, truth backends.Side) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if s, err := p.stores.Of(truth).OutboxStats(ctx); err == nil {
+		e.OutboxEntries = killswitch.Is(s.Entries)
+		e.OutboxLag = killswitch.Is(time.Duration(s.OldestMillis) * time.Millisecond)
+		e.Lost = killswitch.Is(s.Lost)
+	}
+}
+
+// backfillFigure: what a fence would tell of work to be done is not known while it cannot be read.
+func backfillFigure(seen killswitch.Seen) killswitch.Figure[bool] {
+	due := len(killswitch.WorkFor(seen)) > 0
+	return killswitch.Figure[bool]{Value: !due, Known: due || seen.Redis.Known && seen.MySQL.Known}
+}
+
+func (p *podRuntime) debtEvidence(ctx context.Context, e *killswitch.Evidence, shadow backends.Side) {
+	ls, err := p.debts(ctx, shadow)
+	if err != nil {
+		return
+	}
+	var n int64
+	for _, l := range ls {
+		n += l.Units
+	}
+	e.Debt = killswitch.Is(n)
 }
 
 // comparisonEvidence is what the comparators of all proxies have found and counted. What has not reached the findings' store

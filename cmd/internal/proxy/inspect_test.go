@@ -40,6 +40,28 @@ func TestEvidenceIsWhatIsNeeded(t *testing.T) {
 	}
 }
 
+// What a fence that cannot be read would tell is not known; what the record tells is.
+func TestBackfillOnUnknown(t *testing.T) {
+	at := killswitch.Saw(backends.Fence{Epoch: 2, Stage: backends.Shadow, Open: true}, nil)
+	away := killswitch.Saw(backends.Fence{}, backends.ErrUnavailable)
+	st := killswitch.PodState{Pod: "pod-1", Stage: backends.Shadow, Epoch: 2, MaxEpoch: 2}
+	due := st
+	due.Due = []killswitch.Work{killswitch.WorkBackfill}
+	for what, c := range map[string]struct {
+		seen killswitch.Seen
+		want killswitch.Figure[bool]
+	}{
+		"nothing is due": {killswitch.Seen{State: st, Redis: at, MySQL: at}, killswitch.Is(true)},
+		"MySQL is away":  {killswitch.Seen{State: st, Redis: at, MySQL: away}, killswitch.Figure[bool]{Value: true}},
+		"Redis is away":  {killswitch.Seen{State: st, Redis: away, MySQL: at}, killswitch.Figure[bool]{Value: true}},
+		"a backfill is":  {killswitch.Seen{State: due, Redis: at, MySQL: away}, killswitch.Is(false)},
+	} {
+		if got := backfillFigure(c.seen); got != c.want {
+			t.Errorf("%s: %+v", what, got)
+		}
+	}
+}
+
 // A shadow that is the truth itself is not set up: no gate lets the pod move.
 func TestShadowThatIsTheTruth(t *testing.T) {
 	same := fit{name: "a"}

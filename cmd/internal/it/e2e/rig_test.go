@@ -99,10 +99,18 @@ pods:
     mysql: {dsn: "{{.DSN}}"}
     sweep_age: 1s
     settle_window: 60s
+    gates: {{.Gates}}
 `))
 
-// newRig starts private servers and n proxies, and waits until the pod serves.
+// newRig starts private servers and n proxies, and waits until the pod serves. A few seconds of traffic are not what gates
+// ask for as evidence, and those of the machine that plays the shop as well are no latency.
 func newRig(t *testing.T, n int) *rig {
+	t.Helper()
+	return newGatedRig(t, n, "{off: [readiness, shadow-p99]}")
+}
+
+// newGatedRig is newRig with gates of its own.
+func newGatedRig(t *testing.T, n int, gates string) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: t.TempDir(), sql: lab.Private(t, lab.MySQL), kv: lab.Private(t, lab.Redis)}
 	r.dsn = r.sql.NewDatabase(t)
@@ -111,7 +119,7 @@ func newRig(t *testing.T, n int) *rig {
 	for i := range n {
 		p := &proxyProc{r: r, n: i + 1, resp: lab.FreeAddr(t), admin: lab.FreeAddr(t), config: filepath.Join(r.dir, fmt.Sprintf("proxy-%d.yaml", i+1))}
 		var b bytes.Buffer
-		if err := configText.Execute(&b, map[string]any{"N": p.n, "Dir": r.dir, "RESP": p.resp, "Admin": p.admin, "Redis": r.kv.Addr(), "Prefix": r.prefix, "DSN": r.dsn}); err != nil {
+		if err := configText.Execute(&b, map[string]any{"N": p.n, "Dir": r.dir, "RESP": p.resp, "Admin": p.admin, "Redis": r.kv.Addr(), "Prefix": r.prefix, "DSN": r.dsn, "Gates": gates}); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(p.config, b.Bytes(), 0o600); err != nil {

@@ -46,6 +46,8 @@ const (
 	AdminServiceKillProcedure = "/crossfade.admin.v1.AdminService/Kill"
 	// AdminServiceReissueProcedure is the fully-qualified name of the AdminService's Reissue RPC.
 	AdminServiceReissueProcedure = "/crossfade.admin.v1.AdminService/Reissue"
+	// AdminServiceGetHistoryProcedure is the fully-qualified name of the AdminService's GetHistory RPC.
+	AdminServiceGetHistoryProcedure = "/crossfade.admin.v1.AdminService/GetHistory"
 	// AdminServiceGetReportProcedure is the fully-qualified name of the AdminService's GetReport RPC.
 	AdminServiceGetReportProcedure = "/crossfade.admin.v1.AdminService/GetReport"
 	// AdminServiceListFindingsProcedure is the fully-qualified name of the AdminService's ListFindings
@@ -100,6 +102,9 @@ type AdminServiceClient interface {
 	// Reissue gives a pod's stores the same stage under a new epoch, after Redis was restarted or
 	// replaced: until then nobody writes to it.
 	Reissue(context.Context, *connect.Request[v1.ReissueRequest]) (*connect.Response[v1.ReissueResponse], error)
+	// GetHistory gives a page of a pod's changes, the newest first: who, why, from, to, epochs, gates with what they
+	// had found, steps with how long they took.
+	GetHistory(context.Context, *connect.Request[v1.GetHistoryRequest]) (*connect.Response[v1.GetHistoryResponse], error)
 	// GetReport gives the mismatch report.
 	GetReport(context.Context, *connect.Request[v1.GetReportRequest]) (*connect.Response[v1.GetReportResponse], error)
 	// ListFindings gives a page of findings, last seen first.
@@ -175,6 +180,13 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			httpClient,
 			baseURL+AdminServiceReissueProcedure,
 			connect.WithSchema(adminServiceMethods.ByName("Reissue")),
+			connect.WithClientOptions(opts...),
+		),
+		getHistory: connect.NewClient[v1.GetHistoryRequest, v1.GetHistoryResponse](
+			httpClient,
+			baseURL+AdminServiceGetHistoryProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("GetHistory")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
 		getReport: connect.NewClient[v1.GetReportRequest, v1.GetReportResponse](
@@ -285,6 +297,7 @@ type adminServiceClient struct {
 	setStage            *connect.Client[v1.SetStageRequest, v1.SetStageResponse]
 	kill                *connect.Client[v1.KillRequest, v1.KillResponse]
 	reissue             *connect.Client[v1.ReissueRequest, v1.ReissueResponse]
+	getHistory          *connect.Client[v1.GetHistoryRequest, v1.GetHistoryResponse]
 	getReport           *connect.Client[v1.GetReportRequest, v1.GetReportResponse]
 	listFindings        *connect.Client[v1.ListFindingsRequest, v1.ListFindingsResponse]
 	getFinding          *connect.Client[v1.GetFindingRequest, v1.GetFindingResponse]
@@ -325,6 +338,11 @@ func (c *adminServiceClient) Kill(ctx context.Context, req *connect.Request[v1.K
 // Reissue calls crossfade.admin.v1.AdminService.Reissue.
 func (c *adminServiceClient) Reissue(ctx context.Context, req *connect.Request[v1.ReissueRequest]) (*connect.Response[v1.ReissueResponse], error) {
 	return c.reissue.CallUnary(ctx, req)
+}
+
+// GetHistory calls crossfade.admin.v1.AdminService.GetHistory.
+func (c *adminServiceClient) GetHistory(ctx context.Context, req *connect.Request[v1.GetHistoryRequest]) (*connect.Response[v1.GetHistoryResponse], error) {
+	return c.getHistory.CallUnary(ctx, req)
 }
 
 // GetReport calls crossfade.admin.v1.AdminService.GetReport.
@@ -417,6 +435,9 @@ type AdminServiceHandler interface {
 	// Reissue gives a pod's stores the same stage under a new epoch, after Redis was restarted or
 	// replaced: until then nobody writes to it.
 	Reissue(context.Context, *connect.Request[v1.ReissueRequest]) (*connect.Response[v1.ReissueResponse], error)
+	// GetHistory gives a page of a pod's changes, the newest first: who, why, from, to, epochs, gates with what they
+	// had found, steps with how long they took.
+	GetHistory(context.Context, *connect.Request[v1.GetHistoryRequest]) (*connect.Response[v1.GetHistoryResponse], error)
 	// GetReport gives the mismatch report.
 	GetReport(context.Context, *connect.Request[v1.GetReportRequest]) (*connect.Response[v1.GetReportResponse], error)
 	// ListFindings gives a page of findings, last seen first.
@@ -488,6 +509,13 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		AdminServiceReissueProcedure,
 		svc.Reissue,
 		connect.WithSchema(adminServiceMethods.ByName("Reissue")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceGetHistoryHandler := connect.NewUnaryHandler(
+		AdminServiceGetHistoryProcedure,
+		svc.GetHistory,
+		connect.WithSchema(adminServiceMethods.ByName("GetHistory")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
 	adminServiceGetReportHandler := connect.NewUnaryHandler(
@@ -600,6 +628,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceKillHandler.ServeHTTP(w, r)
 		case AdminServiceReissueProcedure:
 			adminServiceReissueHandler.ServeHTTP(w, r)
+		case AdminServiceGetHistoryProcedure:
+			adminServiceGetHistoryHandler.ServeHTTP(w, r)
 		case AdminServiceGetReportProcedure:
 			adminServiceGetReportHandler.ServeHTTP(w, r)
 		case AdminServiceListFindingsProcedure:
@@ -657,6 +687,10 @@ func (UnimplementedAdminServiceHandler) Kill(context.Context, *connect.Request[v
 
 func (UnimplementedAdminServiceHandler) Reissue(context.Context, *connect.Request[v1.ReissueRequest]) (*connect.Response[v1.ReissueResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.Reissue is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) GetHistory(context.Context, *connect.Request[v1.GetHistoryRequest]) (*connect.Response[v1.GetHistoryResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.GetHistory is not implemented"))
 }
 
 func (UnimplementedAdminServiceHandler) GetReport(context.Context, *connect.Request[v1.GetReportRequest]) (*connect.Response[v1.GetReportResponse], error) {
