@@ -230,3 +230,32 @@ func TestNamesSurviveTheirText(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A stage is served when all who are heard of say so, and nothing stands between.
+func TestServes(t *testing.T) {
+	ack := func(epoch uint64, stage backends.Stage, silent bool) killswitch.ProxyStatus {
+		return killswitch.ProxyStatus{Ack: killswitch.Ack{Proxy: "a", Epoch: epoch, Stage: stage}, Current: epoch == 5, Silent: silent}
+	}
+	base := killswitch.Status{Pod: "p", Actual: open(5, backends.Live), Serving: true, Proxies: []killswitch.ProxyStatus{ack(5, backends.Live, false)}}
+	for _, c := range []struct {
+		want  string
+		spoil func(*killswitch.Status)
+	}{
+		{"", func(*killswitch.Status) {}},
+		{"", func(s *killswitch.Status) { s.Proxies = append(s.Proxies, ack(4, backends.Shadow, true)) }},
+		{"1 of 2 proxies have not acknowledged epoch 5", func(s *killswitch.Status) { s.Proxies = append(s.Proxies, ack(4, backends.Shadow, false)) }},
+		{"no proxy has acknowledged it", func(s *killswitch.Status) { s.Proxies[0].Silent = true }},
+		{"no decision can be acknowledged", func(s *killswitch.Status) { s.Serving = false }},
+		{"it is in shadow, epoch 6", func(s *killswitch.Status) { s.Actual = open(6, backends.Shadow) }},
+		{`a switch to shadow is at "close MySQL, live"`, func(s *killswitch.Status) {
+			s.Switch = &killswitch.Switch{To: backends.Shadow, Name: "close MySQL, live"}
+		}},
+	} {
+		s := base
+		s.Proxies = slices.Clone(base.Proxies)
+		c.spoil(&s)
+		if missing, ok := s.Serves(backends.Live); missing != c.want || ok != (c.want == "") {
+			t.Errorf("%q, %v; want %q", missing, ok, c.want)
+		}
+	}
+}

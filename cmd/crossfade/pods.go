@@ -36,51 +36,6 @@ func podsCmd(g *globals) *cobra.Command {
 	}
 }
 
-func statusCmd(g *globals) *cobra.Command {
-	var watch bool
-	cmd := &cobra.Command{
-		Use: "status [pod]", Short: "Show what a pod is doing", Args: args(cobra.MaximumNArgs(1)),
-		Long:    "Shows the stage and epoch of a pod as recorded and as each store's fence says, an open switch, what is\nleft to do, and which proxies serve which epoch. Without a pod: all of them.",
-		Example: "  crossfade status pod-1 --watch",
-		RunE: func(cmd *cobra.Command, a []string) error {
-			c, err := g.client()
-			if err != nil {
-				return err
-			}
-			once := func(ctx context.Context) error {
-				var all []killswitch.Status
-				if len(a) == 1 {
-					st, err := c.Status(ctx, a[0])
-					if err != nil {
-						return err
-					}
-					all = []killswitch.Status{st}
-				} else if all, err = c.Pods(ctx); err != nil {
-					return err
-				}
-				if g.json {
-					if len(a) == 1 {
-						return g.printJSON(all[0])
-					}
-					return g.printJSON(all)
-				}
-				for i := range all {
-					if err := killswitch.RenderStatus(g.out, all[i]); err != nil {
-						return err
-					}
-				}
-				return nil
-			}
-			if !watch {
-				return once(cmd.Context())
-			}
-			return watching(cmd.Context(), g, once)
-		},
-	}
-	cmd.Flags().BoolVarP(&watch, "watch", "w", false, refreshHelp)
-	return cmd
-}
-
 func stageCmd(g *globals) *cobra.Command {
 	var why string
 	var force []string
