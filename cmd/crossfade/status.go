@@ -26,7 +26,7 @@ func statusCmd(g *globals) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use: "status [pod]", Short: "Show what a pod is doing", Args: args(cobra.MaximumNArgs(1)),
-		Long:    "Shows the stage and epoch of a pod as recorded and as each store's fence says, an open switch, what is\nleft to do, and which proxies serve which epoch. Without a pod: all of them.\n\n" +
+		Long: "Shows the stage and epoch of a pod as recorded and as each store's fence says, an open switch, what is\nleft to do, and which proxies serve which epoch. Without a pod: all of them.\n\n" +
 			"With --for STAGE it waits until the pod serves that stage and every proxy that is heard of has acknowledged it.\n" +
 			"Exit code 0: it does; 3: not within --timeout, and the last line says what is missing; 5: no proxy answers.",
 		Example: "  crossfade status pod-1 --watch\n  crossfade status pod-1 --for live --timeout 60s && echo moved",
@@ -74,7 +74,6 @@ func statusCmd(g *globals) *cobra.Command {
 	cmd.MarkFlagsMutuallyExclusive("watch", "for")
 	return cmd
 }
-
 
 // waitFor waits until a pod serves a stage, and prints its status as it is then.
 func waitFor(ctx context.Context, g *globals, c *admin.Client, pods []string, name string, timeout time.Duration) error {

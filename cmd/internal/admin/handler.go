@@ -73,6 +73,7 @@ func Handler(b Backend, tokens map[string]string, other http.Handler) (http.Hand
 	path, h := adminv1connect.NewAdminServiceHandler(&server{b: b}, connect.WithReadMaxBytes(MaxMessage))
 	mux := http.NewServeMux()
 	mux.Handle(path, authenticate(tokens, h))
+	mux.Handle("POST /v1/kill/{pod}", authenticate(tokens, killHandler(b)))
 	mux.Handle("/", other)
 	return sameHost(mux, len(tokens) == 0), nil
 }
@@ -226,16 +227,7 @@ func (s *server) SetStage(ctx context.Context, r *connect.Request[adminv1.SetSta
 }
 
 func (s *server) Kill(ctx context.Context, r *connect.Request[adminv1.KillRequest]) (*connect.Response[adminv1.KillResponse], error) {
-	q := killswitch.KillRequest{
-		Pod: backends.Pod(r.Msg.GetPod()), Who: who(ctx), Why: r.Msg.GetWhy(), DryRun: r.Msg.GetDryRun(), ExpectEpoch: r.Msg.GetFromEpoch(),
-	}
-	if from := r.Msg.GetFrom(); from != "" {
-		var err error
-		if q.Expect, err = backends.ParseStage(from); err != nil {
-			return nil, problem(err)
-		}
-	}
-	res, err := s.b.Kill(ctx, q)
+	res, err := kill(ctx, s.b, r.Msg.GetPod(), r.Msg.GetFrom(), killswitch.KillRequest{Why: r.Msg.GetWhy(), DryRun: r.Msg.GetDryRun(), ExpectEpoch: r.Msg.GetFromEpoch()})
 	if err != nil {
 		return nil, problem(err)
 	}

@@ -37,6 +37,7 @@ type Config struct {
 	Admin   Admin   `yaml:"admin"`
 	Metrics Metrics `yaml:"metrics"`
 	Control Control `yaml:"control"`
+	Kill    Kill    `yaml:"kill"`
 	Pods    []Pod   `yaml:"pods"`
 
 	dir string // of the file: relative paths start there
@@ -70,6 +71,12 @@ type Metrics struct {
 // Control is the control store.
 type Control struct {
 	// Dir is a folder that all proxies of these pods on this machine share.
+	Dir string `yaml:"dir"`
+}
+
+// Kill is another way in for kills.
+type Kill struct {
+	// Dir is a folder in which a file kill.<pod> kills that pod; empty for none.
 	Dir string `yaml:"dir"`
 }
 

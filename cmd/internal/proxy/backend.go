@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/cmd/internal/killfile"
 	"github.com/crossfade-proxy/crossfade/comparator"
 	"github.com/crossfade-proxy/crossfade/dualwrite"
 	"github.com/crossfade-proxy/crossfade/killswitch"
@@ -65,6 +66,20 @@ func (p *Proxy) Kill(ctx context.Context, q killswitch.KillRequest) (killswitch.
 		_ = r.pod.Refresh(ctx)
 	}
 	return res, err
+}
+
+// watchKills watches the folder of kills, if there is one.
+func (p *Proxy) watchKills(ctx context.Context) error {
+	if p.cfg.Kill.Dir == "" {
+		return nil
+	}
+	dir := p.cfg.Path(p.cfg.Kill.Dir)
+	if err := killfile.Prepare(dir); err != nil {
+		return err
+	}
+	w := &killfile.Watcher{Dir: dir, Proxy: p.cfg.ProxyID, Pods: p.Pods(), Kill: p.Kill, Log: p.log}
+	p.spawn(func() { w.Run(ctx) })
+	return nil
 }
 
 // Reissue raises both fences to a new epoch in the same stage: after Redis was restarted.

@@ -228,4 +228,3 @@ func setupFigure(err error) killswitch.Figure[string] {
 	}
 	return killswitch.Figure[string]{}
 }
-

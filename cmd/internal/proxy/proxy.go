@@ -218,6 +218,9 @@ func (p *Proxy) run(ctx context.Context) error {
 		p.spawn(func() { r.audits.Run(ctx) })
 	}
 	p.spawn(func() { p.excuses.watch(ctx) })
+	if err := p.watchKills(ctx); err != nil {
+		return err
+	}
 	p.spawn(func() {
 		for name := range watch {
 			select {
