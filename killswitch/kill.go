@@ -189,6 +189,12 @@ func killFence(ctx context.Context, redis backends.Fencer, from, to backends.Fen
 	return fmt.Errorf("the kill from %s to %s may have taken effect; give the same kill again, it is made once: %w", from, to, errors.Join(backends.ErrAmbiguous, err))
 }
 
+// RecordKill writes down a kill that was made (res.Verdict is KillGo) and could not be recorded then. Again is once.
+func RecordKill(ctx context.Context, control ControlStore, clock Clock, r KillRequest, res KillResult) error {
+	_, err := recordKill(ctx, control, clock.Now(), r, res)
+	return err
+}
+
 // recordKill writes the kill down. The fence is what counts: the record follows it, and a record
 // that has followed it already learns who and why.
 func recordKill(ctx context.Context, control ControlStore, now time.Time, r KillRequest, res KillResult) (PodState, error) {

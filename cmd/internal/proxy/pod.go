@@ -63,6 +63,7 @@ type podRuntime struct {
 	troubles map[string]string // task → last error
 	debt     map[backends.Side]int64
 	kill     killswitch.Change // the last that was made through this proxy
+	unkept   []unkept          // kills of this proxy that the control store does not know yet
 	told     told
 }
 
@@ -103,6 +104,31 @@ func (t told) unsureUnder(epoch uint64) string {
 	return t.unsure
 }
 
+// unkept is a kill that is not recorded.
+type unkept struct {
+	q   killswitch.KillRequest
+	res killswitch.KillResult
+}
+
+// maxUnkept bounds them: from live, two kills lead as far as any can.
+const maxUnkept = 8
+
+// keepKills writes down what could not be recorded when it was made, so that the history knows who and why.
+func (p *podRuntime) keepKills(ctx context.Context) {
+	p.mu.Lock()
+	left := slices.Clone(p.unkept)
+	p.mu.Unlock()
+	for _, k := range left {
+		err := killswitch.RecordKill(ctx, p.control, killswitch.SystemClock{}, k.q, k.res)
+		if p.report("record a kill", err); err != nil {
+			return
+		}
+		p.mu.Lock()
+		p.unkept = p.unkept[1:]
+		p.mu.Unlock()
+	}
+}
+
 // killed remembers a kill, so that the same one is known again while the control store is away.
 func (p *podRuntime) killed(q killswitch.KillRequest, res killswitch.KillResult) {
 	if res.Verdict != killswitch.KillGo {
@@ -110,6 +136,9 @@ func (p *podRuntime) killed(q killswitch.KillRequest, res killswitch.KillResult)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !res.Recorded && len(p.unkept) < maxUnkept {
+		p.unkept = append(p.unkept, unkept{q, res})
+	}
 	p.kill = killswitch.Change{
 		At: time.Now(), Kind: killswitch.KindKill, Outcome: killswitch.Done, Who: q.Who, Why: q.Why,
 		From: res.From.Stage, FromEpoch: res.From.Epoch, To: res.To.Stage, Epoch: res.To.Epoch,
@@ -267,6 +296,7 @@ func (p *podRuntime) follow(ctx context.Context) {
 		p.pod.Gate().Withdraw() // without it nobody can tell when to open again; fences are what counts
 		return
 	}
+	p.keepKills(cctx)
 	p.mu.Lock()
 	p.told = p.told.next(toldBy(st), time.Now())
 	p.mu.Unlock()

@@ -92,6 +92,7 @@ excuses: {{.Dir}}/excuses.yaml
 resp: {listen: "{{.RESP}}"}
 admin: {listen: "{{.Admin}}", tokens: {test: 0123456789abcdef}}
 control: {dir: {{.Dir}}/control}
+kill: {dir: {{.Dir}}/kill}
 pods:
   - name: pod-1
     shops: [shop-one]
