@@ -1,6 +1,7 @@
 package killswitch
 
 import (
+	"bytes"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -78,12 +79,23 @@ func (l HistoryList) writeTable(w io.Writer) error {
 	for i := range l.Changes {
 		c := &l.Changes[i]
 		rows = append(rows, []string{string(c.Pod), fmt.Sprint(c.Seq), stamp(c.At), c.what(), c.epochs(), c.Outcome.String(), orDash(c.Who), orDash(c.Why)})
-		for _, more := range c.details() {
-			rows = append(rows, []string{"", "", "", more})
-		}
 	}
-	if err := table(w, "", spread(rows)); err != nil {
+	var b bytes.Buffer
+	if err := table(&b, "", rows); err != nil {
 		return err
+	}
+	i := -1 // the head
+	for line := range strings.Lines(b.String()) {
+		// What goes on below a change is as long as it is: it is no part of the columns.
+		if i >= 0 {
+			for _, more := range l.Changes[i].details() {
+				line += "      " + oneLine(more) + "\n"
+			}
+		}
+		i++
+		if _, err := io.WriteString(w, line); err != nil {
+			return err
+		}
 	}
 	if l.Next > 0 {
 		_, err := fmt.Fprintf(w, "\nOlder ones: --before %d, or --all\n", l.Next)
@@ -92,19 +104,9 @@ func (l HistoryList) writeTable(w io.Writer) error {
 	return nil
 }
 
-// spread takes the lines that go on below a change out of the columns: they are as long as they are.
-func spread(rows [][]string) [][]string {
-	for i, r := range rows {
-		if len(r) == 4 { // a detail
-			rows[i] = []string{"      " + r[3]}
-		}
-	}
-	return rows
-}
-
 // what says in two words what a change was.
 func (c *Change) what() string {
-	if c.From == c.To {
+	if c.From == c.To || c.From == backends.StageUnknown {
 		return fmt.Sprintf("%s in %s", c.Kind, c.To)
 	}
 	return fmt.Sprintf("%s %s to %s", c.Kind, c.From, c.To)
