@@ -102,7 +102,16 @@ func (r *rig) gateSetup(raw *redis.Client) {
 		r.t.Errorf("%+v", g["setup"])
 	}
 	r.neighbour("DELETE FROM crossfade_schema WHERE version = 999")
-	r.standing("both are right again", nil, nil)
+	r.neighbour("ALTER TABLE crossfade_units ADD INDEX helpful (id)")
+	if g := r.standing("somebody has added an index", []string{"setup"}, nil); !strings.Contains(g["setup"].Figure, "an index helpful besides") {
+		r.t.Errorf("%+v", g["setup"])
+	}
+	r.neighbour("ALTER TABLE crossfade_units DROP INDEX helpful", "RENAME TABLE crossfade_audits TO audits_of_old")
+	if g := r.standing("a table is missing", []string{"setup"}, nil); !strings.Contains(g["setup"].Figure, "has no InnoDB table crossfade_audits") {
+		r.t.Errorf("%+v", g["setup"])
+	}
+	r.neighbour("RENAME TABLE audits_of_old TO crossfade_audits")
+	r.standing("all is right again", nil, nil)
 }
 
 // gateProxies: a proxy that is stopped does not hear of a new epoch.
