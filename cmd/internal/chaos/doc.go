@@ -1,0 +1,2 @@
+// Package chaos runs a pod.
+package chaos

@@ -1,0 +1,91 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+const switchesName = "switches"
+
+// scenarios are all that there are, in the order in which they are played.
+func scenarios() []scenario {
+	return []scenario{
+		{switchesName, []faultCase{{
+			name: "back-and-forth", says: "switches between shadow and live, back and forth", stage: backends.Shadow, once: true,
+			figure: "longest reserve that met a switch", play: backAndForth,
+		}}},
+	}
+}
+
+// other is where a pod goes from shadow, and from live.
+func other(s backends.Stage) backends.Stage {
+	if s == backends.Shadow {
+		return backends.Live
+	}
+	return backends.Shadow
+}
+
+// backAndForth switches the pod as often as trials are asked for, each time through the next proxy.
+func backAndForth(ctx context.Context, t *trial) error {
+	const between = 100 // reserves
+	at := backends.Shadow
+	for n := range t.o.Trials {
+		if _, err := t.settled(ctx); err != nil {
+			return err
+		}
+		if err := t.load.warm(ctx, between); err != nil {
+			return err
+		}
+		if err := t.move(ctx, n%fleet, other(at)); err != nil {
+			return err
+		}
+		at = other(at)
+		t.tell("switch %d of %d: %s", n+1, t.o.Trials, at)
+	}
+	_, err := t.settled(ctx)
+	return err
+}
+
+// move switches through one proxy and measures those who met it. A gate that does not pass yet is asked again.
+func (t *trial) move(ctx context.Context, by int, to backends.Stage) error {
+	return eventually(ctx, settleWithin, "the pod can go to "+to.String(), func() error {
+		t.mark()
+		res, err := t.stage(ctx, by, to)
+		if err != nil {
+			t.notes = append(t.notes, fmt.Sprintf("to %s: %v", to, err))
+			return err
+		}
+		t.mark()
+		end := time.Now()
+		took := time.Duration(res.HeldMillis * float64(time.Millisecond))
+		t.held = append(t.held, took)
+		t.met(end.Add(-took), end)
+		return nil
+	})
+}
+
+// met keeps the waits of reserves that overlap a span of time. They may still be under way: those are looked at later.
+func (t *trial) met(from, to time.Time) { t.spans = append(t.spans, [2]time.Time{from, to}) }
+
+// measure fills in the waits, once the load has ended.
+func (t *trial) measure() {
+	l := t.load
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, w := range l.waits {
+		for _, s := range t.spans {
+			if w.began.Before(s[1]) && w.end.After(s[0]) {
+				t.waits = append(t.waits, w.end.Sub(w.began))
+				break
+			}
+		}
+	}
+	for _, w := range t.waits {
+		if len(t.spans) > 1 {
+			t.figure(w)
+		}
+	}
+}
