@@ -214,6 +214,19 @@ func (l *load) excuse(proxy int, why string) (over func()) {
 	}
 }
 
+// closeExcuses ends all that are open, at a moment; closeExcusesOf those of one proxy.
+func (l *load) closeExcuses(at time.Time) { l.closeExcusesOf(-1, at) }
+
+func (l *load) closeExcusesOf(proxy int, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.excuses {
+		if e.to.IsZero() && e.proxy == proxy {
+			e.to = at
+		}
+	}
+}
+
 // excused tells whether a try may have failed. A try that began before its excuse and met it may.
 func (l *load) excused(f *fault) bool {
 	for _, e := range l.excuses {

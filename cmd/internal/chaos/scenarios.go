@@ -17,6 +17,11 @@ func scenarios() []scenario {
 			name: "back-and-forth", says: "switches between shadow and live, back and forth", stage: backends.Shadow, once: true,
 			figure: "longest reserve that met a switch", play: backAndForth,
 		}}},
+		{"stopped", stoppedCases()},
+		{"cut", cutCases()},
+		{"control", controlCases()},
+		{"driver", driverCases()},
+		{"kill", killCases()},
 	}
 }
 
