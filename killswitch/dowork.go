@@ -136,7 +136,7 @@ func (d *Driver) workOff(ctx context.Context, seen Seen, rev Revision, works []W
 	}
 	// Due work is in the record before a fence is touched: a fence that is raised no longer tells
 	// that there was anything to settle.
-	st.Worker = &Lead{Driver: d.o.ID, Beat: beatOf(st.Worker) + 1}
+	st.Worker = &Lead{Driver: d.o.ID, Beat: firstBeat(rev)}
 	if _, err := d.o.Control.CompareAndSet(ctx, st.Pod, rev, st); err != nil {
 		return nil, err
 	}
@@ -158,13 +158,6 @@ func (d *Driver) workOff(ctx context.Context, seen Seen, rev Revision, works []W
 	stop(nil)
 	beating.Wait()
 	return finished, errors.Join(err, w.leave(ctx))
-}
-
-func beatOf(l *Lead) uint64 {
-	if l == nil {
-		return 0
-	}
-	return l.Beat
 }
 
 func (w *worker) do(ctx context.Context, x Work, progress func(Progress)) (err error) {

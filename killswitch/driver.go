@@ -161,6 +161,13 @@ func (d *Driver) release(pod backends.Pod) {
 	delete(d.active, pod)
 }
 
+// firstBeat begins a heartbeat above every earlier one of the pod's: each beat is a revision at least, so the record's
+// revision is never behind them. Begun at one each time, a driver's second switch would look like its first, whose
+// heartbeat has stood still since it was over, and be taken over at once.
+func firstBeat(rev Revision) uint64 {
+	return uint64(max(rev, 0)) + 1 //nolint:gosec // not negative
+}
+
 // stale tells whether whoever leads has shown no sign of life for long enough, as this process saw
 // it. The caller has acquired the pod, so a lead in this driver's own name is left over.
 func (d *Driver) stale(pod backends.Pod, l Lead) bool {

@@ -157,7 +157,7 @@ func (d *Driver) announce(ctx context.Context, st PodState, rev Revision, sw Swi
 		return nil, err
 	}
 	st = st.Clone()
-	sw.Lead = Lead{Driver: d.o.ID, Beat: 1}
+	sw.Lead = Lead{Driver: d.o.ID, Beat: firstBeat(rev)}
 	sw.Started = d.o.Clock.Now()
 	st.Switch, st.Phase = &sw, Switching
 	st.seeEpoch(sw.Epoch)
