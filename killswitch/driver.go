@@ -15,9 +15,9 @@ import (
 
 // Defaults of Limits.
 const (
-	// DefaultHold is how long a switch may keep callers waiting before it is undone: callers wait
-	// about as long at their gates (DESIGN §6).
-	DefaultHold = 2 * time.Second
+	// DefaultHold is how long a switch may keep callers waiting before it is undone. They wait for two seconds at their gates
+	// (DESIGN §6): what is left of these is for taking the switch back, so that they are answered and not turned away.
+	DefaultHold = 1500 * time.Millisecond
 	// DefaultFinish bounds what goes on after that, or after the caller has left: an undo, or the
 	// steps behind the last point at which one was possible.
 	DefaultFinish = 5 * time.Second
