@@ -8,12 +8,16 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // tryWithin is how long a checkout waits for one answer before it asks another proxy. It is above what a request
 // may wait at the gate.
 const tryWithin = 4 * time.Second
+
+// quiet: that a proxy does not answer is what is played here.
+func quiet() { logging.Disable() }
 
 func newClient(addr string, conns int) *redis.Client {
 	return redis.NewClient(&redis.Options{

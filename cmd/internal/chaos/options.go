@@ -32,7 +32,7 @@ const (
 
 // Options of a run. The zero value of each field is its default.
 type Options struct {
-	// Scenarios to play, by name; empty: all.
+	// Scenarios to play, by name, or one case of them as scenario/case; empty: all.
 	Scenarios []string
 	// Trials of each case; of the switches, how many.
 	Trials int
@@ -78,8 +78,12 @@ func (o Options) complete() (Options, error) {
 	}
 	const maxTrials, maxFor, maxRate, maxBuyers = 1000, 24 * time.Hour, 20_000, 1024
 	for _, s := range o.Scenarios {
-		if !slices.Contains(Names(), s) {
-			return o, wrong("--scenario", fmt.Sprintf("%q", s), "one of "+strings.Join(Names(), ", "), "name one or several, with commas between, or leave it out for all")
+		if name, only, one := strings.Cut(s, "/"); !slices.Contains(Names(), name) || one && !slices.Contains(casesOf(name), only) {
+			bound := "one of " + strings.Join(Names(), ", ")
+			if list := casesOf(name); len(list) > 0 {
+				bound = name + "/ and one of " + strings.Join(list, ", ")
+			}
+			return o, wrong("--scenario", fmt.Sprintf("%.80q", s), bound, "name one or several, with commas between, or leave it out for all")
 		}
 	}
 	switch {
@@ -95,4 +99,9 @@ func (o Options) complete() (Options, error) {
 		return o, wrong("binary", `""`, "the path of the crossfade program", "run it as 'crossfade chaos'")
 	}
 	return o, nil
+}
+
+// wants tells whether a case is to be played.
+func (o *Options) wants(scenario, only string) bool {
+	return slices.Contains(o.Scenarios, scenario) || slices.Contains(o.Scenarios, scenario+"/"+only)
 }

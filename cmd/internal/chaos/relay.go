@@ -189,6 +189,8 @@ func (r *relay) pump(l *link, direction int, to, from net.Conn) {
 			return
 		}
 		if err != nil {
+			// Across a broken wire nobody learns that the other end is gone.
+			_ = r.unstalled()
 			return
 		}
 	}
@@ -228,7 +230,12 @@ func (r *relay) hold(l *link, direction int, b []byte) error {
 			return errEnded
 		}
 	}
-	for m, _, _, changed, _ = r.state(); m == stall; m, _, _, changed, _ = r.state() {
+	return r.unstalled()
+}
+
+// unstalled returns when the relay does not stall.
+func (r *relay) unstalled() error {
+	for m, _, _, changed, _ := r.state(); m == stall; m, _, _, changed, _ = r.state() {
 		select {
 		case <-changed:
 		case <-r.ctx.Done():

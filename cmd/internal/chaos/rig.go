@@ -36,7 +36,7 @@ const (
 
 // rig is three proxies, their servers, and the relays between them.
 type rig struct {
-	o       *Options
+	*play
 	dir     string
 	sql, kv *lab.Server
 	control control
@@ -44,9 +44,6 @@ type rig struct {
 	// redis and mysql look at the stores directly, past all relays.
 	redis, mysql backends.Store
 	closers      []func() error
-	began        time.Time
-	trials       int    // played so far
-	kept         string // the folder for what was broken
 }
 
 // proxy is one proxy process. It may be ended and started again.

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -39,7 +38,6 @@ type faultCase struct {
 type trial struct {
 	*rig
 	load  *load
-	o     *Options
 	no    int
 	marks []time.Time // moments at which a truth may have been left
 	worst time.Duration
@@ -50,15 +48,22 @@ type trial struct {
 	bad   []string
 }
 
-// tell prints where a trial is.
-func (r *rig) tell(format string, args ...any) {
-	fmt.Fprintf(r.o.Progress, "%6.1f s  %s\n", time.Since(r.began).Seconds(), fmt.Sprintf(format, args...))
+// tell prints where a run is.
+func (p *play) tell(format string, args ...any) {
+	fmt.Fprintf(p.o.Progress, "%6.1f s  %s\n", time.Since(p.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
 func (t *trial) mark() { t.marks = append(t.marks, time.Now()) }
 
 func (t *trial) broken(format string, args ...any) {
 	t.bad = append(t.bad, fmt.Sprintf(format, args...))
+}
+
+func (t *trial) told(figure string) string {
+	if t.worst == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %s: %s", figure, t.worst.Round(time.Millisecond))
 }
 
 // figure keeps the worst of a measure.
@@ -78,40 +83,78 @@ func Run(ctx context.Context, o Options) (rep *Report, err error) {
 	if o, err = o.complete(); err != nil {
 		return nil, err
 	}
-	r := &rig{o: &o, began: time.Now()}
-	defer func() { err = errors.Join(err, r.close()) }()
-	if err := r.open(ctx); err != nil {
-		return nil, err
-	}
-	rep = &Report{Proxies: fleet, Control: r.control.name(), Buyers: o.Buyers, Rate: o.Rate, Seed: o.Seed, Lenient: o.Lenient}
-	fmt.Fprintf(o.Progress, "%d proxies, control store in %s, %d buyers, %d reserves/s asked for\n", fleet, rep.Control, o.Buyers, o.Rate)
-	began := time.Now()
+	quiet()
+	rep = &Report{Proxies: fleet, Buyers: o.Buyers, Rate: o.Rate, Seed: o.Seed, Lenient: o.Lenient}
+	p := &play{o: &o, rep: rep, began: time.Now()}
+	defer func() { err = errors.Join(err, p.close()) }()
 	for _, s := range scenarios() {
-		if !slices.Contains(o.Scenarios, s.name) {
-			continue
-		}
 		for i := range s.cases {
-			row := rep.row(s.name, &s.cases[i])
-			n := o.Trials
-			if s.cases[i].once {
-				n = 1
-			}
-			for no := range n {
-				if ctx.Err() != nil || time.Since(began) > o.For {
-					row.broken("%d of %d trials were not played: the time was over", n-no, n)
-					break
-				}
-				if err := r.try(ctx, &s.cases[i], row, no); err != nil {
-					row.broken("the run ended here: %v", err)
-					rep.judge()
+			if c := &s.cases[i]; o.wants(s.name, c.name) {
+				if err := p.all(ctx, rep.row(s.name, c), c); err != nil {
 					return rep, err
 				}
 			}
 		}
 	}
-	rep.Seconds = time.Since(began).Seconds()
+	rep.Seconds = time.Since(p.began).Seconds()
 	rep.judge()
 	return rep, ctx.Err()
+}
+
+// play is a run: the fleet that it plays on, and what came of it.
+type play struct {
+	o     *Options
+	rep   *Report
+	began time.Time
+	rig   *rig
+	dirs  string // the folder for what was broken
+	n     int    // trials played
+}
+
+// ready has a fleet that is at rest: the last one, or a new one.
+func (p *play) ready(ctx context.Context) error {
+	if p.rig != nil {
+		return nil
+	}
+	p.rig = &rig{play: p}
+	if err := p.rig.open(ctx); err != nil {
+		return err
+	}
+	p.rep.Control = p.rig.control.name()
+	p.tell("%d proxies, control store in %s, %d buyers, %d reserves/s asked for", fleet, p.rep.Control, p.o.Buyers, p.o.Rate)
+	return nil
+}
+
+func (p *play) close() (err error) {
+	if p.rig != nil {
+		err = p.rig.close()
+	}
+	p.rig = nil
+	return err
+}
+
+// all plays a case as often as is asked for. A fleet that does not come to rest is given up, and the next trial has a new one.
+func (p *play) all(ctx context.Context, row *Row, c *faultCase) error {
+	n := p.o.Trials
+	if c.once {
+		n = 1
+	}
+	for no := range n {
+		if ctx.Err() != nil || time.Since(p.began) > p.o.For {
+			row.broken("%d of %d trials were not played: the time was over", n-no, n)
+			return nil
+		}
+		if err := p.ready(ctx); err != nil {
+			return err
+		}
+		if err := p.rig.try(ctx, c, row, no); err != nil {
+			row.broken("%v", err)
+			if err := p.close(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // try plays a fault once.
@@ -122,18 +165,18 @@ func (r *rig) try(ctx context.Context, c *faultCase, row *Row, no int) (err erro
 		return fmt.Errorf("before %s: %w", name, err)
 	}
 	row.Tried++
+	r.n++
 	r.tell("%s begins", name)
 	addrs := make([]string, 0, fleet)
 	for _, p := range r.proxies {
 		addrs = append(addrs, p.resp)
 	}
 	const warmup = 150 // reserves before the fault, and after it
-	t := &trial{rig: r, o: o, no: no}
-	if t.load, err = startLoad(ctx, fmt.Sprintf("t%d", r.trials), o, addrs); err != nil {
+	t := &trial{rig: r, no: no}
+	if t.load, err = startLoad(ctx, fmt.Sprintf("t%d", r.n), o, addrs); err != nil {
 		t.load.end()
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	r.trials++
 	err = t.load.warm(ctx, warmup)
 	if err == nil {
 		if err = c.play(ctx, t); err == nil {
@@ -141,7 +184,6 @@ func (r *rig) try(ctx context.Context, c *faultCase, row *Row, no int) (err erro
 		}
 	}
 	t.load.end()
-	r.tell("%d reserves made", t.load.reserves.Load())
 	t.measure()
 	if err != nil {
 		t.broken("%v", err)
@@ -183,14 +225,10 @@ func (r *rig) finish(ctx context.Context, t *trial, row *Row, name string) error
 			row.broken("%s: %s", name, b)
 		}
 	}
-	fmt.Fprintf(r.o.Progress, "%-34s %s: %d reserves at %.0f/s (%d granted, %d sold out), %d tries without a verdict, %d histories with %d operations",
-		name, verdict, t.load.reserves.Load(), t.load.rate(), t.load.granted.Load(), t.load.soldOut.Load(), t.load.retries.Load(), c.Histories, c.Operations)
-	if t.worst > 0 {
-		fmt.Fprintf(r.o.Progress, ", %s %s", row.Figure, t.worst.Round(time.Millisecond))
-	}
-	fmt.Fprintln(r.o.Progress)
+	r.tell("%s %s: %d reserves at %.0f/s (%d granted, %d sold out), %d tries without a verdict, %d histories with %d operations%s",
+		name, verdict, t.load.reserves.Load(), t.load.rate(), t.load.granted.Load(), t.load.soldOut.Load(), t.load.retries.Load(), c.Histories, c.Operations, t.told(row.Figure))
 	for _, n := range append(t.notes, t.bad...) {
-		fmt.Fprintf(r.o.Progress, "    %s\n", n)
+		r.tell("    %s", n)
 	}
 	return err
 }
@@ -226,18 +264,18 @@ func (r *rig) clean(ctx context.Context) (bad []string) {
 
 // keep writes down the histories of the items in question, what failed, and the proxies' logs.
 func (r *rig) keep(name string, t *trial, c *checked) (where string, err error) {
-	if r.kept == "" {
+	if r.dirs == "" {
 		if r.o.Keep != "" {
-			r.kept = r.o.Keep
-			err = os.MkdirAll(r.kept, 0o700)
+			r.dirs = r.o.Keep
+			err = os.MkdirAll(r.dirs, 0o700)
 		} else {
-			r.kept, err = os.MkdirTemp("", "crossfade-chaos-broken-")
+			r.dirs, err = os.MkdirTemp("", "crossfade-chaos-broken-")
 		}
 		if err != nil {
 			return "", err
 		}
 	}
-	where = filepath.Join(r.kept, name)
+	where = filepath.Join(r.dirs, name)
 	if err := os.MkdirAll(where, 0o700); err != nil {
 		return "", err
 	}

@@ -3,6 +3,7 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -22,7 +23,21 @@ func scenarios() []scenario {
 		{"control", controlCases()},
 		{"driver", driverCases()},
 		{"kill", killCases()},
+		{"failover", failoverCases()},
+		{"clock", clockCases()},
 	}
+}
+
+// casesOf are the names of a scenario's cases.
+func casesOf(scenario string) (out []string) {
+	for _, s := range scenarios() {
+		for i := range s.cases {
+			if s.name == scenario {
+				out = append(out, s.cases[i].name)
+			}
+		}
+	}
+	return out
 }
 
 // other is where a pod goes from shadow, and from live.
@@ -60,7 +75,7 @@ func (t *trial) move(ctx context.Context, by int, to backends.Stage) error {
 		t.mark()
 		res, err := t.stage(ctx, by, to)
 		if err != nil {
-			t.notes = append(t.notes, fmt.Sprintf("to %s: %v", to, err))
+			t.note("to %s: %v", to, err)
 			return err
 		}
 		t.mark()
@@ -70,6 +85,14 @@ func (t *trial) move(ctx context.Context, by int, to backends.Stage) error {
 		t.met(end.Add(-took), end)
 		return nil
 	})
+}
+
+// note keeps what is worth knowing, once.
+func (t *trial) note(format string, args ...any) {
+	const most = 10
+	if n := fmt.Sprintf(format, args...); len(t.notes) < most && !slices.Contains(t.notes, n) {
+		t.notes = append(t.notes, n)
+	}
 }
 
 // met keeps the waits of reserves that overlap a span of time. They may still be under way: those are looked at later.
