@@ -20,7 +20,7 @@ func failoverCases() (out []faultCase) {
 		out = append(out, faultCase{
 			name: stage.String(), says: "a replica of Redis without the last writes promoted in " + stage.String(), stage: stage,
 			figure: "from the death of the primary until every proxy answers",
-			play:   func(ctx context.Context, t *trial) error { return t.failOver(ctx) },
+			play:   func(ctx context.Context, t *trial) error { return t.failOver(ctx, stage) },
 		})
 	}
 	return out
@@ -28,7 +28,7 @@ func failoverCases() (out []faultCase) {
 
 // failOver cuts the replication, lets writes be acknowledged that only the primary has, kills that and promotes the
 // replica. Nobody may write there before an operator says so; then the pod goes on.
-func (t *trial) failOver(ctx context.Context) (err error) {
+func (t *trial) failOver(ctx context.Context, stage backends.Stage) (err error) {
 	const lost, within = 60, 30 * time.Second // reserves that the replica does not get
 	link, err := t.relay(ctx, t.kv.Addr())
 	if err != nil {
@@ -77,6 +77,11 @@ func (t *trial) failOver(ctx context.Context) (err error) {
 		return err
 	}
 	t.mark()
+	if stage == backends.Live {
+		if err := t.restore(ctx); err != nil {
+			return err
+		}
+	}
 	if _, err := t.settled(ctx); err != nil {
 		return err
 	}
@@ -90,6 +95,20 @@ func (t *trial) failOver(ctx context.Context) (err error) {
 		t.figure(d)
 	}
 	return nil
+}
+
+// restore has the units on hand that the replica lacks corrected from MySQL, as an operator does: a backfill brings holds
+// only, and nobody may kill the pod until Redis is complete.
+func (t *trial) restore(ctx context.Context) error {
+	const within = 90 * time.Second
+	by := t.no % fleet
+	return eventually(ctx, within, "what the replica lacks is restored from MySQL", func() error {
+		if _, err := t.proxies[by].admin.Audit(ctx, podName, func(string, int64, int64) {}); err != nil {
+			return err
+		}
+		var res map[string]any
+		return t.command(ctx, by, &res, "repair", podName, "--apply", "--why", "chaos: a failover")
+	})
 }
 
 // silent complains when a grant was begun after the primary's death: no store may have given it.

@@ -20,8 +20,6 @@ type Report struct {
 	Rows    []*Row  `json:"rows"`
 	// Broken says what was broken; empty when the promises were kept.
 	Broken []string `json:"broken"`
-
-	waits, held []time.Duration
 }
 
 // Row is what one fault came to.

@@ -27,7 +27,7 @@ const (
 	podName  = "pod-1"
 	database = "chaos"
 	fleet    = 3 // proxies
-	token    = "chaos-on-loopback-only"
+	token    = "chaos-on-loopback-only" //nolint:gosec // it protects nothing
 
 	startWithin  = 60 * time.Second
 	settleWithin = 2 * time.Minute

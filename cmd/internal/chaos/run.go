@@ -46,6 +46,8 @@ type trial struct {
 	spans [][2]time.Time  // of those switches
 	notes []string
 	bad   []string
+	// switching: the figure is of those who met a switch.
+	switching bool
 }
 
 // tell prints where a run is.
@@ -140,7 +142,7 @@ func (p *play) all(ctx context.Context, row *Row, c *faultCase) error {
 		n = 1
 	}
 	for no := range n {
-		if ctx.Err() != nil || time.Since(p.began) > p.o.For {
+		if over := ctx.Err() != nil || time.Since(p.began) > p.o.For; over {
 			row.broken("%d of %d trials were not played: the time was over", n-no, n)
 			return nil
 		}

@@ -52,6 +52,7 @@ func other(s backends.Stage) backends.Stage {
 func backAndForth(ctx context.Context, t *trial) error {
 	const between = 100 // reserves
 	at := backends.Shadow
+	t.switching = true
 	for n := range t.o.Trials {
 		if _, err := t.settled(ctx); err != nil {
 			return err
@@ -111,9 +112,10 @@ func (t *trial) measure() {
 			}
 		}
 	}
+	if !t.switching {
+		return
+	}
 	for _, w := range t.waits {
-		if len(t.spans) > 1 {
-			t.figure(w)
-		}
+		t.figure(w)
 	}
 }
