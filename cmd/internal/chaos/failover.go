@@ -102,7 +102,7 @@ func (t *trial) failOver(ctx context.Context, stage backends.Stage) (err error) 
 func (t *trial) restore(ctx context.Context) error {
 	const within = 90 * time.Second
 	by := t.no % fleet
-	return eventually(ctx, within, "what the replica lacks is restored from MySQL", func() error {
+	return eventuallyTold(ctx, within, "what the replica lacks is restored from MySQL", t.tell, func() error {
 		if _, err := t.proxies[by].admin.Audit(ctx, podName, func(string, int64, int64) {}); err != nil {
 			return err
 		}
