@@ -239,6 +239,17 @@ func TestRelay(t *testing.T) {
 	}
 }
 
+// TestWrongTime: the standard library reads its clock where the harness makes it wrong.
+func TestWrongTime(t *testing.T) {
+	_, changed, err := wrongTime(t.Context(), -skew)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(changed), "runtimeNow()\n\tsec += -30\n") {
+		t.Error("the clock is right")
+	}
+}
+
 // TestOptions: what is out of bounds is refused by its name.
 func TestOptions(t *testing.T) {
 	for field, o := range map[string]Options{

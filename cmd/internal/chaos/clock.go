@@ -118,18 +118,9 @@ func (r *rig) skewed(ctx context.Context, by time.Duration) (string, error) {
 		return binary, nil
 	}
 	r.tell("building a proxy whose clock is wrong by %s", by)
-	root, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
-	if err != nil {
-		return "", fmt.Errorf("the clock of a proxy is made wrong by building it anew, which needs Go: %w", err)
-	}
-	source := filepath.Join(strings.TrimSpace(string(root)), "src", "time", "time.go")
-	text, err := os.ReadFile(source) //nolint:gosec // the toolchain's own
+	source, changed, err := wrongTime(ctx, by)
 	if err != nil {
 		return "", err
-	}
-	changed := strings.Replace(string(text), clockLine, strings.Replace(clockLine, "\n", fmt.Sprintf("\n\tsec += %d\n", int(by.Seconds())), 1), 1)
-	if changed == string(text) {
-		return "", fmt.Errorf("%s does not read the clock as this harness knows it; see clockLine in cmd/internal/chaos", source)
 	}
 	other := filepath.Join(r.dir, fmt.Sprintf("time%+d.go", int(by.Seconds())))
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{source: other}})
@@ -137,7 +128,7 @@ func (r *rig) skewed(ctx context.Context, by time.Duration) (string, error) {
 		return "", err
 	}
 	list := other + ".json"
-	if err := errors.Join(os.WriteFile(other, []byte(changed), 0o600), os.WriteFile(list, overlay, 0o600)); err != nil {
+	if err := errors.Join(os.WriteFile(other, changed, 0o600), os.WriteFile(list, overlay, 0o600)); err != nil {
 		return "", err
 	}
 	out, err := exec.CommandContext(ctx, "go", "build", "-overlay", list, "-o", binary, "github.com/crossfade-proxy/crossfade/cmd/crossfade").CombinedOutput()
@@ -145,4 +136,22 @@ func (r *rig) skewed(ctx context.Context, by time.Duration) (string, error) {
 		return "", fmt.Errorf("building a proxy with a wrong clock, in the project's folder: %w: %s", err, out)
 	}
 	return binary, nil
+}
+
+// wrongTime is package time's own source, and the same with a wall clock that is wrong.
+func wrongTime(ctx context.Context, by time.Duration) (source string, changed []byte, err error) {
+	root, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+	if err != nil {
+		return "", nil, fmt.Errorf("the clock of a proxy is made wrong by building it anew, which needs Go: %w", err)
+	}
+	source = filepath.Join(strings.TrimSpace(string(root)), "src", "time", "time.go")
+	text, err := os.ReadFile(source) //nolint:gosec // the toolchain's own
+	if err != nil {
+		return "", nil, err
+	}
+	wrong := strings.Replace(clockLine, "\n", fmt.Sprintf("\n\tsec += %d\n", int(by.Seconds())), 1)
+	if strings.Count(string(text), clockLine) != 1 {
+		return "", nil, fmt.Errorf("%s does not read the clock as this harness knows it; see clockLine in cmd/internal/chaos", source)
+	}
+	return source, []byte(strings.Replace(string(text), clockLine, wrong, 1)), nil
 }

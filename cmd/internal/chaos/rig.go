@@ -26,7 +26,7 @@ import (
 const (
 	podName  = "pod-1"
 	database = "chaos"
-	fleet    = 3 // proxies
+	fleet    = 3                        // proxies
 	token    = "chaos-on-loopback-only" //nolint:gosec // it protects nothing
 
 	startWithin  = 60 * time.Second
