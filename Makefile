@@ -18,6 +18,9 @@ DIALECT ?= mysql
 STAGE     ?= shadow
 DECISIONS ?= 1000000
 LOSE      ?=
+# What `make chaos` plays: all, or names of scenarios with commas between, so many trials of each fault.
+SCENARIO ?=
+TRIALS   ?= 20
 # What `make mutants` runs: all. RUN=regexp picks by file name, JOBS runs that many at a time.
 RUN    ?= .
 JOBS   ?= 1
@@ -84,6 +87,10 @@ soak: build ## run the unit pool on a durable MySQL, and check its promises unde
 .PHONY: contend
 contend: build ## let buyers fight for the last units through four proxies, and check what is found (STAGE=live, DECISIONS=n, LOSE=1)
 	bin/crossfade contend --stage $(STAGE) --decisions $(DECISIONS) $(if $(LOSE),--lose)
+
+.PHONY: chaos
+chaos: build ## switch and kill a pod of three proxies under load, with one thing broken after the other (SCENARIO=names, TRIALS=n)
+	bin/crossfade chaos --trials $(TRIALS) $(if $(SCENARIO),--scenario '$(SCENARIO)')
 
 .PHONY: verify
 verify: verify-format verify-vet verify-lint verify-generated verify-house verify-modules ## all checks that read the code: format, vet, lint, arrows, links, generated code, modules

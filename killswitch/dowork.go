@@ -101,8 +101,8 @@ func (d *Driver) fill(ctx context.Context, seen Seen, rev Revision) ([]Work, err
 		})
 		return nil, errors.Join(&FillWaitingError{Pod: st.Pod, Cause: "MySQL's outbox has dropped entries since the backfill began; it is made again"}, err)
 	}
-	if stats.Entries > MaxGateEntries {
-		return nil, &FillWaitingError{Pod: st.Pod, Cause: fmt.Sprintf("%d entries are in MySQL's outbox (at most %d)", stats.Entries, MaxGateEntries)}
+	if stats.Entries > DefaultOutboxEntries {
+		return nil, &FillWaitingError{Pod: st.Pod, Cause: fmt.Sprintf("%d entries are in MySQL's outbox (at most %d)", stats.Entries, DefaultOutboxEntries)}
 	}
 	st.Worker = nil
 	run, err := d.open(ctx, st, rev, sw)
@@ -136,7 +136,7 @@ func (d *Driver) workOff(ctx context.Context, seen Seen, rev Revision, works []W
 	}
 	// Due work is in the record before a fence is touched: a fence that is raised no longer tells
 	// that there was anything to settle.
-	st.Worker = &Lead{Driver: d.o.ID, Beat: beatOf(st.Worker) + 1}
+	st.Worker = &Lead{Driver: d.o.ID, Beat: firstBeat(rev)}
 	if _, err := d.o.Control.CompareAndSet(ctx, st.Pod, rev, st); err != nil {
 		return nil, err
 	}
@@ -158,13 +158,6 @@ func (d *Driver) workOff(ctx context.Context, seen Seen, rev Revision, works []W
 	stop(nil)
 	beating.Wait()
 	return finished, errors.Join(err, w.leave(ctx))
-}
-
-func beatOf(l *Lead) uint64 {
-	if l == nil {
-		return 0
-	}
-	return l.Beat
 }
 
 func (w *worker) do(ctx context.Context, x Work, progress func(Progress)) (err error) {

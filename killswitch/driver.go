@@ -15,9 +15,9 @@ import (
 
 // Defaults of Limits.
 const (
-	// DefaultHold is how long a switch may keep callers waiting before it is undone: callers wait
-	// about as long at their gates (DESIGN §6).
-	DefaultHold = 2 * time.Second
+	// DefaultHold is how long a switch may keep callers waiting before it is undone. They wait for two seconds at their gates
+	// (DESIGN §6): what is left of these is for taking the switch back, so that they are answered and not turned away.
+	DefaultHold = 1500 * time.Millisecond
 	// DefaultFinish bounds what goes on after that, or after the caller has left: an undo, or the
 	// steps behind the last point at which one was possible.
 	DefaultFinish = 5 * time.Second
@@ -159,6 +159,13 @@ func (d *Driver) release(pod backends.Pod) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.active, pod)
+}
+
+// firstBeat begins a heartbeat above every earlier one of the pod's: each beat is a revision at least, so the record's
+// revision is never behind them. Begun at one each time, a driver's second switch would look like its first, whose
+// heartbeat has stood still since it was over, and be taken over at once.
+func firstBeat(rev Revision) uint64 {
+	return uint64(max(rev, 0)) + 1 //nolint:gosec // not negative
 }
 
 // stale tells whether whoever leads has shown no sign of life for long enough, as this process saw

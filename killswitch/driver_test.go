@@ -84,6 +84,33 @@ func TestTakeoverWaitsForTheHeartbeat(t *testing.T) {
 	})(t)
 }
 
+// The same driver's next switch begins with a heartbeat that nobody has seen before: one that stood still belongs to
+// a switch that is over, and says nothing about this one.
+func TestNextSwitchOfTheSameDriver(t *testing.T) {
+	virtually(func(t *testing.T) {
+		w := newWorld(t)
+		move{backends.Shadow, backends.Live, false}.prepare(t, w)
+		driver, other := w.process(), w.process()
+		for _, to := range []backends.Stage{backends.Live, backends.Shadow} {
+			run, err := driver.Begin(t.Context(), request(to))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := other.Resume(t.Context(), pod); !errors.Is(err, killswitch.ErrDriverAlive) {
+				t.Fatalf("the switch to %s, just begun: %v, want ErrDriverAlive", to, err)
+			}
+			for done := false; !done; {
+				if done, err = run.Next(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			run.Close()
+			elapse(killswitch.DefaultTakeover)
+		}
+		w.settleDown()
+	})(t)
+}
+
 // A heartbeat goes on during a step that takes long, so that nobody takes over.
 func TestHeartbeatDuringALongBackfill(t *testing.T) {
 	virtually(func(t *testing.T) {

@@ -120,7 +120,7 @@ type KillResult struct {
 // backends.IsAmbiguous says that the compare-and-set may have taken effect.
 func Kill(ctx context.Context, redis backends.Fencer, control ControlStore, clock Clock, r KillRequest) (KillResult, error) {
 	res := KillResult{Pod: r.Pod, DryRun: r.DryRun}
-	if err := checkWhoWhy(r.Who, r.Why); err != nil {
+	if err := CheckWhoWhy(r.Who, r.Why); err != nil {
 		return res, err
 	}
 	if err := r.checkExpect(); err != nil {
@@ -150,7 +150,7 @@ func Kill(ctx context.Context, redis backends.Fencer, control ControlStore, cloc
 	timed("record", start)
 	res.Left = append([]Work{WorkRaiseMySQL}, WorkFor(Seen{State: st})...)
 	if res.Recorded = err == nil; err != nil {
-		res.NotRecorded = clip(err.Error())
+		res.NotRecorded = Clip(err.Error())
 	}
 	return res, nil
 }
@@ -189,6 +189,12 @@ func killFence(ctx context.Context, redis backends.Fencer, from, to backends.Fen
 	return fmt.Errorf("the kill from %s to %s may have taken effect; give the same kill again, it is made once: %w", from, to, errors.Join(backends.ErrAmbiguous, err))
 }
 
+// RecordKill writes down a kill that was made (res.Verdict is KillGo) and could not be recorded then. Again is once.
+func RecordKill(ctx context.Context, control ControlStore, clock Clock, r KillRequest, res KillResult) error {
+	_, err := recordKill(ctx, control, clock.Now(), r, res)
+	return err
+}
+
 // recordKill writes the kill down. The fence is what counts: the record follows it, and a record
 // that has followed it already learns who and why.
 func recordKill(ctx context.Context, control ControlStore, now time.Time, r KillRequest, res KillResult) (PodState, error) {
@@ -223,7 +229,7 @@ func recordKill(ctx context.Context, control ControlStore, now time.Time, r Kill
 // credit names the one who made a change that was first found in the fences.
 func credit(st PodState, c Change) PodState {
 	st = st.Clone()
-	st.Who, st.Why = clip(c.Who), clip(c.Why)
+	st.Who, st.Why = Clip(c.Who), Clip(c.Why)
 	c.From, c.FromEpoch, c.To, c.Epoch = st.Stage, st.Epoch, st.Stage, st.Epoch
 	st.record(c)
 	return st

@@ -68,6 +68,54 @@ func drain(under backends.Fence) Step {
 	return Step{Name: "drain outbox of " + from, Act: ActDrain, Fence: under}
 }
 
+// Planned is a step that a dry run names.
+type Planned struct {
+	Name string `json:"name"`
+	// Means says what the step does, for those who have not seen a switch yet.
+	Means string `json:"means"`
+}
+
+// planned names the steps of a switch.
+func (sw *Switch) planned() []Planned {
+	var out []Planned
+	for _, s := range Steps(*sw) {
+		out = append(out, Planned{Name: s.Name, Means: s.means(sw.holds())})
+	}
+	return out
+}
+
+// means says what a step does. holds: callers wait during the switch.
+func (s Step) means(holds bool) (text string) {
+	store, truth := "Redis", s.Side == s.Fence.Stage.Truth()
+	if s.Side == backends.SideMySQL {
+		store = "MySQL"
+	}
+	switch {
+	case s.Act == ActDrain:
+		return "what the old truth has decided reaches the other store"
+	case s.Act == ActServe && holds:
+		return "written down as served; callers go on"
+	case s.Act == ActServe:
+		return "written down as served; callers notice nothing"
+	case s.Act != ActRaise:
+		return ""
+	case !s.Fence.Open:
+		text = store + " decides nothing any more; callers of this pod wait from here"
+	case truth:
+		text = store + " decides under the new epoch"
+	case s.Side == backends.SideRedis && s.Fence.Filled:
+		text = "Redis takes mirrors, and each answer waits for it"
+	case s.Fence.Stage.Dual():
+		text = store + " follows as the shadow"
+	default:
+		text = store + " takes nothing under the new epoch"
+	}
+	if s.BestEffort {
+		text += ", if it answers"
+	}
+	return text
+}
+
 func serve(f backends.Fence) Step {
 	return Step{Name: "serve " + f.Stage.String(), Act: ActServe, Fence: f}
 }
@@ -294,7 +342,7 @@ func (e *WorkDueError) Error() string {
 }
 
 // Plan begins the record of a move, for a pod whose record agrees with its fences (see Reconcile):
-// Steps(sw) are its steps. It checks what no gate may be forced past.
+// Steps(sw) are its steps. It checks what no gate may be forced past; sw is empty unless there is such a move at all.
 func Plan(seen Seen, to backends.Stage) (Switch, error) {
 	st := seen.State
 	if st.Switch != nil {
@@ -306,7 +354,7 @@ func Plan(seen Seen, to backends.Stage) (Switch, error) {
 	sw := seen.begin(KindMove, to)
 	if to == backends.Live && st.Stage == backends.Shadow {
 		if w := WorkFor(seen); len(w) > 0 {
-			return Switch{}, &WorkDueError{Pod: st.Pod, Due: w}
+			return sw, &WorkDueError{Pod: st.Pod, Due: w}
 		}
 	}
 	return sw, sw.needs(seen)

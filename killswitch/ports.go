@@ -106,8 +106,9 @@ type ControlStore interface {
 	Watch(ctx context.Context) (<-chan backends.Pod, error)
 	// AppendHistory appends those changes whose Seq is above the newest there, in their order.
 	AppendHistory(ctx context.Context, pod backends.Pod, changes ...Change) error
-	// History answers the newest limit changes (at most MaxHistoryPage), oldest first.
-	History(ctx context.Context, pod backends.Pod, limit int) ([]Change, error)
+	// History answers the newest limit changes (at most MaxHistoryPage) of those whose Seq is below before, or of all
+	// when before is 0, oldest first.
+	History(ctx context.Context, pod backends.Pod, before uint64, limit int) ([]Change, error)
 	// Acknowledge keeps the latest word of each proxy for each pod, of at most MaxAcks. Where proxies are on several
 	// machines, that of a proxy that has joined by this handle goes when its registration does, and is refused
 	// (ErrReplaced) when that was lost; any other stays.
@@ -123,6 +124,30 @@ type ControlStore interface {
 	// Close frees what the store holds; twice is once. It does not end watches: their contexts do. Registrations
 	// that were not left are no longer renewed, as if the process had died.
 	Close() error
+}
+
+// MaxDocument bounds a document, in bytes: a rollout of a thousand pods has some 150 kB.
+const MaxDocument = 512 << 10
+
+// Documents keeps small documents by name with compare-and-set, for what is not of one pod. Names are 1 to 64 printable ASCII
+// bytes. All control stores do; it is a port of its own, since a kill and a switch need none.
+type Documents interface {
+	// Document answers nothing at revision 0 for one that is not there.
+	Document(ctx context.Context, name string) ([]byte, Revision, error)
+	// SetDocument replaces it by body, which is JSON and comes back as the same value, if it is at rev (0: if it is not there) and answers the new revision; else
+	// ErrConflict. An error that is not ErrConflict leaves open whether it was replaced.
+	SetDocument(ctx context.Context, name string, rev Revision, body []byte) (Revision, error)
+}
+
+// CheckDocument tells whether a document can be kept.
+func CheckDocument(name string, body []byte) error {
+	if err := backends.CheckID("document", name); err != nil {
+		return err
+	}
+	if len(body) > MaxDocument {
+		return &backends.FieldError{Field: "document " + name, Value: fmt.Sprintf("%d bytes", len(body)), Bound: fmt.Sprintf("at most %d", MaxDocument), Next: "keep less in it"}
+	}
+	return nil
 }
 
 // Check tells whether a member can be registered.

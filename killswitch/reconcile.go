@@ -18,7 +18,7 @@ type View struct {
 // Saw is the view of a fence that was read, or of the failure to.
 func Saw(f backends.Fence, err error) View {
 	if err != nil {
-		return View{Why: clip(err.Error())}
+		return View{Why: Clip(err.Error())}
 	}
 	return View{Fence: f, Known: true}
 }
@@ -147,7 +147,7 @@ func adopt(st PodState, f backends.Fence, c Change) PodState {
 		}
 	}
 	st.Stage, st.Epoch, st.Filled, st.Switch = f.Stage, f.Epoch, f.Arbitrates(), nil
-	st.Phase, st.Who, st.Why, st.Since = phaseOf(f), clip(c.Who), clip(c.Why), c.At
+	st.Phase, st.Who, st.Why, st.Since = phaseOf(f), Clip(c.Who), Clip(c.Why), c.At
 	st.seeEpoch(f.Epoch)
 	switch {
 	case f.Stage.Truth() == backends.SideRedis && opened:

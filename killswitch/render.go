@@ -15,8 +15,8 @@ import (
 
 const columnGap = 2
 
-// table writes rows in columns. Cells are of one line, whatever is in them.
-func table(w io.Writer, indent string, rows [][]string) error {
+// WriteRows writes rows in columns. Cells are of one line, whatever is in them.
+func WriteRows(w io.Writer, indent string, rows [][]string) error {
 	var b bytes.Buffer
 	t := tabwriter.NewWriter(&b, 0, 0, columnGap, ' ', 0)
 	for _, r := range rows {
@@ -141,7 +141,7 @@ func RenderPods(w io.Writer, pods []Status) error {
 			s.Redis.short(), s.MySQL.short(), s.proxies(), s.goingOn(), notes,
 		})
 	}
-	return table(w, "", rows)
+	return WriteRows(w, "", rows)
 }
 
 // RenderStatus writes all that is known of a pod.
@@ -170,7 +170,7 @@ func RenderStatus(w io.Writer, s Status) error {
 	for _, n := range s.Notes {
 		rows = append(rows, []string{"note", n})
 	}
-	if err := table(w, "", rows); err != nil {
+	if err := WriteRows(w, "", rows); err != nil {
 		return err
 	}
 	if s.Switch != nil {
@@ -198,7 +198,7 @@ func renderSwitch(w io.Writer, sw *Switch) error {
 			rows = append(rows, []string{"to come", s.Name, ""})
 		}
 	}
-	return table(w, "  ", rows)
+	return WriteRows(w, "  ", rows)
 }
 
 func doneRows(steps []StepDone) [][]string {
@@ -235,49 +235,7 @@ func renderProxies(w io.Writer, proxies []ProxyStatus) error {
 		}
 		rows = append(rows, []string{p.Proxy, p.Stage.String(), fmt.Sprint(p.Epoch), heard, state})
 	}
-	return table(w, "", rows)
-}
-
-// RenderResult writes what became of a switch, or what a dry run would do.
-func RenderResult(w io.Writer, r Result) error {
-	c := r.Change
-	head := fmt.Sprintf("pod %s: %s to %s: %s; it is in %s, epoch %d, %s (%.1f ms)", r.Pod, c.From, c.To, c.Outcome, r.Stage, r.Epoch, r.Phase, r.TookMillis)
-	switch {
-	case r.DryRun:
-		head = fmt.Sprintf("pod %s: %s to %s under epoch %d: nothing was done (dry run)", r.Pod, c.From, c.To, c.Epoch)
-	case r.HeldMillis > 0:
-		head += fmt.Sprintf("; callers waited for at most %.1f ms", r.HeldMillis)
-	}
-	if c.Cause != "" {
-		head += "; " + c.Cause
-	}
-	if _, err := fmt.Fprintln(w, oneLine(head)); err != nil {
-		return err
-	}
-	rows := gateRows(c.Gates)
-	rows = append(rows, doneRows(c.Steps)...)
-	for _, name := range r.Plan {
-		rows = append(rows, []string{"would", name, ""})
-	}
-	if len(r.Left) > 0 {
-		rows = append(rows, []string{"to come", workNames(r.Left), ""})
-	}
-	return table(w, "  ", rows)
-}
-
-func gateRows(gates []GateResult) [][]string {
-	var rows [][]string
-	for _, g := range gates {
-		verdict := "FAIL"
-		switch {
-		case g.Pass:
-			verdict = "pass"
-		case g.Forced:
-			verdict = "FORCED"
-		}
-		rows = append(rows, []string{verdict, "gate " + g.Name, g.Figure + " (asked for: " + g.Bound + ")"})
-	}
-	return rows
+	return WriteRows(w, "", rows)
 }
 
 // RenderKill writes what a kill did.
@@ -308,7 +266,7 @@ func RenderKill(w io.Writer, r KillResult) error {
 		}
 		rows = append(rows, []string{"to come", workNames(r.Left), "by the proxies, when MySQL answers"})
 	}
-	return table(w, "  ", rows)
+	return WriteRows(w, "  ", rows)
 }
 
 func alreadyKilled(r KillResult) string {

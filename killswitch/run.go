@@ -88,7 +88,7 @@ func (r *Run) act(ctx context.Context, s Step) (note string, err error) {
 		return "", r.raise(ctx, s, raiseAttempts)
 	}
 	if missed := r.raise(ctx, s, 1); missed != nil {
-		note = clip("left for later: " + missed.Error())
+		note = Clip("left for later: " + missed.Error())
 	}
 	return note, nil
 }
@@ -207,7 +207,7 @@ func (r *Run) undo(ctx context.Context, cause error) error {
 }
 
 func (sw *Switch) turn(epoch uint64, cause string) {
-	sw.Undo, sw.UndoEpoch, sw.UndoneAt, sw.Step, sw.Cause = true, epoch, sw.Step, 0, clip(cause)
+	sw.Undo, sw.UndoEpoch, sw.UndoneAt, sw.Step, sw.Cause = true, epoch, sw.Step, 0, Clip(cause)
 	sw.Name = sw.steps()[0].Name
 	sw.Beat++
 }
@@ -278,7 +278,7 @@ func (r *Run) leftover(ctx context.Context, sw Switch) string {
 	stats, err := r.stores.MySQL.OutboxStats(ctx)
 	switch {
 	case err != nil:
-		return clip("the outbox of MySQL could not be counted: " + err.Error())
+		return Clip("the outbox of MySQL could not be counted: " + err.Error())
 	case stats.Entries > 0:
 		return fmt.Sprintf("%d entries stay in the outbox of MySQL until the pod goes back to live", stats.Entries)
 	default:

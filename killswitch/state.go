@@ -220,7 +220,7 @@ func (s *PodState) record(c Change) {
 	if n := len(s.History); n > 0 {
 		c.Seq = s.History[n-1].Seq + 1
 	}
-	c.Who, c.Why, c.Cause = clip(c.Who), clip(c.Why), clip(c.Cause)
+	c.Who, c.Why, c.Cause = Clip(c.Who), Clip(c.Why), Clip(c.Cause)
 	s.History = append(slices.Clone(s.History), c)
 	if n := len(s.History); n > MaxHistory {
 		s.History = s.History[n-MaxHistory:]
@@ -250,8 +250,8 @@ func (s *PodState) paid(w Work) {
 	}
 }
 
-// CheckWho and CheckWhy: both are asked for, since a change is read about long after it was made.
-func checkWhoWhy(who, why string) error {
+// CheckWhoWhy: both are asked for, since a change is read about long after it was made.
+func CheckWhoWhy(who, why string) error {
 	for _, f := range []struct{ field, v string }{{"who", who}, {"why", why}} {
 		if f.v == "" || len(f.v) > MaxText {
 			return &backends.FieldError{Field: f.field, Value: fmt.Sprintf("%d bytes long", len(f.v)), Bound: fmt.Sprintf("1 to %d bytes", MaxText), Next: "say who changes the pod, and why, for those who read it later"}
@@ -260,7 +260,8 @@ func checkWhoWhy(who, why string) error {
 	return nil
 }
 
-func clip(s string) string {
+// Clip bounds a text of a record.
+func Clip(s string) string {
 	if len(s) <= MaxText {
 		return s
 	}
@@ -283,5 +284,5 @@ func parse[T ~uint8](names []string, b []byte, what string, to *T) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("killswitch: no %s is called %q", what, clip(string(b)))
+	return fmt.Errorf("killswitch: no %s is called %q", what, Clip(string(b)))
 }

@@ -110,7 +110,7 @@ func BuildStatus(pod backends.Pod, seen Seen, controlErr error, fleet Fleet, now
 
 func (s *Status) notes(a Actual, controlErr error) []string {
 	var n []string
-	add := func(format string, args ...any) { n = append(n, clip(fmt.Sprintf(format, args...))) }
+	add := func(format string, args ...any) { n = append(n, Clip(fmt.Sprintf(format, args...))) }
 	if controlErr != nil {
 		add("the control store does not answer, so nothing can be switched; a kill can be made: %v", controlErr)
 	} else if s.Desired.Epoch == 0 && s.Switch == nil {
@@ -171,4 +171,34 @@ func (d *Driver) Status(ctx context.Context, pod backends.Pod) (Status, error) {
 	seen := Seen{State: st}
 	d.fences(ctx, stores, &seen)
 	return BuildStatus(pod, seen, controlErr, fleet, d.o.Clock.Now()), nil
+}
+
+// Serves tells whether the pod serves a stage: decisions under it can be acknowledged, no switch is open, and every proxy that
+// is heard of has acknowledged its epoch. missing says in words what is not so yet. What a change has left to be done, a
+// backfill say, is not waited for.
+func (s Status) Serves(stage backends.Stage) (missing string, ok bool) {
+	behind, heard := 0, 0
+	for _, p := range s.Proxies {
+		if p.Silent {
+			continue
+		}
+		heard++
+		if !p.Current || p.Stage != stage {
+			behind++
+		}
+	}
+	switch {
+	case s.Switch != nil:
+		return fmt.Sprintf("a switch to %s is at %q", s.Switch.To, s.Switch.Name), false
+	case s.Actual.Stage != stage:
+		return fmt.Sprintf("it is in %s, epoch %d", s.Actual.Stage, s.Actual.Epoch), false
+	case !s.Serving:
+		return "no decision can be acknowledged", false
+	case heard == 0:
+		return "no proxy has acknowledged it", false
+	case behind > 0:
+		return fmt.Sprintf("%d of %d proxies have not acknowledged epoch %d", behind, heard, s.Actual.Epoch), false
+	default:
+		return "", true
+	}
 }

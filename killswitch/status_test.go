@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -130,11 +131,19 @@ func TestRenderResults(t *testing.T) {
 	undone.Outcome, undone.Cause, undone.Gates = killswitch.Undone, "12 entries are still in the outbox of redis", nil
 	planned := change
 	planned.Steps = nil
+	planned.Gates = append(slices.Clone(gates), killswitch.GateResult{Name: "readiness", Figure: "short of 2 of 8 kinds: plentiful wants 29956 more; load (1 of a peak of 9 a minute)", Bound: "evidence enough", Off: true})
+	forceable := change
+	forceable.Steps, forceable.Gates = nil, []killswitch.GateResult{{Name: "findings", Figure: "2", Bound: "none"}, {Name: "proxies", Figure: "1 of 2", Bound: "all"}}
+	firm := forceable
+	firm.Gates = append(slices.Clone(forceable.Gates), killswitch.GateResult{Name: "not-lost", Figure: "no", Bound: "nothing dropped"})
+	plan := []killswitch.Planned{{Name: "close Redis, shadow", Means: "Redis decides nothing any more"}, {Name: "drain outbox of Redis", Means: "what was decided reaches MySQL"}}
 	var b bytes.Buffer
 	for _, r := range []killswitch.Result{
 		{Pod: "p", Change: change, Stage: backends.Live, Epoch: 6, Phase: killswitch.Serving, TookMillis: 20.125, HeldMillis: 20.125},
 		{Pod: "p", Change: undone, Stage: backends.Shadow, Epoch: 7, Phase: killswitch.Serving, TookMillis: 2000.5, HeldMillis: 2000.5},
-		{Pod: "p", Change: planned, DryRun: true, Plan: []string{"close Redis, shadow", "drain outbox of Redis"}},
+		{Pod: "p", Change: planned, DryRun: true, Plan: plan},
+		{Pod: "p", Change: forceable, Refused: "so"},
+		{Pod: "p", Change: firm, Refused: "so"},
 		{Pod: "p", Change: killswitch.Change{Outcome: killswitch.Done, From: backends.RedisOnly, To: backends.Shadow, Steps: done}, Stage: backends.Shadow, Epoch: 3, Phase: killswitch.Serving, Left: []killswitch.Work{killswitch.WorkBackfill}},
 	} {
 		if err := killswitch.RenderResult(&b, r); err != nil {
@@ -219,5 +228,34 @@ func TestNamesSurviveTheirText(t *testing.T) {
 	}
 	if got := killswitch.Phase(99).String(); got != "unknown" {
 		t.Errorf("%q", got)
+	}
+}
+
+// A stage is served when all who are heard of say so, and nothing stands between.
+func TestServes(t *testing.T) {
+	ack := func(epoch uint64, stage backends.Stage, silent bool) killswitch.ProxyStatus {
+		return killswitch.ProxyStatus{Ack: killswitch.Ack{Proxy: "a", Epoch: epoch, Stage: stage}, Current: epoch == 5, Silent: silent}
+	}
+	base := killswitch.Status{Pod: "p", Actual: open(5, backends.Live), Serving: true, Proxies: []killswitch.ProxyStatus{ack(5, backends.Live, false)}}
+	for _, c := range []struct {
+		want  string
+		spoil func(*killswitch.Status)
+	}{
+		{"", func(*killswitch.Status) {}},
+		{"", func(s *killswitch.Status) { s.Proxies = append(s.Proxies, ack(4, backends.Shadow, true)) }},
+		{"1 of 2 proxies have not acknowledged epoch 5", func(s *killswitch.Status) { s.Proxies = append(s.Proxies, ack(4, backends.Shadow, false)) }},
+		{"no proxy has acknowledged it", func(s *killswitch.Status) { s.Proxies[0].Silent = true }},
+		{"no decision can be acknowledged", func(s *killswitch.Status) { s.Serving = false }},
+		{"it is in shadow, epoch 6", func(s *killswitch.Status) { s.Actual = open(6, backends.Shadow) }},
+		{`a switch to shadow is at "close MySQL, live"`, func(s *killswitch.Status) {
+			s.Switch = &killswitch.Switch{To: backends.Shadow, Name: "close MySQL, live"}
+		}},
+	} {
+		s := base
+		s.Proxies = slices.Clone(base.Proxies)
+		c.spoil(&s)
+		if missing, ok := s.Serves(backends.Live); missing != c.want || ok != (c.want == "") {
+			t.Errorf("%q, %v; want %q", missing, ok, c.want)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package killswitch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ type SwitchRequest struct {
 	// Evidence is asked for what the gates of the move judge, once the pod is known to be able to make the
 	// move; nil knows nothing.
 	Evidence func(context.Context, Need) Evidence
+	// Bounds are what the gates judge by; zero ones have their defaults.
+	Bounds Bounds
 	// Force names gates that need not pass.
 	Force  []string
 	DryRun bool
@@ -37,8 +40,10 @@ type Result struct {
 	// Left is what has to follow: Driver.Work does it.
 	Left []Work `json:"left,omitempty"`
 	// DryRun: nothing was done; Plan names the steps that would be taken.
-	DryRun bool     `json:"dry_run,omitempty"`
-	Plan   []string `json:"plan,omitempty"`
+	DryRun bool      `json:"dry_run,omitempty"`
+	Plan   []Planned `json:"plan,omitempty"`
+	// Refused says that gates stand in the way, and which; nothing was done.
+	Refused string `json:"refused,omitempty"`
 }
 
 // NotDoneError: a switch ended otherwise than as asked for. The pod serves the stage that it came from.
@@ -53,27 +58,30 @@ func (e *NotDoneError) Error() string {
 
 // plan looks at the pod and judges whether it may make the move.
 func (d *Driver) plan(ctx context.Context, r SwitchRequest) (Seen, Revision, Switch, error) {
-	if err := checkWhoWhy(r.Who, r.Why); err != nil {
+	if err := CheckWhoWhy(r.Who, r.Why); err != nil {
 		return Seen{}, 0, Switch{}, err
 	}
 	seen, rev, err := d.Adopt(ctx, r.Pod)
 	if err != nil {
 		return seen, rev, Switch{}, err
 	}
-	sw, err := Plan(seen, r.To)
-	if err != nil {
-		return seen, rev, sw, err
-	}
-	if err := d.drainable(ctx, r.Pod, &sw); err != nil {
-		return seen, rev, sw, fmt.Errorf("pod %s cannot go to %s now: %w", r.Pod, r.To, err)
+	sw, barred := Plan(seen, r.To)
+	if barred != nil && (!r.DryRun || sw.Kind == KindUnknown) {
+		return seen, rev, sw, barred
 	}
 	var e Evidence
 	if need := NeedsFor(sw.From, sw.To); r.Evidence != nil && need != 0 {
 		e = r.Evidence(ctx, need)
 	}
-	sw.Gates, err = JudgeGates(r.Pod, sw.From, sw.To, e, r.Force)
+	sw.Gates, err = JudgeGates(r.Pod, sw.From, sw.To, e, r.Bounds, r.Force)
 	sw.Who, sw.Why = r.Who, r.Why
-	return seen, rev, sw, err
+	if err = cmp.Or(err, barred); err != nil { // who only asks is told of all gates
+		return seen, rev, sw, err
+	}
+	if err := d.drainable(ctx, r.Pod, &sw); err != nil {
+		return seen, rev, sw, fmt.Errorf("pod %s cannot go to %s now: %w", r.Pod, r.To, err)
+	}
+	return seen, rev, sw, nil
 }
 
 // drainable refuses beforehand what the drain would refuse while callers wait.
@@ -157,7 +165,7 @@ func (d *Driver) announce(ctx context.Context, st PodState, rev Revision, sw Swi
 		return nil, err
 	}
 	st = st.Clone()
-	sw.Lead = Lead{Driver: d.o.ID, Beat: 1}
+	sw.Lead = Lead{Driver: d.o.ID, Beat: firstBeat(rev)}
 	sw.Started = d.o.Clock.Now()
 	st.Switch, st.Phase = &sw, Switching
 	st.seeEpoch(sw.Epoch)
@@ -173,23 +181,38 @@ func (d *Driver) announce(ctx context.Context, st PodState, rev Revision, sw Swi
 }
 
 // Switch moves a pod by one stage and answers when it serves the new one, or the old one again. The
-// error is a *NotDoneError when it was undone, a *StuckError when that has to wait, a
+// error is a *GateError when gates stand in the way (the result names them all), a *NotDoneError when it was undone, a *StuckError when that has to wait, a
 // *SupersededError after a kill. The work that it leaves is not waited for: see Work.
 func (d *Driver) Switch(ctx context.Context, r SwitchRequest) (Result, error) {
 	if r.DryRun {
 		seen, _, sw, err := d.plan(ctx, r)
 		res := Result{Pod: r.Pod, DryRun: true, Stage: seen.State.Stage, Epoch: seen.State.Epoch, Phase: seen.State.Phase}
 		res.Change = Change{Kind: sw.Kind, From: sw.From, To: sw.To, FromEpoch: sw.FromEpoch, Epoch: sw.Epoch, Who: r.Who, Why: r.Why, Gates: sw.Gates}
-		for _, s := range Steps(sw) {
-			res.Plan = append(res.Plan, s.Name)
+		if sw.Kind != KindUnknown {
+			res.Plan = sw.planned()
+		}
+		var ge *GateError
+		if errors.As(err, &ge) {
+			res.Refused = ge.Error()
 		}
 		return res, err
 	}
 	run, err := d.Begin(ctx, r)
 	if err != nil {
-		return Result{Pod: r.Pod}, err
+		return refused(r, err), err
 	}
 	return d.drive(ctx, run)
+}
+
+// refused is what is known of a switch that was not announced.
+func refused(r SwitchRequest, err error) Result {
+	res := Result{Pod: r.Pod}
+	var ge *GateError
+	if errors.As(err, &ge) {
+		res.Refused, res.Stage = ge.Error(), ge.From
+		res.Change = Change{Kind: KindMove, From: ge.From, To: ge.To, Who: r.Who, Why: r.Why, Gates: ge.Results}
+	}
+	return res
 }
 
 // drive takes a run's steps until its switch is over, or cannot go on.
@@ -366,7 +389,7 @@ func (d *Driver) TakeOver(ctx context.Context, pod backends.Pod) (*Run, error) {
 // is kept elsewhere since), it adopts what they say and stage is not used; else it sets the fences
 // to stage. Both stores must answer: one that does not may be the truth.
 func (d *Driver) Init(ctx context.Context, pod backends.Pod, stage backends.Stage, who, why string) (Result, error) {
-	if err := checkWhoWhy(who, why); err != nil {
+	if err := CheckWhoWhy(who, why); err != nil {
 		return Result{Pod: pod}, err
 	}
 	if err := backends.CheckID("pod", string(pod)); err != nil {
@@ -404,7 +427,7 @@ func (d *Driver) Init(ctx context.Context, pod backends.Pod, stage backends.Stag
 // numbered gives a fresh record the last line of a history that outlived the one before it, so that
 // its changes are numbered onwards.
 func (d *Driver) numbered(ctx context.Context, st PodState) (PodState, error) {
-	last, err := d.o.Control.History(ctx, st.Pod, 1)
+	last, err := d.o.Control.History(ctx, st.Pod, 0, 1)
 	if err != nil {
 		return st, err
 	}
@@ -418,7 +441,7 @@ func (d *Driver) numbered(ctx context.Context, st PodState) (PodState, error) {
 // word. In live and mysql-only Redis is then filled from MySQL; in redis-only and shadow it decides
 // on what it has.
 func (d *Driver) Reissue(ctx context.Context, pod backends.Pod, who, why string) (Result, error) {
-	if err := checkWhoWhy(who, why); err != nil {
+	if err := CheckWhoWhy(who, why); err != nil {
 		return Result{Pod: pod}, err
 	}
 	return d.realign(ctx, pod, who, why)

@@ -21,6 +21,9 @@ func fine(context.Context, killswitch.Need) killswitch.Evidence {
 		Debt: killswitch.Is(int64(0)), Findings: killswitch.Is(int64(0)), FindingsWindow: time.Hour,
 		BreakerClosed: killswitch.Is(true), BackfillComplete: killswitch.Is(true),
 		SetupRedis: killswitch.Is(""), SetupMySQL: killswitch.Is(""), Imbalances: killswitch.Is(int64(0)),
+		Proxies:   killswitch.Is(killswitch.Proxies{Epoch: 2, Fleet: []killswitch.Standing{{Proxy: "proxy-1", Epoch: 2}}}),
+		Readiness: killswitch.Is(killswitch.Readiness{Ready: true, Kinds: 8}), ShadowWindow: time.Hour,
+		ShadowLatency: killswitch.Is(killswitch.Latency{P99: 12 * time.Millisecond, Decisions: 431}), Bypasses: killswitch.Is(int64(0)),
 	}
 }
 
@@ -462,7 +465,7 @@ func TestBoundsOfTheRecord(t *testing.T) {
 		if len(st.History) != killswitch.MaxHistory {
 			t.Errorf("%d changes in the record", len(st.History))
 		}
-		full, err := w.control.History(t.Context(), pod, killswitch.MaxHistoryPage)
+		full, err := w.control.History(t.Context(), pod, 0, killswitch.MaxHistoryPage)
 		if err != nil || len(full) != 2*killswitch.MaxHistory {
 			t.Errorf("%d changes in the full history, %v", len(full), err)
 		}

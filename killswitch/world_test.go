@@ -421,7 +421,7 @@ func (w *world) checkAtRest() {
 			w.tb.Errorf("P4 is broken: hold %s was acknowledged, and in the truth (%s) it is %+v", id, st.Fence(), h)
 		}
 	}
-	hist, err := w.control.History(context.Background(), pod, killswitch.MaxHistoryPage)
+	hist, err := w.control.History(context.Background(), pod, 0, killswitch.MaxHistoryPage)
 	if n := len(st.History); err != nil || n > 0 && (len(hist) == 0 || hist[len(hist)-1].Seq != st.History[n-1].Seq) {
 		w.tb.Errorf("the full history ends at %d of %d changes (%v)", len(hist), n, err)
 	}

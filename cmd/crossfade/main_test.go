@@ -85,6 +85,8 @@ func TestExitCodes(t *testing.T) {
 		{"bench for ever", []string{"bench", "--duration", "9h"}, exitUsage, "50ms to 5m"},
 		{"a soak of a store without a pool", []string{"soak", "--dialect", "redis"}, exitUsage, "--dialect"},
 		{"a soak of nothing", []string{"soak", "--for", "1ms"}, exitUsage, "--for"},
+		{"a rollout to nowhere", []string{"--admin", "127.0.0.1:1", "--token", "x", "rollout", "start", "--pods", "all", "--to", "lively", "--why", "x"}, exitUsage, "mysql-only"},
+		{"an unknown command of rollout", []string{"rollout", "begin"}, exitUsage, "rollout --help"},
 		{"no lab", []string{"lab", "env", "--dir", dir}, exitError, "no lab"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

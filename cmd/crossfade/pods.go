@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,51 +36,6 @@ func podsCmd(g *globals) *cobra.Command {
 	}
 }
 
-func statusCmd(g *globals) *cobra.Command {
-	var watch bool
-	cmd := &cobra.Command{
-		Use: "status [pod]", Short: "Show what a pod is doing", Args: args(cobra.MaximumNArgs(1)),
-		Long:    "Shows the stage and epoch of a pod as recorded and as each store's fence says, an open switch, what is\nleft to do, and which proxies serve which epoch. Without a pod: all of them.",
-		Example: "  crossfade status pod-1 --watch",
-		RunE: func(cmd *cobra.Command, a []string) error {
-			c, err := g.client()
-			if err != nil {
-				return err
-			}
-			once := func(ctx context.Context) error {
-				var all []killswitch.Status
-				if len(a) == 1 {
-					st, err := c.Status(ctx, a[0])
-					if err != nil {
-						return err
-					}
-					all = []killswitch.Status{st}
-				} else if all, err = c.Pods(ctx); err != nil {
-					return err
-				}
-				if g.json {
-					if len(a) == 1 {
-						return g.printJSON(all[0])
-					}
-					return g.printJSON(all)
-				}
-				for i := range all {
-					if err := killswitch.RenderStatus(g.out, all[i]); err != nil {
-						return err
-					}
-				}
-				return nil
-			}
-			if !watch {
-				return once(cmd.Context())
-			}
-			return watching(cmd.Context(), g, once)
-		},
-	}
-	cmd.Flags().BoolVarP(&watch, "watch", "w", false, refreshHelp)
-	return cmd
-}
-
 func stageCmd(g *globals) *cobra.Command {
 	var why string
 	var force []string
@@ -86,7 +44,10 @@ func stageCmd(g *globals) *cobra.Command {
 		Use: "stage <pod> <stage> --why …", Short: "Move a pod by one stage", Args: args(cobra.ExactArgs(2)),
 		Long: "Moves a pod by one stage: redis-only ⇄ shadow ⇄ live ⇄ mysql-only. Checkout's operations on that pod wait\n" +
 			"for at most two seconds where the truth changes; other pods do not notice. Gates are checked first; what\n" +
-			"fails is named. A switch that cannot drain in its bound goes back by itself.",
+			"fails is named, with what was found and what is asked for. --force passes by gates that are named, and the\n" +
+			"history keeps which, with what they had found. A switch that cannot drain in its bound goes back by itself.\n\n" +
+			"With --dry-run it prints the gates and the steps, and does nothing. Exit code 0: done, or nothing would stand in\n" +
+			"the way; 4: a gate does, the pod is busy, or the switch was taken back; 5: no proxy or store answers.",
 		Example: "  crossfade stage pod-1 shadow --why 'start comparing'\n  crossfade stage pod-1 live --dry-run --why 'what would happen'",
 		RunE: func(cmd *cobra.Command, a []string) error {
 			c, err := g.client()
@@ -94,19 +55,38 @@ func stageCmd(g *globals) *cobra.Command {
 				return err
 			}
 			res, err := c.SetStage(cmd.Context(), a[0], a[1], why, force, dry, func(string, time.Duration) {})
-			if err != nil {
+			if res.Refused == "" && err != nil {
 				return err
 			}
+			show := func() error { return killswitch.RenderResult(g.out, res) }
 			if g.json {
-				return g.printJSON(res)
+				show = func() error { return g.printJSON(res) }
 			}
-			return killswitch.RenderResult(g.out, res)
+			if err := show(); err != nil {
+				return err
+			}
+			return refusal(res, err)
 		},
 	}
 	cmd.Flags().StringVar(&why, "why", "", "kept in the history (required)")
 	cmd.Flags().StringSliceVar(&force, "force", nil, "names of gates to pass by although they fail")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "print gates and steps, do nothing")
 	return cmd
+}
+
+// refusal ends a move that gates have refused. What they found is printed already.
+func refusal(res killswitch.Result, err error) error {
+	var remote *admin.RemoteError
+	if res.Refused == "" || !errors.As(err, &remote) {
+		return err
+	}
+	var names []string
+	for _, g := range res.Change.Gates {
+		if g.Stands() {
+			names = append(names, g.Name)
+		}
+	}
+	return &admin.RemoteError{Code: remote.Code, Text: fmt.Sprintf("pod %s may not go to %s: %d of %d gates stand in the way: %s", res.Pod, res.Change.To, len(names), len(res.Change.Gates), strings.Join(names, ", "))}
 }
 
 func reissueCmd(g *globals) *cobra.Command {

@@ -57,8 +57,8 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVar(&g.as, "as", os.Getenv("CROSSFADE_AS"), "name of the token of the configuration to use, where it has several")
 	f.BoolVar(&g.json, "json", false, "print JSON")
 	root.AddCommand(
-		serveCmd(g), podsCmd(g), statusCmd(g), stageCmd(g), killCmd(g), reissueCmd(g), reportCmd(g), findingsCmd(g), apologiesCmd(g), auditCmd(g), repairCmd(g), conservationCmd(g),
-		backfillCmd(g), connectionsCmd(g), locksCmd(g), stockCmd(g), labCmd(g), demoCmd(g), replayCmd(g), simCmd(g), soakCmd(g), contendCmd(g), selftestCmd(g), benchCmd(g), configCmd(g),
+		serveCmd(g), podsCmd(g), statusCmd(g), stageCmd(g), killCmd(g), rolloutCmd(g), reissueCmd(g), historyCmd(g), reportCmd(g), findingsCmd(g), apologiesCmd(g), auditCmd(g), repairCmd(g), conservationCmd(g),
+		backfillCmd(g), connectionsCmd(g), locksCmd(g), stockCmd(g), labCmd(g), demoCmd(g), replayCmd(g), simCmd(g), soakCmd(g), contendCmd(g), chaosCmd(g), selftestCmd(g), benchCmd(g), configCmd(g),
 	)
 	return root
 }

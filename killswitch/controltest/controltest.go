@@ -42,6 +42,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Open) {
 		{"members renew and leave", renews},
 		{"members expire", expires},
 		{"members of one name", twins},
+		{"documents", documents},
 		{"cancelled", cancelled},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.do(t, fresh(t)) })
@@ -299,7 +300,7 @@ func history(t *testing.T, open Open) {
 		ch.Seq, ch.Why = seq, fmt.Sprintf("change %d", seq)
 		return ch
 	}
-	if h, err := c.History(ctx, "p", 10); err != nil || len(h) != 0 {
+	if h, err := c.History(ctx, "p", 0, 10); err != nil || len(h) != 0 {
 		t.Fatalf("a history that was never written: %v, %v", h, err)
 	}
 	for _, add := range [][]uint64{{1, 2}, {2, 3}, {1, 2, 3}, {5}} {
@@ -311,7 +312,7 @@ func history(t *testing.T, open Open) {
 			t.Fatal(err)
 		}
 	}
-	h, err := open(t).History(ctx, "p", 100)
+	h, err := open(t).History(ctx, "p", 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,10 +320,16 @@ func history(t *testing.T, open Open) {
 	if d := cmp.Diff(want, h); d != "" {
 		t.Errorf("history (-want +got):\n%s", d)
 	}
-	if h, err = c.History(ctx, "p", 2); err != nil || !cmp.Equal(h, want[2:]) {
+	if h, err = c.History(ctx, "p", 0, 2); err != nil || !cmp.Equal(h, want[2:]) {
 		t.Errorf("the newest two are %v, %v", h, err)
 	}
-	if h, err = c.History(ctx, "other", 2); err != nil || len(h) != 0 {
+	if h, err = c.History(ctx, "p", 5, 2); err != nil || !cmp.Equal(h, want[1:3]) {
+		t.Errorf("the two before change 5 are %v, %v", h, err)
+	}
+	if h, err = c.History(ctx, "p", 1, 2); err != nil || len(h) != 0 {
+		t.Errorf("before the first: %v, %v", h, err)
+	}
+	if h, err = c.History(ctx, "other", 0, 2); err != nil || len(h) != 0 {
 		t.Errorf("another pod's history: %v, %v", h, err)
 	}
 }
@@ -371,5 +378,48 @@ func cancelled(t *testing.T, open Open) {
 	}
 	if err := c.Close(); err != nil {
 		t.Errorf("closing twice: %v", err)
+	}
+}
+
+// documents are kept apart by name, replaced by compare-and-set alone, and bounded.
+func documents(t *testing.T, open Open) {
+	ctx := within(t)
+	a, is := open(t).(killswitch.Documents)
+	b, too := open(t).(killswitch.Documents)
+	if !is || !too {
+		t.Fatal("the control store keeps no documents")
+	}
+	body, rev, err := a.Document(ctx, "x")
+	if err != nil || rev != 0 || len(body) != 0 {
+		t.Fatalf("one that is not there: %q, %d, %v", body, rev, err)
+	}
+	one, err := a.SetDocument(ctx, "x", 0, []byte(`{"n":1,"s":"a"}`))
+	if err != nil || one <= 0 {
+		t.Fatalf("creating: %d, %v", one, err)
+	}
+	if body, rev, err = b.Document(ctx, "x"); err != nil || rev != one || string(body) != `{"n":1,"s":"a"}` {
+		t.Fatalf("through another handle: %s, %d, %v", body, rev, err)
+	}
+	two, err := b.SetDocument(ctx, "x", one, []byte(`[2]`))
+	if err != nil || two <= one {
+		t.Fatalf("second: revision %d after %d, %v", two, one, err)
+	}
+	for _, old := range []killswitch.Revision{0, one, two + 1} {
+		if _, err := a.SetDocument(ctx, "x", old, []byte(`[3]`)); !errors.Is(err, killswitch.ErrConflict) {
+			t.Errorf("at revision %d while at %d: %v, want ErrConflict", old, two, err)
+		}
+	}
+	if _, err := a.SetDocument(ctx, "X", 0, []byte(`4`)); err != nil {
+		t.Errorf("another name: %v", err)
+	}
+	if body, rev, err = a.Document(ctx, "x"); err != nil || rev != two || string(body) != `[2]` {
+		t.Errorf("afterwards: %s, %d, %v", body, rev, err)
+	}
+	var fe *backends.FieldError
+	if _, _, err := a.Document(ctx, ""); !errors.As(err, &fe) {
+		t.Errorf("a document without a name: %v", err)
+	}
+	if _, err := a.SetDocument(ctx, "x", two, []byte(`"`+strings.Repeat("x", killswitch.MaxDocument)+`"`)); !errors.As(err, &fe) {
+		t.Errorf("one that is too large: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package controltest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,7 @@ import (
 type Memory struct {
 	mu      sync.Mutex
 	records map[backends.Pod]memRecord
+	docs    map[string]memRecord
 	history map[backends.Pod][]killswitch.Change
 	acks    map[backends.Pod]map[string]killswitch.Ack
 	members map[string]memMember
@@ -38,12 +40,15 @@ type memRecord struct {
 	body []byte
 }
 
-var _ killswitch.ControlStore = (*Memory)(nil)
+var (
+	_ killswitch.ControlStore = (*Memory)(nil)
+	_ killswitch.Documents    = (*Memory)(nil)
+)
 
 // NewMemory makes an empty one.
 func NewMemory() *Memory {
 	return &Memory{
-		records: map[backends.Pod]memRecord{}, history: map[backends.Pod][]killswitch.Change{},
+		records: map[backends.Pod]memRecord{}, docs: map[string]memRecord{}, history: map[backends.Pod][]killswitch.Change{},
 		acks: map[backends.Pod]map[string]killswitch.Ack{}, changed: make(chan struct{}),
 		members: map[string]memMember{},
 	}
@@ -196,6 +201,32 @@ func (m *Memory) CompareAndSet(ctx context.Context, pod backends.Pod, rev killsw
 	return rev + 1, nil
 }
 
+// Document implements killswitch.Documents.
+func (m *Memory) Document(ctx context.Context, name string) ([]byte, killswitch.Revision, error) {
+	if err := m.lock(ctx, backends.Pod(name)); err != nil {
+		return nil, 0, err
+	}
+	defer m.mu.Unlock()
+	d := m.docs[name]
+	return slices.Clone(d.body), d.rev, nil
+}
+
+// SetDocument implements killswitch.Documents.
+func (m *Memory) SetDocument(ctx context.Context, name string, rev killswitch.Revision, body []byte) (killswitch.Revision, error) {
+	if err := killswitch.CheckDocument(name, body); err != nil {
+		return 0, err
+	}
+	if err := m.lock(ctx, backends.Pod(name)); err != nil {
+		return 0, err
+	}
+	defer m.mu.Unlock()
+	if m.docs[name].rev != rev {
+		return 0, killswitch.ErrConflict
+	}
+	m.docs[name] = memRecord{rev: rev + 1, body: slices.Clone(body)}
+	return rev + 1, nil
+}
+
 // List implements killswitch.ControlStore.
 func (m *Memory) List(ctx context.Context) ([]killswitch.Record, error) {
 	m.mu.Lock()
@@ -268,12 +299,16 @@ func (m *Memory) AppendHistory(ctx context.Context, pod backends.Pod, changes ..
 }
 
 // History implements killswitch.ControlStore.
-func (m *Memory) History(ctx context.Context, pod backends.Pod, limit int) ([]killswitch.Change, error) {
+func (m *Memory) History(ctx context.Context, pod backends.Pod, before uint64, limit int) ([]killswitch.Change, error) {
 	if err := m.lock(ctx, pod); err != nil {
 		return nil, err
 	}
 	defer m.mu.Unlock()
 	h := m.history[pod]
+	if before > 0 {
+		n, _ := slices.BinarySearchFunc(h, before, func(c killswitch.Change, seq uint64) int { return cmp.Compare(c.Seq, seq) })
+		h = h[:n]
+	}
 	limit = max(0, min(limit, killswitch.MaxHistoryPage, len(h)))
 	return slices.Clone(h[len(h)-limit:]), nil
 }

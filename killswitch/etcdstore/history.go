@@ -94,13 +94,16 @@ func (s *Store) appendNewer(ctx context.Context, c *clientv3.Client, pod backend
 }
 
 // History implements killswitch.ControlStore.
-func (s *Store) History(ctx context.Context, pod backends.Pod, limit int) ([]killswitch.Change, error) {
+func (s *Store) History(ctx context.Context, pod backends.Pod, before uint64, limit int) ([]killswitch.Change, error) {
 	if err := check(ctx, pod); err != nil || limit <= 0 {
 		return nil, err
 	}
 	limit = min(limit, killswitch.MaxHistoryPage)
 	from := s.key("history", string(pod)) + "/"
 	end := clientv3.GetPrefixRangeEnd(from)
+	if before > 0 {
+		end = s.line(pod, before)
+	}
 	var out []killswitch.Change
 	for len(out) < limit {
 		var r *clientv3.GetResponse

@@ -3,6 +3,7 @@ package etcdstore
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -62,7 +63,11 @@ func (s *Store) CompareAndSet(ctx context.Context, pod backends.Pod, rev killswi
 			return 0, err
 		}
 	}
-	key := s.key("pods", string(pod))
+	return s.set(ctx, "pod "+string(pod), s.key("pods", string(pod)), rev, body)
+}
+
+// set replaces a value that is at rev.
+func (s *Store) set(ctx context.Context, what, key string, rev killswitch.Revision, body string) (at killswitch.Revision, err error) {
 	sent := false // an earlier attempt has, and nobody knows what became of it
 	err = s.try(ctx, func(ctx context.Context, c *clientv3.Client) error {
 		before := sent
@@ -76,7 +81,7 @@ func (s *Store) CompareAndSet(ctx context.Context, pod backends.Pod, rev killswi
 			at = killswitch.Revision(r.Header.Revision)
 			return nil
 		}
-		at, err = failed(pod, rev, body, before, r.Responses[0].GetResponseRange().GetKvs())
+		at, err = failed(what, rev, body, before, r.Responses[0].GetResponseRange().GetKvs())
 		return err
 	})
 	if err != nil {
@@ -86,7 +91,7 @@ func (s *Store) CompareAndSet(ctx context.Context, pod backends.Pod, rev killswi
 }
 
 // failed decides what became of a writing whose comparison failed: it may have been made by an earlier attempt.
-func failed(pod backends.Pod, rev killswitch.Revision, body string, before bool, there []*mvccpb.KeyValue) (killswitch.Revision, error) {
+func failed(what string, rev killswitch.Revision, body string, before bool, there []*mvccpb.KeyValue) (killswitch.Revision, error) {
 	var have killswitch.Revision
 	if len(there) > 0 {
 		have = killswitch.Revision(there[0].ModRevision)
@@ -94,11 +99,54 @@ func failed(pod backends.Pod, rev killswitch.Revision, body string, before bool,
 			return have, nil
 		}
 	}
-	// A record that is still older than the one that was asked for cannot have been written over.
+	// What is still older than what was asked for cannot have been written over.
 	if before && have > rev {
-		return 0, fmt.Errorf("%w: etcd: the answer to a writing of pod %s was lost, and the record was written again since: it cannot be told whether it took effect; read it", killswitch.ErrControlUnavailable, pod)
+		return 0, fmt.Errorf("%w: etcd: the answer to a writing of %s was lost, and it was written again since: it cannot be told whether it took effect; read it", killswitch.ErrControlUnavailable, what)
 	}
-	return 0, fmt.Errorf("pod %s is at revision %d, not %d: %w", pod, have, rev, killswitch.ErrConflict)
+	return 0, fmt.Errorf("%s is at revision %d, not %d: %w", what, have, rev, killswitch.ErrConflict)
+}
+
+// Document implements killswitch.Documents.
+func (s *Store) Document(ctx context.Context, name string) (body []byte, rev killswitch.Revision, err error) {
+	if err := checkDocument(ctx, name, nil); err != nil {
+		return nil, 0, err
+	}
+	err = s.try(ctx, func(ctx context.Context, c *clientv3.Client) error {
+		r, err := c.Get(ctx, s.key("documents", name))
+		if err != nil || len(r.Kvs) == 0 {
+			return err
+		}
+		var raw json.RawMessage
+		err = decode(r.Kvs[0].Key, r.Kvs[0].Value, &raw)
+		body, rev = raw, killswitch.Revision(r.Kvs[0].ModRevision)
+		return err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return body, rev, nil
+}
+
+// SetDocument implements killswitch.Documents.
+func (s *Store) SetDocument(ctx context.Context, name string, rev killswitch.Revision, body []byte) (killswitch.Revision, error) {
+	if err := checkDocument(ctx, name, body); err != nil {
+		return 0, err
+	}
+	if rev < 0 {
+		return 0, fmt.Errorf("document %s has no revision %d: %w", name, rev, killswitch.ErrConflict)
+	}
+	v, err := encode(json.RawMessage(body))
+	if err != nil {
+		return 0, err
+	}
+	return s.set(ctx, "document "+name, s.key("documents", name), rev, v)
+}
+
+func checkDocument(ctx context.Context, name string, body []byte) error {
+	if err := ctx.Err(); err != nil {
+		return unavailable(ctx, err)
+	}
+	return killswitch.CheckDocument(name, body)
 }
 
 func (s *Store) room(ctx context.Context) error {

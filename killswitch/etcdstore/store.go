@@ -76,7 +76,10 @@ type Store struct {
 	leases  map[string]*registrar // of proxies that have joined by this handle
 }
 
-var _ killswitch.ControlStore = (*Store)(nil)
+var (
+	_ killswitch.ControlStore = (*Store)(nil)
+	_ killswitch.Documents    = (*Store)(nil)
+)
 
 // Open checks the options. It connects at the first call: etcd may be away, and come.
 func Open(o Options) (*Store, error) {

@@ -15,10 +15,8 @@ import (
 	"github.com/crossfade-proxy/crossfade/killswitch"
 )
 
-const (
-	// tailBytes is how much of a history's end is read: MaxHistoryPage lines of some kB at most.
-	tailBytes = 8 << 20
-)
+// tailBytes is how much of a history is read at a time, from its end: some hundred lines of a few kB.
+const tailBytes = 1 << 20
 
 // AppendHistory implements killswitch.ControlStore.
 func (s *Store) AppendHistory(ctx context.Context, pod backends.Pod, changes ...killswitch.Change) error {
@@ -27,7 +25,7 @@ func (s *Store) AppendHistory(ctx context.Context, pod backends.Pod, changes ...
 	}
 	return s.locked(ctx, func() error {
 		path := s.path("history", pod, ".jsonl")
-		have, torn, err := tail(path, 1)
+		have, torn, err := tail(ctx, path, 0, 1)
 		if err != nil {
 			return err
 		}
@@ -76,16 +74,17 @@ func (s *Store) append(path string, b []byte) (err error) {
 }
 
 // History implements killswitch.ControlStore.
-func (s *Store) History(ctx context.Context, pod backends.Pod, limit int) ([]killswitch.Change, error) {
+func (s *Store) History(ctx context.Context, pod backends.Pod, before uint64, limit int) ([]killswitch.Change, error) {
 	if err := check(ctx, pod); err != nil || limit <= 0 {
 		return nil, err
 	}
-	out, _, err := tail(s.path("history", pod, ".jsonl"), min(limit, killswitch.MaxHistoryPage))
+	out, _, err := tail(ctx, s.path("history", pod, ".jsonl"), before, min(limit, killswitch.MaxHistoryPage))
 	return out, err
 }
 
-// tail reads the newest changes of a history, oldest first. Torn tells that its last line has no end.
-func tail(path string, limit int) (out []killswitch.Change, torn bool, err error) {
+// tail reads the newest changes of a history that come before one, or of all for 0, oldest first. Torn tells that its last line
+// has no end. It reads backwards, as far as it has to.
+func tail(ctx context.Context, path string, before uint64, limit int) (out []killswitch.Change, torn bool, err error) {
 	f, err := os.Open(path) //nolint:gosec // made by this package
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, nil
@@ -98,22 +97,43 @@ func tail(path string, limit int) (out []killswitch.Change, torn bool, err error
 	if err != nil {
 		return nil, false, unavailable(err)
 	}
-	from := max(0, info.Size()-tailBytes)
-	b := make([]byte, info.Size()-from)
-	if _, err := f.ReadAt(b, from); err != nil && !errors.Is(err, io.EOF) {
-		return nil, false, unavailable(err)
-	}
-	torn = len(b) > 0 && b[len(b)-1] != '\n'
-	lines := bytes.Split(b, []byte{'\n'})
-	for i := len(lines) - 1; i >= 0 && len(out) < limit; i-- {
-		var c killswitch.Change
-		// A line that is not one was cut off by a crash, or by where this reading begins.
-		if json.Unmarshal(lines[i], &c) == nil && c.Seq > 0 {
-			out = append(out, c)
+	var rest []byte // the end of a line whose beginning is not read yet
+	for at := info.Size(); at > 0 && len(out) < limit; {
+		if err := ctx.Err(); err != nil {
+			return nil, false, unavailable(err)
 		}
+		from := max(0, at-tailBytes)
+		b := make([]byte, at-from, at-from+int64(len(rest)))
+		if _, err := f.ReadAt(b, from); err != nil && !errors.Is(err, io.EOF) {
+			return nil, false, unavailable(err)
+		}
+		torn = torn || at == info.Size() && b[len(b)-1] != '\n'
+		b = append(b, rest...)
+		if rest = nil; from > 0 {
+			n := bytes.IndexByte(b, '\n') + 1 // 0: all of it is one line
+			if n == 0 {
+				n = len(b)
+			}
+			rest, b = b[:n], b[n:]
+		}
+		out = takeLines(out, b, before, limit)
+		at = from
 	}
 	slices.Reverse(out)
 	return out, torn, nil
+}
+
+// takeLines adds the changes of some lines, the last one first.
+func takeLines(out []killswitch.Change, b []byte, before uint64, limit int) []killswitch.Change {
+	lines := bytes.Split(b, []byte{'\n'})
+	for i := len(lines) - 1; i >= 0 && len(out) < limit; i-- {
+		var c killswitch.Change
+		// A line that is not one was cut off by a crash.
+		if json.Unmarshal(lines[i], &c) == nil && c.Seq > 0 && (before == 0 || c.Seq < before) {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // Acknowledge implements killswitch.ControlStore.

@@ -53,7 +53,10 @@ type Store struct {
 	registered []*killswitch.Registration
 }
 
-var _ killswitch.ControlStore = (*Store)(nil)
+var (
+	_ killswitch.ControlStore = (*Store)(nil)
+	_ killswitch.Documents    = (*Store)(nil)
+)
 
 // Open makes the folder where it is missing, and the store over it.
 func Open(dir string, o Options) (*Store, error) {
@@ -64,7 +67,7 @@ func Open(dir string, o Options) (*Store, error) {
 		o.Poll = DefaultPoll
 	}
 	o.Poll = min(o.Poll, MaxPoll)
-	for _, sub := range []string{"pods", "history", "acks", "members"} {
+	for _, sub := range []string{"pods", "history", "acks", "documents", "members"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, fmt.Errorf("control store: %w; give a folder that this process may write", err)
 		}

@@ -310,7 +310,7 @@ func TestTornHistory(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := s.History(ctx, "p", 10); err != nil || len(got) != 1 || got[0].Seq != 1 {
+	if got, err := s.History(ctx, "p", 0, 10); err != nil || len(got) != 1 || got[0].Seq != 1 {
 		t.Fatalf("history with a torn line: %v, %v", got, err)
 	}
 	two := h[0]
@@ -318,7 +318,7 @@ func TestTornHistory(t *testing.T) {
 	if err := s.AppendHistory(ctx, "p", h[0], two); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := s.History(ctx, "p", 10); err != nil || len(got) != 2 || got[1].Seq != 2 {
+	if got, err := s.History(ctx, "p", 0, 10); err != nil || len(got) != 2 || got[1].Seq != 2 {
 		t.Fatalf("history after the torn line: %v, %v", got, err)
 	}
 }
@@ -387,5 +387,40 @@ func TestEscape(t *testing.T) {
 		if got, ok := unescape(bad); ok {
 			t.Errorf("unescape(%q) = %q, want a refusal", bad, got)
 		}
+	}
+}
+
+// A history that is longer than what is read at a time comes back whole, in pages, and without what a crash has torn.
+func TestLongHistory(t *testing.T) {
+	s, ctx := open(t, t.TempDir()), t.Context()
+	const n = 700
+	var all []killswitch.Change
+	for seq := uint64(1); seq <= n; seq++ {
+		c := controltest.Sample("p").History[0]
+		c.Seq, c.Why = seq, strings.Repeat("x", 4000)
+		all = append(all, c)
+	}
+	if err := s.AppendHistory(ctx, "p", all...); err != nil {
+		t.Fatal(err)
+	}
+	seen := uint64(n + 1)
+	for before := uint64(0); ; {
+		page, err := s.History(ctx, "p", before, 90)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		for i := len(page) - 1; i >= 0; i-- {
+			if page[i].Seq != seen-1 {
+				t.Fatalf("change %d follows %d", page[i].Seq, seen)
+			}
+			seen--
+		}
+		before = page[0].Seq
+	}
+	if seen != 1 {
+		t.Errorf("the pages end at change %d", seen)
 	}
 }

@@ -134,7 +134,7 @@ func (c *Client) Status(ctx context.Context, pod string) (killswitch.Status, err
 	return decode[killswitch.Status](r.Msg.GetStatusJson())
 }
 
-// SetStage moves a pod.
+// SetStage moves a pod. When gates stand in the way the result names all of them, and the error is a *RemoteError.
 func (c *Client) SetStage(ctx context.Context, pod, stage, why string, force []string, dryRun bool, step func(name string, took time.Duration)) (res killswitch.Result, err error) {
 	st, err := c.long.SetStage(ctx, connect.NewRequest(&adminv1.SetStageRequest{Pod: pod, Stage: stage, Why: why, Force: force, DryRun: dryRun}))
 	if err != nil {
@@ -144,7 +144,11 @@ func (c *Client) SetStage(ctx context.Context, pod, stage, why string, force []s
 	for st.Receive() {
 		m := st.Msg()
 		if m.GetDone() {
-			return decode[killswitch.Result](m.GetResultJson())
+			res, err = decode[killswitch.Result](m.GetResultJson())
+			if err == nil && res.Refused != "" {
+				err = &RemoteError{Code: connect.CodeFailedPrecondition, Text: res.Refused}
+			}
+			return res, err
 		}
 		step(m.GetStep(), time.Duration(m.GetTookMs())*time.Millisecond)
 	}

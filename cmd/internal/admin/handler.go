@@ -21,6 +21,7 @@ import (
 	"github.com/crossfade-proxy/crossfade/comparator"
 	"github.com/crossfade-proxy/crossfade/dualwrite"
 	"github.com/crossfade-proxy/crossfade/killswitch"
+	"github.com/crossfade-proxy/crossfade/killswitch/rollout"
 )
 
 const (
@@ -37,8 +38,13 @@ type Backend interface {
 	// SetStage moves a pod; steps is told of steps as they are taken.
 	SetStage(ctx context.Context, r killswitch.SwitchRequest, steps func(killswitch.StepDone)) (killswitch.Result, error)
 	Kill(ctx context.Context, r killswitch.KillRequest) (killswitch.KillResult, error)
+	StartRollout(ctx context.Context, r rollout.Request, dry bool) (*rollout.State, error)
+	Rollout(ctx context.Context) (rollout.Overview, error)
+	ChangeRollout(ctx context.Context, q RolloutChange) (*rollout.State, error)
 	// Reissue raises both fences to a new epoch in the same stage.
 	Reissue(ctx context.Context, pod backends.Pod, who, why string) (killswitch.Result, error)
+	// History answers changes as killswitch.ControlStore does.
+	History(ctx context.Context, pod backends.Pod, before uint64, limit int) ([]killswitch.Change, error)
 	Report(ctx context.Context, pod backends.Pod, since time.Time) (comparator.Report, error)
 	ListFindings(ctx context.Context, q comparator.FindingQuery) ([]comparator.Finding, error)
 	Finding(ctx context.Context, pod backends.Pod, id string) (comparator.Finding, error)
@@ -71,6 +77,7 @@ func Handler(b Backend, tokens map[string]string, other http.Handler) (http.Hand
 	path, h := adminv1connect.NewAdminServiceHandler(&server{b: b}, connect.WithReadMaxBytes(MaxMessage))
 	mux := http.NewServeMux()
 	mux.Handle(path, authenticate(tokens, h))
+	mux.Handle("POST /v1/kill/{pod}", authenticate(tokens, killHandler(b)))
 	mux.Handle("/", other)
 	return sameHost(mux, len(tokens) == 0), nil
 }
@@ -143,13 +150,14 @@ func problem(err error) error {
 	var notDone *killswitch.NotDoneError
 	var differ *dualwrite.LevelsDifferError
 	var life *comparator.LifeError
+	var phase *rollout.PhaseError
 	code := connect.CodeInternal
 	switch {
 	case backends.IsRejection(err):
 		code = connect.CodeInvalidArgument
 	case errors.Is(err, comparator.ErrNoFinding), errors.Is(err, comparator.ErrNoApology):
 		code = connect.CodeNotFound
-	case errors.As(err, &gate), errors.As(err, &refused), errors.As(err, &due), errors.As(err, &life):
+	case errors.As(err, &gate), errors.As(err, &refused), errors.As(err, &due), errors.As(err, &life), errors.As(err, &phase):
 		code = connect.CodeFailedPrecondition
 	case errors.As(err, &open), errors.As(err, &notDone), errors.Is(err, killswitch.ErrBusy), errors.Is(err, killswitch.ErrDriverAlive), errors.Is(err, killswitch.ErrConflict):
 		code = connect.CodeAborted
@@ -213,7 +221,7 @@ func (s *server) SetStage(ctx context.Context, r *connect.Request[adminv1.SetSta
 			sendErr = out.Send(&adminv1.SetStageResponse{Step: d.Name, TookMs: int64(d.TookMillis)})
 		}
 	})
-	if err != nil {
+	if err != nil && res.Refused == "" {
 		return problem(err)
 	}
 	t, err := text(res)
@@ -224,16 +232,7 @@ func (s *server) SetStage(ctx context.Context, r *connect.Request[adminv1.SetSta
 }
 
 func (s *server) Kill(ctx context.Context, r *connect.Request[adminv1.KillRequest]) (*connect.Response[adminv1.KillResponse], error) {
-	q := killswitch.KillRequest{
-		Pod: backends.Pod(r.Msg.GetPod()), Who: who(ctx), Why: r.Msg.GetWhy(), DryRun: r.Msg.GetDryRun(), ExpectEpoch: r.Msg.GetFromEpoch(),
-	}
-	if from := r.Msg.GetFrom(); from != "" {
-		var err error
-		if q.Expect, err = backends.ParseStage(from); err != nil {
-			return nil, problem(err)
-		}
-	}
-	res, err := s.b.Kill(ctx, q)
+	res, err := kill(ctx, s.b, r.Msg.GetPod(), r.Msg.GetFrom(), killswitch.KillRequest{Why: r.Msg.GetWhy(), DryRun: r.Msg.GetDryRun(), ExpectEpoch: r.Msg.GetFromEpoch()})
 	if err != nil {
 		return nil, problem(err)
 	}

@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -99,5 +100,67 @@ func TestKillFrom(t *testing.T) {
 	}
 	if f, err := k.redis.Fence(t.Context()); err != nil || f.Epoch != 7 || f.Stage != backends.RedisOnly {
 		t.Errorf("Redis at %s, %v", f, err)
+	}
+}
+
+// post sends a kill as whoever has nothing but HTTP would.
+func post(t *testing.T, method, url, token, body string) (status int, text string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(b)
+}
+
+// TestKillByHTTP: one POST kills, in the name of its token, and answers with the steps and how long each took.
+func TestKillByHTTP(t *testing.T) {
+	k := &killable{redis: memstore.New(memstore.Options{Side: backends.SideRedis})}
+	if _, err := k.redis.Raise(t.Context(), backends.Fence{Epoch: 5, Stage: backends.Live, Open: true, Filled: true}, 0); err != nil {
+		t.Fatal(err)
+	}
+	const token = "0123456789abcdef"
+	h, err := admin.Handler(k, map[string]string{"ann": token}, http.NotFoundHandler())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(h)
+	defer s.Close()
+	at := s.URL + "/v1/kill/p%2F1"
+	for _, c := range []struct {
+		name, method, url, token, body string
+		status                         int
+		want                           string
+		epoch                          uint64
+	}{
+		{"no token", "POST", at, "wrong", `{"why":"slow"}`, 401, "a token of admin.tokens is required", 5},
+		{"no body", "POST", at, token, "", 400, "no body", 5},
+		{"no reason", "POST", at, token, "{}", 400, "say who changes the pod, and why", 5},
+		{"a mistake", "POST", at, token, `{"why":"slow","form":"live"}`, 400, "form", 5},
+		{"no such stage", "POST", at, token, `{"why":"slow","from":"nowhere"}`, 400, "nowhere", 5},
+		{"another stage", "POST", at, token, `{"why":"slow","from":"shadow"}`, 409, "failed_precondition", 5},
+		{"another method", "GET", at, token, "", 404, "", 5},
+		{"a dry run", "POST", at, token, `{"why":"slow","dry_run":true}`, 200, `"dry_run": true`, 5},
+		{"a kill", "POST", at, token, `{"why":"slow","from":"live"}`, 200, `"name": "compare-and-set Redis's fence"`, 6},
+		{"the same", "POST", at, token, `{"why":"slow","from":"live"}`, 200, `"verdict": "already killed"`, 6},
+	} {
+		status, text := post(t, c.method, c.url, c.token, c.body)
+		f, err := k.redis.Fence(t.Context())
+		if status != c.status || !strings.Contains(text, c.want) || err != nil || f.Epoch != c.epoch {
+			t.Errorf("%s: %d, Redis at %s, %v: %s", c.name, status, f, err, text)
+		}
+	}
+	if q := k.last.Load(); q.Who != "ann" || q.Why != "slow" || q.Pod != "p/1" {
+		t.Errorf("%+v", q)
 	}
 }

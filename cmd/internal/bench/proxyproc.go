@@ -39,6 +39,7 @@ pods:
     mysql: {dsn: "{{$.MySQL}}"}
     key_template: "{{$.Tag}}:{shop}:{item}"
     audit: {every: 0s}
+    gates: {off: [readiness, shadow-p99]}
 {{- end}}
 `))
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +37,7 @@ type Config struct {
 	Admin   Admin   `yaml:"admin"`
 	Metrics Metrics `yaml:"metrics"`
 	Control Control `yaml:"control"`
+	Kill    Kill    `yaml:"kill"`
 	Pods    []Pod   `yaml:"pods"`
 
 	dir string // of the file: relative paths start there
@@ -91,9 +93,17 @@ type Etcd struct {
 	TLSKey  string `yaml:"tls_key"`
 }
 
+// Kill is another way in for kills.
+type Kill struct {
+	// Dir is a folder in which a file kill.<pod> kills that pod; empty for none.
+	Dir string `yaml:"dir"`
+}
+
 // Pod is one pod.
 type Pod struct {
 	Name string `yaml:"name"`
+	// Labels are for choosing pods of a rollout.
+	Labels map[string]string `yaml:"labels"`
 	// Shops that belong to the pod.
 	Shops []string `yaml:"shops"`
 	// Default takes the shops that no pod names.
@@ -123,6 +133,8 @@ type Pod struct {
 	Readiness map[string]float64 `yaml:"readiness"`
 	// Audit is when and how fast the pod is audited.
 	Audit Audit `yaml:"audit"`
+	// Gates are the bounds that moves of the pod are judged by.
+	Gates Gates `yaml:"gates"`
 	// SweepAge is how long an entry stays with the proxy that made it.
 	SweepAge Duration `yaml:"sweep_age"`
 }
@@ -147,6 +159,31 @@ func (p *Pod) AuditSchedule() (comparator.AuditSchedule, error) {
 	var err error
 	s.Window, err = comparator.ParseDayWindow(p.Audit.Window)
 	return s, err
+}
+
+// Gates of a pod. What is left out has the default of killswitch.Bounds.
+type Gates struct {
+	// Off names gates that are judged and stand in nobody's way.
+	Off []string `yaml:"off"`
+	// Readiness is what the gate of that name asks for: evidence, or go.
+	Readiness string `yaml:"readiness"`
+	// OutboxLag and OutboxEntries bound what waits in the truth's outbox.
+	OutboxLag     Duration `yaml:"outbox_lag"`
+	OutboxEntries int64    `yaml:"outbox_entries"`
+	// ShadowP99 is the budget of the shadow's latency over ShadowWindow.
+	ShadowP99    Duration `yaml:"shadow_p99"`
+	ShadowWindow Duration `yaml:"shadow_window"`
+	// FindingsWindow is how far back open findings hold up a move.
+	FindingsWindow Duration `yaml:"findings_window"`
+}
+
+// GateBounds are the pod's bounds, with their defaults.
+func (p *Pod) GateBounds() killswitch.Bounds {
+	g := &p.Gates
+	return killswitch.Bounds{
+		OutboxLag: time.Duration(g.OutboxLag), OutboxEntries: g.OutboxEntries, ShadowP99: time.Duration(g.ShadowP99), ShadowWindow: time.Duration(g.ShadowWindow),
+		FindingsWindow: time.Duration(g.FindingsWindow), Readiness: killswitch.ReadinessBound(g.Readiness), Off: slices.Clone(g.Off),
+	}.WithDefaults()
 }
 
 // Redis of a pod.

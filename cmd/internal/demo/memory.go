@@ -211,6 +211,7 @@ func (m *memory) SetStage(ctx context.Context, r killswitch.SwitchRequest, steps
 	if err != nil {
 		return killswitch.Result{}, err
 	}
+	r.Bounds = memoryBounds
 	r.Evidence = func(ctx context.Context, _ killswitch.Need) killswitch.Evidence { return m.evidence(ctx, p) }
 	res, err := m.driver.Switch(ctx, r)
 	for _, s := range res.Change.Steps {

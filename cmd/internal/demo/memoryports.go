@@ -26,11 +26,14 @@ func (p *memoryPod) debt(ctx context.Context, side backends.Side) ([]comparator.
 	return comparator.ScanDebt(ctx, side, p.Stores().Of(side))
 }
 
+// memoryBounds are the demo's: whoever plays the shop on the same machine makes its shadow slow.
+var memoryBounds = killswitch.Bounds{ShadowP99: 10 * time.Second}.WithDefaults()
+
 // evidence is what the gates of a move judge. Memory is always fit, and has no breaker.
 func (m *memory) evidence(ctx context.Context, p *memoryPod) killswitch.Evidence {
 	e := killswitch.Evidence{
 		BreakerClosed: killswitch.Is(true), SetupRedis: killswitch.Is(""), SetupMySQL: killswitch.Is(""),
-		FindingsWindow: 24 * time.Hour, // nothing here is that old
+		FindingsWindow: memoryBounds.FindingsWindow, ShadowWindow: memoryBounds.ShadowWindow, // nothing here is that old
 	}
 	f := p.Gate().Serving()
 	if truth := p.Stores().Of(f.Stage.Truth()); truth != nil {
@@ -47,14 +50,24 @@ func (m *memory) evidence(ctx context.Context, p *memoryPod) killswitch.Evidence
 		}
 	}
 	if sums, err := p.summary(ctx, time.Time{}); err == nil {
-		var n int64
+		var n, bypasses int64
 		for _, s := range sums {
-			if s.Life == comparator.LifeOpen {
-				n += s.Findings
+			if s.Life != comparator.LifeOpen {
+				continue
+			}
+			n += s.Findings
+			if s.Class == comparator.BypassWrite {
+				bypasses += s.Findings
 			}
 		}
-		e.Findings = killswitch.Is(n)
+		e.Findings, e.Bypasses = killswitch.Is(n), killswitch.Is(bypasses)
 	}
+	if rep, err := m.Report(ctx, p.Name(), time.Time{}); err == nil {
+		e.Readiness = killswitch.Is(killswitch.Readiness{Ready: rep.Readiness.Ready, Kinds: len(rep.Readiness.Strata) + 1, Short: rep.Readiness.Missing})
+		e.ShadowLatency = killswitch.Is(killswitch.Latency{P99: time.Duration(rep.ShadowLatency.P99) * time.Microsecond, Decisions: rep.ShadowLatency.Count})
+	}
+	// The only proxy is this process, and it learns of a change as it is made.
+	e.Proxies = killswitch.Is(killswitch.Proxies{Epoch: f.Epoch, Fleet: []killswitch.Standing{{Proxy: "proxy-1", Epoch: f.Epoch}}})
 	if seen, _, err := m.driver.Look(ctx, p.Name()); err == nil {
 		e.BackfillComplete = killswitch.Is(len(killswitch.WorkFor(seen)) == 0)
 	}

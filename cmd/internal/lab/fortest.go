@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -87,16 +85,12 @@ func Private(tb TB, k Kind, opts ...func(*Options)) *Server {
 // meanwhile, and no other lab is given it until the test ends.
 func FreeAddr(tb TB) string {
 	tb.Helper()
-	root, err := tempRoot()
+	addr, free, err := HoldAddr()
 	if err != nil {
 		tb.Fatalf("%v", err)
 	}
-	var p place
-	if err := p.takePort(root, 0); err != nil {
-		tb.Fatalf("%v", err)
-	}
-	tb.Cleanup(p.portHeld.unlock)
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port))
+	tb.Cleanup(free)
+	return addr
 }
 
 // Durable is an option of Private, for tests of what survives.

@@ -119,6 +119,20 @@ func (p *place) takePort(root string, want int) error {
 	return fmt.Errorf("no free port on 127.0.0.1 between %d and %d", low, high)
 }
 
+// HoldAddr is a loopback address for a program that is started by other means, and may be stopped and started
+// again there; see [FreeAddr]. It is held until free is called.
+func HoldAddr() (addr string, free func(), err error) {
+	root, err := tempRoot()
+	if err != nil {
+		return "", nil, err
+	}
+	var p place
+	if err := p.takePort(root, 0); err != nil {
+		return "", nil, err
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)), p.portHeld.unlock, nil
+}
+
 // portRange is outside the ephemeral ports: below them, where there is room.
 func portRange(ephemeralLow, ephemeralHigh int) (low, high int) {
 	const lowest, room = 10240, 2000

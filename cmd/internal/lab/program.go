@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"syscall"
 )
 
 // Twemproxy is a proxy for Redis that others run in front of theirs (package nutcracker). The lab has its
@@ -68,6 +69,9 @@ func (p *Process) PID() int { return p.p.id.PID }
 
 // Alive tells whether it still runs.
 func (p *Process) Alive() bool { return p.p.alive() }
+
+// Signal sends sig to it, and to no other process that has its number by now.
+func (p *Process) Signal(sig syscall.Signal) error { return p.p.signal(sig) }
 
 // Kill ends it, and waits until it is gone. Twice is once.
 func (p *Process) Kill() error {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/cmd/internal/killfile"
 	"github.com/crossfade-proxy/crossfade/comparator"
 	"github.com/crossfade-proxy/crossfade/dualwrite"
 	"github.com/crossfade-proxy/crossfade/killswitch"
@@ -36,7 +37,7 @@ func (p *Proxy) SetStage(ctx context.Context, q killswitch.SwitchRequest, steps 
 	if err != nil {
 		return killswitch.Result{}, err
 	}
-	q.Evidence = r.evidence
+	q.Evidence, q.Bounds = r.evidence, r.gates
 	res, err := p.driver.Switch(ctx, q)
 	for _, s := range res.Change.Steps {
 		steps(s)
@@ -63,6 +64,20 @@ func (p *Proxy) Kill(ctx context.Context, q killswitch.KillRequest) (killswitch.
 	return res, err
 }
 
+// watchKills watches the folder of kills, if there is one.
+func (p *Proxy) watchKills(ctx context.Context) error {
+	if p.cfg.Kill.Dir == "" {
+		return nil
+	}
+	dir := p.cfg.Path(p.cfg.Kill.Dir)
+	if err := killfile.Prepare(dir); err != nil {
+		return err
+	}
+	w := &killfile.Watcher{Dir: dir, Proxy: p.cfg.ProxyID, Pods: p.Pods(), Kill: p.Kill, Log: p.log}
+	p.spawn(func() { w.Run(ctx) })
+	return nil
+}
+
 // Reissue raises both fences to a new epoch in the same stage: after Redis was restarted.
 func (p *Proxy) Reissue(ctx context.Context, pod backends.Pod, who, why string) (killswitch.Result, error) {
 	r, err := p.find(pod)
@@ -74,6 +89,16 @@ func (p *Proxy) Reissue(ctx context.Context, pod backends.Pod, who, why string) 
 		_ = r.pod.Refresh(ctx)
 	}
 	return res, err
+}
+
+// History gives a page of a pod's changes.
+func (p *Proxy) History(ctx context.Context, pod backends.Pod, before uint64, limit int) ([]killswitch.Change, error) {
+	if _, err := p.find(pod); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return p.control.History(ctx, pod, before, limit)
 }
 
 // Report builds the mismatch report.

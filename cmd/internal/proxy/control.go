@@ -16,13 +16,19 @@ import (
 	"github.com/crossfade-proxy/crossfade/killswitch/filestore"
 )
 
+// controlStore is what every control store offers.
+type controlStore interface {
+	killswitch.ControlStore
+	killswitch.Documents
+}
+
 // leaveWithin bounds the leaving of a fleet: a control store that is away must not keep a proxy from stopping, and the
 // registration runs out by itself.
 const leaveWithin = time.Second
 
 // openControl makes the control store that is configured. An etcd that is away is no error: the proxy serves by the stores'
 // fences meanwhile.
-func openControl(cfg *config.Config) (killswitch.ControlStore, error) {
+func openControl(cfg *config.Config) (controlStore, error) {
 	if !cfg.Control.Etcd.Used() {
 		s, err := filestore.Open(cfg.Path(cfg.Control.Dir), filestore.Options{})
 		if err != nil {

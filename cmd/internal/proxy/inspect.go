@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -12,7 +11,6 @@ import (
 	"github.com/crossfade-proxy/crossfade/cmd/internal/telemetry"
 	"github.com/crossfade-proxy/crossfade/comparator"
 	"github.com/crossfade-proxy/crossfade/dualwrite"
-	"github.com/crossfade-proxy/crossfade/killswitch"
 )
 
 const (
@@ -22,8 +20,6 @@ const (
 	reportWithin = 8 * time.Second
 	// debtEvery is how often the levels are read for the metric of debt.
 	debtEvery = 30 * time.Second
-	// findingsWindow is how far back open findings hold up an advance.
-	findingsWindow = 24 * time.Hour
 	// reportFindings is how many findings a report reads.
 	reportFindings = 1000
 )
@@ -90,88 +86,6 @@ func (p *podRuntime) watchDebt(ctx context.Context) {
 
 func (p *podRuntime) debts(ctx context.Context, side backends.Side) ([]comparator.DebtLine, error) {
 	return comparator.ScanDebt(ctx, side, p.stores.Of(side))
-}
-
-// evidence is what the gates of a move judge; what is not needed stays unknown.
-func (p *podRuntime) evidence(ctx context.Context, need killswitch.Need) killswitch.Evidence {
-	e := killswitch.Evidence{FindingsWindow: findingsWindow}
-	if f := p.pod.Gate().Serving(); p.stores.Of(f.Stage.Truth()) != nil {
-		p.outboxEvidence(ctx, &e, f.Stage.Truth(), need)
-	}
-	if need.Has(killswitch.NeedFindings) {
-		p.findingsEvidence(ctx, &e)
-	}
-	if need.Has(killswitch.NeedBreaker) {
-		e.BreakerClosed = killswitch.Is(!p.pod.BreakerOpen())
-	}
-	if need.Has(killswitch.NeedBackfill) {
-		if seen, _, err := p.driver.Look(ctx, p.name); err == nil {
-			e.BackfillComplete = killswitch.Is(len(killswitch.WorkFor(seen)) == 0)
-		}
-	}
-	if need.Has(killswitch.NeedSetup) {
-		e.SetupRedis = setupFigure(p.stores.Redis.Setup(ctx))
-		e.SetupMySQL = setupFigure(cmp.Or(p.stores.MySQL.Setup(ctx), backends.Apart(ctx, p.stores.Redis, p.stores.MySQL)))
-	}
-	if need.Has(killswitch.NeedBalance) {
-		p.balanceEvidence(ctx, &e)
-	}
-	return e
-}
-
-func (p *podRuntime) outboxEvidence(ctx context.Context, e *killswitch.Evidence, truth backends.Side, need killswitch.Need) {
-	if need.Has(killswitch.NeedOutbox) {
-		if s, err := p.stores.Of(truth).OutboxStats(ctx); err == nil {
-			e.OutboxEntries = killswitch.Is(s.Entries)
-			e.OutboxLag = killswitch.Is(time.Duration(s.OldestMillis) * time.Millisecond)
-			e.Lost = killswitch.Is(s.Lost)
-		}
-	}
-	if need.Has(killswitch.NeedDebt) {
-		if ls, err := p.debts(ctx, truth.Other()); err == nil {
-			var n int64
-			for _, l := range ls {
-				n += l.Units
-			}
-			e.Debt = killswitch.Is(n)
-		}
-	}
-}
-
-func (p *podRuntime) findingsEvidence(ctx context.Context, e *killswitch.Evidence) {
-	if err := p.comparator.Flush(ctx); err != nil {
-		return
-	}
-	if sums, err := p.findings.Summary(ctx, p.name, time.Now().Add(-findingsWindow)); err == nil {
-		var n int64
-		for _, s := range sums {
-			if s.Life == comparator.LifeOpen {
-				n += s.Findings
-			}
-		}
-		e.Findings = killswitch.Is(n)
-	}
-}
-
-func (p *podRuntime) balanceEvidence(ctx context.Context, e *killswitch.Evidence) {
-	n, known := int64(0), true
-	for _, s := range []backends.Store{p.stores.Redis, p.stores.MySQL} {
-		broken, _, err := s.Conservation(ctx)
-		n, known = n+int64(len(broken)), known && err == nil
-	}
-	if known {
-		e.Imbalances = killswitch.Is(n)
-	}
-}
-
-func setupFigure(err error) killswitch.Figure[string] {
-	if err == nil {
-		return killswitch.Is("")
-	}
-	if errors.Is(err, backends.ErrSetup) || errors.Is(err, backends.ErrSameStore) {
-		return killswitch.Is(err.Error())
-	}
-	return killswitch.Figure[string]{}
 }
 
 // buildReport reads what a report is made of. What cannot be read is named in it.

@@ -35,6 +35,9 @@ pods:
       addr: {{$.Redis}}
     mysql:
       dsn: "{{$.MySQL}}"
+{{- if $.Demo}}
+    gates: {shadow_p99: 10s} # the shop and its stores share this machine
+{{- end}}
 {{- end}}
 `))
 
@@ -42,15 +45,15 @@ type labPod struct{ Name, Shop string }
 
 // LabConfig renders a ready configuration for a lab: two pods that share its servers.
 func LabConfig(l *lab.Lab, proxyID string) ([]byte, error) {
-	return renderLab(l, proxyID, []labPod{{"pod-1", LabShops[0]}, {"pod-2", LabShops[1]}})
+	return renderLab(l, proxyID, false, []labPod{{"pod-1", LabShops[0]}, {"pod-2", LabShops[1]}})
 }
 
 // DemoConfig is LabConfig for the demo's pods.
 func DemoConfig(l *lab.Lab, pod1 backends.Pod, shop1 backends.Shop, pod2 backends.Pod, shop2 backends.Shop) ([]byte, error) {
-	return renderLab(l, "proxy-1", []labPod{{string(pod1), string(shop1)}, {string(pod2), string(shop2)}})
+	return renderLab(l, "proxy-1", true, []labPod{{string(pod1), string(shop1)}, {string(pod2), string(shop2)}})
 }
 
-func renderLab(l *lab.Lab, proxyID string, pods []labPod) ([]byte, error) {
+func renderLab(l *lab.Lab, proxyID string, demo bool, pods []labPod) ([]byte, error) {
 	sql, kv := l.Server(lab.MySQL), l.Server(lab.Redis)
 	if sql == nil {
 		sql = l.Server(lab.MariaDB)
@@ -71,7 +74,7 @@ func renderLab(l *lab.Lab, proxyID string, pods []labPod) ([]byte, error) {
 	err = labConfig.Execute(&b, map[string]any{
 		"Path": l.ConfigPath(), "ProxyID": proxyID, "RESP": ports[0], "Admin": ports[1], "Token": hex.EncodeToString(token[:]),
 		"Redis": kv.Addr(), "MySQL": sql.DSN(l.Databases[0]),
-		"Pods": pods,
+		"Pods": pods, "Demo": demo,
 	})
 	return b.Bytes(), err
 }

@@ -35,6 +35,7 @@ const (
 // podRuntime is one pod of a running proxy.
 type podRuntime struct {
 	name       backends.Pod
+	labels     map[string]string
 	template   *backends.KeyTemplate
 	stores     dualwrite.Stores
 	pod        *dualwrite.Pod
@@ -46,6 +47,7 @@ type podRuntime struct {
 	retain     time.Duration
 	settle     time.Duration
 	goals      comparator.Goals
+	gates      killswitch.Bounds
 	control    killswitch.ControlStore
 	driver     *killswitch.Driver
 	proxyID    string
@@ -62,6 +64,7 @@ type podRuntime struct {
 	troubles map[string]string // task → last error
 	debt     map[backends.Side]int64
 	kill     killswitch.Change // the last that was made through this proxy
+	unkept   []unkept          // kills of this proxy that the control store does not know yet
 	told     told
 }
 
@@ -102,6 +105,31 @@ func (t told) unsureUnder(epoch uint64) string {
 	return t.unsure
 }
 
+// unkept is a kill that is not recorded.
+type unkept struct {
+	q   killswitch.KillRequest
+	res killswitch.KillResult
+}
+
+// maxUnkept bounds them: from live, two kills lead as far as any can.
+const maxUnkept = 8
+
+// keepKills writes down what could not be recorded when it was made, so that the history knows who and why.
+func (p *podRuntime) keepKills(ctx context.Context) {
+	p.mu.Lock()
+	left := slices.Clone(p.unkept)
+	p.mu.Unlock()
+	for _, k := range left {
+		err := killswitch.RecordKill(ctx, p.control, killswitch.SystemClock{}, k.q, k.res)
+		if p.report("record a kill", err); err != nil {
+			return
+		}
+		p.mu.Lock()
+		p.unkept = p.unkept[1:]
+		p.mu.Unlock()
+	}
+}
+
 // killed remembers a kill, so that the same one is known again while the control store is away.
 func (p *podRuntime) killed(q killswitch.KillRequest, res killswitch.KillResult) {
 	if res.Verdict != killswitch.KillGo {
@@ -109,6 +137,9 @@ func (p *podRuntime) killed(q killswitch.KillRequest, res killswitch.KillResult)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !res.Recorded && len(p.unkept) < maxUnkept {
+		p.unkept = append(p.unkept, unkept{q, res})
+	}
 	p.kill = killswitch.Change{
 		At: time.Now(), Kind: killswitch.KindKill, Outcome: killswitch.Done, Who: q.Who, Why: q.Why,
 		From: res.From.Stage, FromEpoch: res.From.Epoch, To: res.To.Stage, Epoch: res.To.Epoch,
@@ -233,14 +264,10 @@ func (p *podRuntime) keep(ctx context.Context, changed <-chan struct{}) {
 	var ackedAt time.Time
 	for ctx.Err() == nil {
 		p.follow(ctx)
-		if f := p.pod.Gate().Serving(); f.Epoch != 0 && (f.Epoch != acked || time.Since(ackedAt) > ackEvery) {
-			cctx, cancel := context.WithTimeout(ctx, callTimeout)
-			err := p.control.Acknowledge(cctx, killswitch.Ack{Proxy: p.proxyID, Pod: p.name, Epoch: f.Epoch, Stage: f.Stage, At: time.Now()})
-			cancel()
-			if err == nil {
+		if f := p.pod.Gate().Serving(); f.Epoch != acked || time.Since(ackedAt) > ackEvery {
+			if err := p.acknowledge(ctx); err == nil {
 				acked, ackedAt = f.Epoch, time.Now()
 			}
-			p.report("acknowledge", err)
 		}
 		_ = dualwrite.SystemClock{}.Wait(ctx, changed, keepEvery)
 		select {
@@ -248,6 +275,19 @@ func (p *podRuntime) keep(ctx context.Context, changed <-chan struct{}) {
 		default:
 		}
 	}
+}
+
+// acknowledge tells the other proxies which epoch this one serves; nothing where it serves none.
+func (p *podRuntime) acknowledge(ctx context.Context) error {
+	f := p.pod.Gate().Serving()
+	if f.Epoch == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err := p.control.Acknowledge(ctx, killswitch.Ack{Proxy: p.proxyID, Pod: p.name, Epoch: f.Epoch, Stage: f.Stage, At: time.Now()})
+	p.report("acknowledge", err)
+	return err
 }
 
 // follow takes over what the control store says of announcements and fences.
@@ -260,6 +300,7 @@ func (p *podRuntime) follow(ctx context.Context) {
 		p.pod.Gate().Withdraw() // without it nobody can tell when to open again; fences are what counts
 		return
 	}
+	p.keepKills(cctx)
 	p.mu.Lock()
 	p.told = p.told.next(toldBy(st), time.Now())
 	p.mu.Unlock()

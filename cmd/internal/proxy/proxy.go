@@ -33,7 +33,7 @@ const stopWithin = 10 * time.Second
 type Proxy struct {
 	cfg     *config.Config
 	log     *slog.Logger
-	control killswitch.ControlStore
+	control controlStore
 	driver  *killswitch.Driver
 	metrics *telemetry.Metrics
 	pods    []*podRuntime
@@ -144,12 +144,13 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 	p.closers = append(p.closers, sp.Close)
 	kept := mysqlfindings.New(ms.DB())
 	r := &podRuntime{
-		name: name, template: tpl, retain: time.Duration(c.Retain), proxyID: p.cfg.ProxyID,
+		name: name, labels: c.Labels, template: tpl, retain: time.Duration(c.Retain), proxyID: p.cfg.ProxyID,
 		stores: dualwrite.Stores{Redis: rs, MySQL: ms}, findings: kept, book: kept, sorry: newApologies(),
 		control: p.control, driver: p.driver, log: p.log.With("pod", c.Name), watcher: ms.Watcher(), pools: ms.Pools,
 		setup:    map[backends.Side]error{backends.SideRedis: errSetupPending, backends.SideMySQL: errSetupPending},
 		excuses:  p.excuses,
 		goals:    goals,
+		gates:    c.GateBounds(),
 		troubles: map[string]string{}, debt: map[backends.Side]int64{},
 	}
 	r.comparator, err = comparator.New(comparator.Config{
@@ -215,6 +216,10 @@ func (p *Proxy) run(ctx context.Context) error {
 	}
 	p.spawn(func() { p.excuses.watch(ctx) })
 	p.spawn(func() { p.enrol(ctx) })
+	p.spawn(func() { p.rollouts().Run(ctx) })
+	if err := p.watchKills(ctx); err != nil {
+		return err
+	}
 	p.spawn(func() {
 		for name := range watch {
 			select {

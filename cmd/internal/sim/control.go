@@ -68,7 +68,7 @@ func (c *control) AppendHistory(_ context.Context, _ backends.Pod, changes ...ki
 	return nil
 }
 
-func (c *control) History(context.Context, backends.Pod, int) ([]killswitch.Change, error) {
+func (c *control) History(context.Context, backends.Pod, uint64, int) ([]killswitch.Change, error) {
 	return c.history, nil
 }
 

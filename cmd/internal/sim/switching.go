@@ -102,5 +102,8 @@ func passing(context.Context, killswitch.Need) killswitch.Evidence {
 		OutboxLag: killswitch.Is(time.Duration(0)), OutboxEntries: killswitch.Is[int64](0), Lost: killswitch.Is(false),
 		Debt: killswitch.Is[int64](0), Findings: killswitch.Is[int64](0), BreakerClosed: killswitch.Is(true),
 		BackfillComplete: killswitch.Is(true), SetupRedis: killswitch.Is(""), SetupMySQL: killswitch.Is(""), Imbalances: killswitch.Is[int64](0),
+		Proxies:   killswitch.Is(killswitch.Proxies{Epoch: 1, Fleet: []killswitch.Standing{{Proxy: "sim", Epoch: 1}}}),
+		Readiness: killswitch.Is(killswitch.Readiness{Ready: true}), ShadowLatency: killswitch.Is(killswitch.Latency{P99: time.Millisecond, Decisions: 1}),
+		Bypasses: killswitch.Is[int64](0),
 	}
 }

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -40,17 +41,39 @@ func (p *proxyProc) findings(args ...string) comparator.FindingList {
 	return l
 }
 
-// gate is what a gate of the move to live says.
-func (p *proxyProc) gate(name string) killswitch.GateResult {
+// gates are what the gates of the move to live say, by their names. The exit code is that of a refusal when one stands
+// in the way.
+func (p *proxyProc) gates() map[string]killswitch.GateResult {
 	p.r.t.Helper()
 	out, err := p.run("stage", podName, "live", "--dry-run", "--why", "test", "--json")
-	if code := exitOf(err); code != 0 && code != 4 {
-		p.r.t.Fatal(err)
+	var res killswitch.Result
+	if jerr := json.Unmarshal(out, &res); jerr != nil {
+		p.r.t.Fatal(err, jerr)
 	}
-	if err != nil {
-		return killswitch.GateResult{Name: name, Pass: !strings.Contains(err.Error(), name+": "), Figure: err.Error()}
+	stands := false
+	gates := map[string]killswitch.GateResult{}
+	for _, g := range res.Change.Gates {
+		gates[g.Name] = g
+		stands = stands || g.Stands()
 	}
-	return killswitch.GateResult{Name: name, Pass: true, Figure: string(out)}
+	want := 0
+	if stands {
+		want = 4
+	}
+	if code := exitOf(err); code != want || !res.DryRun || len(res.Plan) == 0 || stands != (res.Refused != "") {
+		p.r.t.Fatalf("exit code %d, want %d: %v\n%s", code, want, err, out)
+	}
+	return gates
+}
+
+// gate is what one of them says.
+func (p *proxyProc) gate(name string) killswitch.GateResult {
+	p.r.t.Helper()
+	g, there := p.gates()[name]
+	if !there {
+		p.r.t.Fatalf("no gate %s", name)
+	}
+	return g
 }
 
 // exitOf is a command's exit code; -1 when it was not run.

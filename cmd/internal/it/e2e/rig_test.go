@@ -73,6 +73,7 @@ type rig struct {
 	dsn     string
 	prefix  string
 	proxies []*proxyProc
+	more    string // further pods, for the configuration
 }
 
 // proxyProc is one proxy process. It may be killed and started again.
@@ -92,6 +93,7 @@ excuses: {{.Dir}}/excuses.yaml
 resp: {listen: "{{.RESP}}"}
 admin: {listen: "{{.Admin}}", tokens: {test: 0123456789abcdef}}
 control: {{.Control}}
+kill: {dir: {{.Dir}}/kill}
 pods:
   - name: pod-1
     shops: [shop-one]
@@ -99,25 +101,55 @@ pods:
     mysql: {dsn: "{{.DSN}}"}
     sweep_age: 1s
     settle_window: 60s
-`))
+    gates: {{.Gates}}
+{{.More}}`))
 
-// newRig starts private servers and n proxies, and waits until the pod serves.
+// newRig starts private servers and n proxies, and waits until the pod serves. A few seconds of traffic are not what gates
+// ask for as evidence, and those of the machine that plays the shop as well are no latency.
 func newRig(t *testing.T, n int) *rig {
 	t.Helper()
-	return newRigOn(t, n, "{dir: control}") // beside the configurations
+	return newRigWith(t, n, rigOptions{})
 }
 
 // newRigOn is newRig with another control store, as the configuration has it.
 func newRigOn(t *testing.T, n int, control string) *rig {
 	t.Helper()
+	return newRigWith(t, n, rigOptions{control: control})
+}
+
+// newGatedRig is newRig with gates of its own.
+func newGatedRig(t *testing.T, n int, gates string) *rig {
+	t.Helper()
+	return newRigWith(t, n, rigOptions{gates: gates})
+}
+
+// rigOptions are parts of the configuration; what is empty has its default.
+type rigOptions struct {
+	control string
+	gates   string
+	more    func(*rig) string // further pods
+}
+
+// newRigWith is newRig with options.
+func newRigWith(t *testing.T, n int, o rigOptions) *rig {
+	t.Helper()
+	if o.control == "" {
+		o.control = "{dir: control}" // beside the configurations
+	}
+	if o.gates == "" {
+		o.gates = "{off: [readiness, shadow-p99]}"
+	}
 	r := &rig{t: t, dir: t.TempDir(), sql: lab.Private(t, lab.MySQL), kv: lab.Private(t, lab.Redis)}
 	r.dsn = r.sql.NewDatabase(t)
 	r.excuse("excuses: []\n")
 	r.prefix = "xf:"
+	if o.more != nil {
+		r.more = o.more(r)
+	}
 	for i := range n {
 		p := &proxyProc{r: r, n: i + 1, resp: lab.FreeAddr(t), admin: lab.FreeAddr(t), config: filepath.Join(r.dir, fmt.Sprintf("proxy-%d.yaml", i+1))}
 		var b bytes.Buffer
-		if err := configText.Execute(&b, map[string]any{"N": p.n, "Dir": r.dir, "RESP": p.resp, "Admin": p.admin, "Redis": r.kv.Addr(), "Prefix": r.prefix, "DSN": r.dsn, "Control": control}); err != nil {
+		if err := configText.Execute(&b, map[string]any{"N": p.n, "Dir": r.dir, "RESP": p.resp, "Admin": p.admin, "Redis": r.kv.Addr(), "Prefix": r.prefix, "DSN": r.dsn, "Control": o.control, "Gates": o.gates, "More": r.more}); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(p.config, b.Bytes(), 0o600); err != nil {

@@ -25,7 +25,7 @@ func refuses(t *testing.T, s *etcdstore.Store, has time.Duration) {
 		"set":         func() error { _, err := s.CompareAndSet(within(t, has), "p", 1<<40, killswitch.PodState{}); return err },
 		"list":        func() error { _, err := s.List(within(t, has)); return err },
 		"append":      func() error { return s.AppendHistory(within(t, has), "p", killswitch.Change{Seq: 1}) },
-		"history":     func() error { _, err := s.History(within(t, has), "p", 10); return err },
+		"history":     func() error { _, err := s.History(within(t, has), "p", 0, 10); return err },
 		"acknowledge": func() error { return s.Acknowledge(within(t, has), killswitch.Ack{Proxy: "other", Pod: "p"}) },
 		"acks":        func() error { _, err := s.Acks(within(t, has), "p"); return err },
 		"members":     func() error { _, err := s.Members(within(t, has)); return err },

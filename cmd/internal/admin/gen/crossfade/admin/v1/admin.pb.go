@@ -563,6 +563,112 @@ func (x *ReissueResponse) GetResultJson() string {
 	return ""
 }
 
+type GetHistoryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pod   string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
+	// Only changes with a lower number; 0 for the newest page.
+	Before uint64 `protobuf:"varint,2,opt,name=before,proto3" json:"before,omitempty"`
+	// How many, at most 1,000; 0 means 50.
+	Limit         int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetHistoryRequest) Reset() {
+	*x = GetHistoryRequest{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetHistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetHistoryRequest) ProtoMessage() {}
+
+func (x *GetHistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetHistoryRequest.ProtoReflect.Descriptor instead.
+func (*GetHistoryRequest) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GetHistoryRequest) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *GetHistoryRequest) GetBefore() uint64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+func (x *GetHistoryRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type GetHistoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	HistoryJson   string                 `protobuf:"bytes,1,opt,name=history_json,json=historyJson,proto3" json:"history_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetHistoryResponse) Reset() {
+	*x = GetHistoryResponse{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetHistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetHistoryResponse) ProtoMessage() {}
+
+func (x *GetHistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetHistoryResponse.ProtoReflect.Descriptor instead.
+func (*GetHistoryResponse) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GetHistoryResponse) GetHistoryJson() string {
+	if x != nil {
+		return x.HistoryJson
+	}
+	return ""
+}
+
 type GetReportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Pod   string                 `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
@@ -574,7 +680,7 @@ type GetReportRequest struct {
 
 func (x *GetReportRequest) Reset() {
 	*x = GetReportRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -586,7 +692,7 @@ func (x *GetReportRequest) String() string {
 func (*GetReportRequest) ProtoMessage() {}
 
 func (x *GetReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -599,7 +705,7 @@ func (x *GetReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReportRequest.ProtoReflect.Descriptor instead.
 func (*GetReportRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetReportRequest) GetPod() string {
@@ -625,7 +731,7 @@ type GetReportResponse struct {
 
 func (x *GetReportResponse) Reset() {
 	*x = GetReportResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -637,7 +743,7 @@ func (x *GetReportResponse) String() string {
 func (*GetReportResponse) ProtoMessage() {}
 
 func (x *GetReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -650,7 +756,7 @@ func (x *GetReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReportResponse.ProtoReflect.Descriptor instead.
 func (*GetReportResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetReportResponse) GetReportJson() string {
@@ -681,7 +787,7 @@ type ListFindingsRequest struct {
 
 func (x *ListFindingsRequest) Reset() {
 	*x = ListFindingsRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -693,7 +799,7 @@ func (x *ListFindingsRequest) String() string {
 func (*ListFindingsRequest) ProtoMessage() {}
 
 func (x *ListFindingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -706,7 +812,7 @@ func (x *ListFindingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFindingsRequest.ProtoReflect.Descriptor instead.
 func (*ListFindingsRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListFindingsRequest) GetPod() string {
@@ -777,7 +883,7 @@ type ListFindingsResponse struct {
 
 func (x *ListFindingsResponse) Reset() {
 	*x = ListFindingsResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -789,7 +895,7 @@ func (x *ListFindingsResponse) String() string {
 func (*ListFindingsResponse) ProtoMessage() {}
 
 func (x *ListFindingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -802,7 +908,7 @@ func (x *ListFindingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFindingsResponse.ProtoReflect.Descriptor instead.
 func (*ListFindingsResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListFindingsResponse) GetFindingsJson() []string {
@@ -829,7 +935,7 @@ type GetFindingRequest struct {
 
 func (x *GetFindingRequest) Reset() {
 	*x = GetFindingRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -841,7 +947,7 @@ func (x *GetFindingRequest) String() string {
 func (*GetFindingRequest) ProtoMessage() {}
 
 func (x *GetFindingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -854,7 +960,7 @@ func (x *GetFindingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFindingRequest.ProtoReflect.Descriptor instead.
 func (*GetFindingRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetFindingRequest) GetPod() string {
@@ -880,7 +986,7 @@ type GetFindingResponse struct {
 
 func (x *GetFindingResponse) Reset() {
 	*x = GetFindingResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -892,7 +998,7 @@ func (x *GetFindingResponse) String() string {
 func (*GetFindingResponse) ProtoMessage() {}
 
 func (x *GetFindingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -905,7 +1011,7 @@ func (x *GetFindingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFindingResponse.ProtoReflect.Descriptor instead.
 func (*GetFindingResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetFindingResponse) GetFindingJson() string {
@@ -928,7 +1034,7 @@ type AcknowledgeFindingsRequest struct {
 
 func (x *AcknowledgeFindingsRequest) Reset() {
 	*x = AcknowledgeFindingsRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1046,7 @@ func (x *AcknowledgeFindingsRequest) String() string {
 func (*AcknowledgeFindingsRequest) ProtoMessage() {}
 
 func (x *AcknowledgeFindingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1059,7 @@ func (x *AcknowledgeFindingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeFindingsRequest.ProtoReflect.Descriptor instead.
 func (*AcknowledgeFindingsRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AcknowledgeFindingsRequest) GetPod() string {
@@ -986,7 +1092,7 @@ type AcknowledgeFindingsResponse struct {
 
 func (x *AcknowledgeFindingsResponse) Reset() {
 	*x = AcknowledgeFindingsResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1104,7 @@ func (x *AcknowledgeFindingsResponse) String() string {
 func (*AcknowledgeFindingsResponse) ProtoMessage() {}
 
 func (x *AcknowledgeFindingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1117,7 @@ func (x *AcknowledgeFindingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeFindingsResponse.ProtoReflect.Descriptor instead.
 func (*AcknowledgeFindingsResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AcknowledgeFindingsResponse) GetFindings() []*MovedFinding {
@@ -1034,7 +1140,7 @@ type ReopenFindingsRequest struct {
 
 func (x *ReopenFindingsRequest) Reset() {
 	*x = ReopenFindingsRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1152,7 @@ func (x *ReopenFindingsRequest) String() string {
 func (*ReopenFindingsRequest) ProtoMessage() {}
 
 func (x *ReopenFindingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1165,7 @@ func (x *ReopenFindingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReopenFindingsRequest.ProtoReflect.Descriptor instead.
 func (*ReopenFindingsRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReopenFindingsRequest) GetPod() string {
@@ -1092,7 +1198,7 @@ type ReopenFindingsResponse struct {
 
 func (x *ReopenFindingsResponse) Reset() {
 	*x = ReopenFindingsResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1104,7 +1210,7 @@ func (x *ReopenFindingsResponse) String() string {
 func (*ReopenFindingsResponse) ProtoMessage() {}
 
 func (x *ReopenFindingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1117,7 +1223,7 @@ func (x *ReopenFindingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReopenFindingsResponse.ProtoReflect.Descriptor instead.
 func (*ReopenFindingsResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReopenFindingsResponse) GetFindings() []*MovedFinding {
@@ -1138,7 +1244,7 @@ type MovedFinding struct {
 
 func (x *MovedFinding) Reset() {
 	*x = MovedFinding{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1150,7 +1256,7 @@ func (x *MovedFinding) String() string {
 func (*MovedFinding) ProtoMessage() {}
 
 func (x *MovedFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[20]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1163,7 +1269,7 @@ func (x *MovedFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MovedFinding.ProtoReflect.Descriptor instead.
 func (*MovedFinding) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *MovedFinding) GetFindingJson() string {
@@ -1195,7 +1301,7 @@ type ListApologiesRequest struct {
 
 func (x *ListApologiesRequest) Reset() {
 	*x = ListApologiesRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1313,7 @@ func (x *ListApologiesRequest) String() string {
 func (*ListApologiesRequest) ProtoMessage() {}
 
 func (x *ListApologiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[21]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1326,7 @@ func (x *ListApologiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListApologiesRequest.ProtoReflect.Descriptor instead.
 func (*ListApologiesRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListApologiesRequest) GetPod() string {
@@ -1267,7 +1373,7 @@ type ListApologiesResponse struct {
 
 func (x *ListApologiesResponse) Reset() {
 	*x = ListApologiesResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1385,7 @@ func (x *ListApologiesResponse) String() string {
 func (*ListApologiesResponse) ProtoMessage() {}
 
 func (x *ListApologiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[22]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1398,7 @@ func (x *ListApologiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListApologiesResponse.ProtoReflect.Descriptor instead.
 func (*ListApologiesResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListApologiesResponse) GetApologiesJson() []string {
@@ -1335,7 +1441,7 @@ type AcknowledgeApologyRequest struct {
 
 func (x *AcknowledgeApologyRequest) Reset() {
 	*x = AcknowledgeApologyRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1453,7 @@ func (x *AcknowledgeApologyRequest) String() string {
 func (*AcknowledgeApologyRequest) ProtoMessage() {}
 
 func (x *AcknowledgeApologyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1466,7 @@ func (x *AcknowledgeApologyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeApologyRequest.ProtoReflect.Descriptor instead.
 func (*AcknowledgeApologyRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AcknowledgeApologyRequest) GetPod() string {
@@ -1395,7 +1501,7 @@ type AcknowledgeApologyResponse struct {
 
 func (x *AcknowledgeApologyResponse) Reset() {
 	*x = AcknowledgeApologyResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1513,7 @@ func (x *AcknowledgeApologyResponse) String() string {
 func (*AcknowledgeApologyResponse) ProtoMessage() {}
 
 func (x *AcknowledgeApologyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1526,7 @@ func (x *AcknowledgeApologyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeApologyResponse.ProtoReflect.Descriptor instead.
 func (*AcknowledgeApologyResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AcknowledgeApologyResponse) GetApologyJson() string {
@@ -1448,7 +1554,7 @@ type AuditRequest struct {
 
 func (x *AuditRequest) Reset() {
 	*x = AuditRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1460,7 +1566,7 @@ func (x *AuditRequest) String() string {
 func (*AuditRequest) ProtoMessage() {}
 
 func (x *AuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1473,7 +1579,7 @@ func (x *AuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
 func (*AuditRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AuditRequest) GetPod() string {
@@ -1503,7 +1609,7 @@ type AuditResponse struct {
 
 func (x *AuditResponse) Reset() {
 	*x = AuditResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1621,7 @@ func (x *AuditResponse) String() string {
 func (*AuditResponse) ProtoMessage() {}
 
 func (x *AuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1634,7 @@ func (x *AuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditResponse.ProtoReflect.Descriptor instead.
 func (*AuditResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AuditResponse) GetHolds() int64 {
@@ -1576,7 +1682,7 @@ type RepairRequest struct {
 
 func (x *RepairRequest) Reset() {
 	*x = RepairRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1694,7 @@ func (x *RepairRequest) String() string {
 func (*RepairRequest) ProtoMessage() {}
 
 func (x *RepairRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1707,7 @@ func (x *RepairRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairRequest.ProtoReflect.Descriptor instead.
 func (*RepairRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RepairRequest) GetPod() string {
@@ -1653,7 +1759,7 @@ type RepairResponse struct {
 
 func (x *RepairResponse) Reset() {
 	*x = RepairResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +1771,7 @@ func (x *RepairResponse) String() string {
 func (*RepairResponse) ProtoMessage() {}
 
 func (x *RepairResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +1784,7 @@ func (x *RepairResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairResponse.ProtoReflect.Descriptor instead.
 func (*RepairResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RepairResponse) GetPhase() string {
@@ -1718,7 +1824,7 @@ type CheckConservationRequest struct {
 
 func (x *CheckConservationRequest) Reset() {
 	*x = CheckConservationRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +1836,7 @@ func (x *CheckConservationRequest) String() string {
 func (*CheckConservationRequest) ProtoMessage() {}
 
 func (x *CheckConservationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +1849,7 @@ func (x *CheckConservationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckConservationRequest.ProtoReflect.Descriptor instead.
 func (*CheckConservationRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CheckConservationRequest) GetPod() string {
@@ -1762,7 +1868,7 @@ type CheckConservationResponse struct {
 
 func (x *CheckConservationResponse) Reset() {
 	*x = CheckConservationResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1774,7 +1880,7 @@ func (x *CheckConservationResponse) String() string {
 func (*CheckConservationResponse) ProtoMessage() {}
 
 func (x *CheckConservationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1787,7 +1893,7 @@ func (x *CheckConservationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckConservationResponse.ProtoReflect.Descriptor instead.
 func (*CheckConservationResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CheckConservationResponse) GetResultJson() string {
@@ -1810,7 +1916,7 @@ type StockRow struct {
 
 func (x *StockRow) Reset() {
 	*x = StockRow{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +1928,7 @@ func (x *StockRow) String() string {
 func (*StockRow) ProtoMessage() {}
 
 func (x *StockRow) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +1941,7 @@ func (x *StockRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StockRow.ProtoReflect.Descriptor instead.
 func (*StockRow) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StockRow) GetShop() string {
@@ -1885,7 +1991,7 @@ type LoadStockRequest struct {
 
 func (x *LoadStockRequest) Reset() {
 	*x = LoadStockRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1897,7 +2003,7 @@ func (x *LoadStockRequest) String() string {
 func (*LoadStockRequest) ProtoMessage() {}
 
 func (x *LoadStockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1910,7 +2016,7 @@ func (x *LoadStockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadStockRequest.ProtoReflect.Descriptor instead.
 func (*LoadStockRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *LoadStockRequest) GetRows() []*StockRow {
@@ -1937,7 +2043,7 @@ type RowError struct {
 
 func (x *RowError) Reset() {
 	*x = RowError{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1949,7 +2055,7 @@ func (x *RowError) String() string {
 func (*RowError) ProtoMessage() {}
 
 func (x *RowError) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1962,7 +2068,7 @@ func (x *RowError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowError.ProtoReflect.Descriptor instead.
 func (*RowError) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RowError) GetIndex() int32 {
@@ -1991,7 +2097,7 @@ type LoadStockResponse struct {
 
 func (x *LoadStockResponse) Reset() {
 	*x = LoadStockResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2003,7 +2109,7 @@ func (x *LoadStockResponse) String() string {
 func (*LoadStockResponse) ProtoMessage() {}
 
 func (x *LoadStockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2016,7 +2122,7 @@ func (x *LoadStockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadStockResponse.ProtoReflect.Descriptor instead.
 func (*LoadStockResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *LoadStockResponse) GetLoaded() int32 {
@@ -2049,7 +2155,7 @@ type AdoptStockRequest struct {
 
 func (x *AdoptStockRequest) Reset() {
 	*x = AdoptStockRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2167,7 @@ func (x *AdoptStockRequest) String() string {
 func (*AdoptStockRequest) ProtoMessage() {}
 
 func (x *AdoptStockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2180,7 @@ func (x *AdoptStockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptStockRequest.ProtoReflect.Descriptor instead.
 func (*AdoptStockRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AdoptStockRequest) GetPod() string {
@@ -2093,7 +2199,7 @@ type AdoptStockResponse struct {
 
 func (x *AdoptStockResponse) Reset() {
 	*x = AdoptStockResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2211,7 @@ func (x *AdoptStockResponse) String() string {
 func (*AdoptStockResponse) ProtoMessage() {}
 
 func (x *AdoptStockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2224,7 @@ func (x *AdoptStockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptStockResponse.ProtoReflect.Descriptor instead.
 func (*AdoptStockResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AdoptStockResponse) GetResultJson() string {
@@ -2137,7 +2243,7 @@ type BackfillRequest struct {
 
 func (x *BackfillRequest) Reset() {
 	*x = BackfillRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +2255,7 @@ func (x *BackfillRequest) String() string {
 func (*BackfillRequest) ProtoMessage() {}
 
 func (x *BackfillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +2268,7 @@ func (x *BackfillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackfillRequest.ProtoReflect.Descriptor instead.
 func (*BackfillRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *BackfillRequest) GetPod() string {
@@ -2186,7 +2292,7 @@ type BackfillResponse struct {
 
 func (x *BackfillResponse) Reset() {
 	*x = BackfillResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +2304,7 @@ func (x *BackfillResponse) String() string {
 func (*BackfillResponse) ProtoMessage() {}
 
 func (x *BackfillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +2317,7 @@ func (x *BackfillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackfillResponse.ProtoReflect.Descriptor instead.
 func (*BackfillResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *BackfillResponse) GetPhase() string {
@@ -2268,7 +2374,7 @@ type SampleConnectionsRequest struct {
 
 func (x *SampleConnectionsRequest) Reset() {
 	*x = SampleConnectionsRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2280,7 +2386,7 @@ func (x *SampleConnectionsRequest) String() string {
 func (*SampleConnectionsRequest) ProtoMessage() {}
 
 func (x *SampleConnectionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2293,7 +2399,7 @@ func (x *SampleConnectionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SampleConnectionsRequest.ProtoReflect.Descriptor instead.
 func (*SampleConnectionsRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SampleConnectionsRequest) GetPod() string {
@@ -2329,7 +2435,7 @@ type SampleConnectionsResponse struct {
 
 func (x *SampleConnectionsResponse) Reset() {
 	*x = SampleConnectionsResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2341,7 +2447,7 @@ func (x *SampleConnectionsResponse) String() string {
 func (*SampleConnectionsResponse) ProtoMessage() {}
 
 func (x *SampleConnectionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2354,7 +2460,7 @@ func (x *SampleConnectionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SampleConnectionsResponse.ProtoReflect.Descriptor instead.
 func (*SampleConnectionsResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SampleConnectionsResponse) GetSamples() int64 {
@@ -2380,7 +2486,7 @@ type GetLocksRequest struct {
 
 func (x *GetLocksRequest) Reset() {
 	*x = GetLocksRequest{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2498,7 @@ func (x *GetLocksRequest) String() string {
 func (*GetLocksRequest) ProtoMessage() {}
 
 func (x *GetLocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[41]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2511,7 @@ func (x *GetLocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLocksRequest.ProtoReflect.Descriptor instead.
 func (*GetLocksRequest) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{41}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetLocksRequest) GetPod() string {
@@ -2424,7 +2530,7 @@ type GetLocksResponse struct {
 
 func (x *GetLocksResponse) Reset() {
 	*x = GetLocksResponse{}
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2436,7 +2542,7 @@ func (x *GetLocksResponse) String() string {
 func (*GetLocksResponse) ProtoMessage() {}
 
 func (x *GetLocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[42]
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2449,12 +2555,339 @@ func (x *GetLocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLocksResponse.ProtoReflect.Descriptor instead.
 func (*GetLocksResponse) Descriptor() ([]byte, []int) {
-	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{42}
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetLocksResponse) GetLocksJson() string {
 	if x != nil {
 		return x.LocksJson
+	}
+	return ""
+}
+
+type StartRolloutRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which pods: "all", or conditions on labels with commas between.
+	Select string `protobuf:"bytes,1,opt,name=select,proto3" json:"select,omitempty"`
+	// The stage that they go to.
+	To string `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	// "traffic" (lowest first) or "name".
+	Order string `protobuf:"bytes,3,opt,name=order,proto3" json:"order,omitempty"`
+	// Sizes of the waves, like "1,5,25%".
+	Waves string `protobuf:"bytes,4,opt,name=waves,proto3" json:"waves,omitempty"`
+	// How long each wave is watched, in milliseconds.
+	SoakMs        int64  `protobuf:"varint,5,opt,name=soak_ms,json=soakMs,proto3" json:"soak_ms,omitempty"`
+	Why           string `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`
+	DryRun        bool   `protobuf:"varint,7,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartRolloutRequest) Reset() {
+	*x = StartRolloutRequest{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartRolloutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartRolloutRequest) ProtoMessage() {}
+
+func (x *StartRolloutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartRolloutRequest.ProtoReflect.Descriptor instead.
+func (*StartRolloutRequest) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *StartRolloutRequest) GetSelect() string {
+	if x != nil {
+		return x.Select
+	}
+	return ""
+}
+
+func (x *StartRolloutRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *StartRolloutRequest) GetOrder() string {
+	if x != nil {
+		return x.Order
+	}
+	return ""
+}
+
+func (x *StartRolloutRequest) GetWaves() string {
+	if x != nil {
+		return x.Waves
+	}
+	return ""
+}
+
+func (x *StartRolloutRequest) GetSoakMs() int64 {
+	if x != nil {
+		return x.SoakMs
+	}
+	return 0
+}
+
+func (x *StartRolloutRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *StartRolloutRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type StartRolloutResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RolloutJson   string                 `protobuf:"bytes,1,opt,name=rollout_json,json=rolloutJson,proto3" json:"rollout_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartRolloutResponse) Reset() {
+	*x = StartRolloutResponse{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartRolloutResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartRolloutResponse) ProtoMessage() {}
+
+func (x *StartRolloutResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartRolloutResponse.ProtoReflect.Descriptor instead.
+func (*StartRolloutResponse) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *StartRolloutResponse) GetRolloutJson() string {
+	if x != nil {
+		return x.RolloutJson
+	}
+	return ""
+}
+
+type GetRolloutRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRolloutRequest) Reset() {
+	*x = GetRolloutRequest{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRolloutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRolloutRequest) ProtoMessage() {}
+
+func (x *GetRolloutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRolloutRequest.ProtoReflect.Descriptor instead.
+func (*GetRolloutRequest) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{47}
+}
+
+type GetRolloutResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OverviewJson  string                 `protobuf:"bytes,1,opt,name=overview_json,json=overviewJson,proto3" json:"overview_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRolloutResponse) Reset() {
+	*x = GetRolloutResponse{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRolloutResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRolloutResponse) ProtoMessage() {}
+
+func (x *GetRolloutResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRolloutResponse.ProtoReflect.Descriptor instead.
+func (*GetRolloutResponse) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *GetRolloutResponse) GetOverviewJson() string {
+	if x != nil {
+		return x.OverviewJson
+	}
+	return ""
+}
+
+type ChangeRolloutRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "pause", "resume" or "abort".
+	Change string `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"`
+	Why    string `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	// Pods to leave out, with resume.
+	Skip          []string `protobuf:"bytes,3,rep,name=skip,proto3" json:"skip,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeRolloutRequest) Reset() {
+	*x = ChangeRolloutRequest{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeRolloutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeRolloutRequest) ProtoMessage() {}
+
+func (x *ChangeRolloutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeRolloutRequest.ProtoReflect.Descriptor instead.
+func (*ChangeRolloutRequest) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *ChangeRolloutRequest) GetChange() string {
+	if x != nil {
+		return x.Change
+	}
+	return ""
+}
+
+func (x *ChangeRolloutRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *ChangeRolloutRequest) GetSkip() []string {
+	if x != nil {
+		return x.Skip
+	}
+	return nil
+}
+
+type ChangeRolloutResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RolloutJson   string                 `protobuf:"bytes,1,opt,name=rollout_json,json=rolloutJson,proto3" json:"rollout_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeRolloutResponse) Reset() {
+	*x = ChangeRolloutResponse{}
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeRolloutResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeRolloutResponse) ProtoMessage() {}
+
+func (x *ChangeRolloutResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_crossfade_admin_v1_admin_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeRolloutResponse.ProtoReflect.Descriptor instead.
+func (*ChangeRolloutResponse) Descriptor() ([]byte, []int) {
+	return file_crossfade_admin_v1_admin_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *ChangeRolloutResponse) GetRolloutJson() string {
+	if x != nil {
+		return x.RolloutJson
 	}
 	return ""
 }
@@ -2499,7 +2932,13 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\x03why\x18\x02 \x01(\tR\x03why\"2\n" +
 	"\x0fReissueResponse\x12\x1f\n" +
 	"\vresult_json\x18\x01 \x01(\tR\n" +
-	"resultJson\"I\n" +
+	"resultJson\"S\n" +
+	"\x11GetHistoryRequest\x12\x10\n" +
+	"\x03pod\x18\x01 \x01(\tR\x03pod\x12\x16\n" +
+	"\x06before\x18\x02 \x01(\x04R\x06before\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\"7\n" +
+	"\x12GetHistoryResponse\x12!\n" +
+	"\fhistory_json\x18\x01 \x01(\tR\vhistoryJson\"I\n" +
 	"\x10GetReportRequest\x12\x10\n" +
 	"\x03pod\x18\x01 \x01(\tR\x03pod\x12#\n" +
 	"\rsince_seconds\x18\x02 \x01(\x03R\fsinceSeconds\"4\n" +
@@ -2623,13 +3062,38 @@ const file_crossfade_admin_v1_admin_proto_rawDesc = "" +
 	"\x03pod\x18\x01 \x01(\tR\x03pod\"1\n" +
 	"\x10GetLocksResponse\x12\x1d\n" +
 	"\n" +
-	"locks_json\x18\x01 \x01(\tR\tlocksJson2\xaf\x0f\n" +
+	"locks_json\x18\x01 \x01(\tR\tlocksJson\"\xad\x01\n" +
+	"\x13StartRolloutRequest\x12\x16\n" +
+	"\x06select\x18\x01 \x01(\tR\x06select\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x14\n" +
+	"\x05order\x18\x03 \x01(\tR\x05order\x12\x14\n" +
+	"\x05waves\x18\x04 \x01(\tR\x05waves\x12\x17\n" +
+	"\asoak_ms\x18\x05 \x01(\x03R\x06soakMs\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\x12\x17\n" +
+	"\adry_run\x18\a \x01(\bR\x06dryRun\"9\n" +
+	"\x14StartRolloutResponse\x12!\n" +
+	"\frollout_json\x18\x01 \x01(\tR\vrolloutJson\"\x13\n" +
+	"\x11GetRolloutRequest\"9\n" +
+	"\x12GetRolloutResponse\x12#\n" +
+	"\roverview_json\x18\x01 \x01(\tR\foverviewJson\"T\n" +
+	"\x14ChangeRolloutRequest\x12\x16\n" +
+	"\x06change\x18\x01 \x01(\tR\x06change\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\x12\x12\n" +
+	"\x04skip\x18\x03 \x03(\tR\x04skip\":\n" +
+	"\x15ChangeRolloutResponse\x12!\n" +
+	"\frollout_json\x18\x01 \x01(\tR\vrolloutJson2\xbc\x12\n" +
 	"\fAdminService\x12Z\n" +
 	"\bListPods\x12#.crossfade.admin.v1.ListPodsRequest\x1a$.crossfade.admin.v1.ListPodsResponse\"\x03\x90\x02\x01\x12]\n" +
 	"\tGetStatus\x12$.crossfade.admin.v1.GetStatusRequest\x1a%.crossfade.admin.v1.GetStatusResponse\"\x03\x90\x02\x01\x12W\n" +
 	"\bSetStage\x12#.crossfade.admin.v1.SetStageRequest\x1a$.crossfade.admin.v1.SetStageResponse0\x01\x12I\n" +
 	"\x04Kill\x12\x1f.crossfade.admin.v1.KillRequest\x1a .crossfade.admin.v1.KillResponse\x12R\n" +
-	"\aReissue\x12\".crossfade.admin.v1.ReissueRequest\x1a#.crossfade.admin.v1.ReissueResponse\x12]\n" +
+	"\aReissue\x12\".crossfade.admin.v1.ReissueRequest\x1a#.crossfade.admin.v1.ReissueResponse\x12a\n" +
+	"\fStartRollout\x12'.crossfade.admin.v1.StartRolloutRequest\x1a(.crossfade.admin.v1.StartRolloutResponse\x12`\n" +
+	"\n" +
+	"GetRollout\x12%.crossfade.admin.v1.GetRolloutRequest\x1a&.crossfade.admin.v1.GetRolloutResponse\"\x03\x90\x02\x01\x12d\n" +
+	"\rChangeRollout\x12(.crossfade.admin.v1.ChangeRolloutRequest\x1a).crossfade.admin.v1.ChangeRolloutResponse\x12`\n" +
+	"\n" +
+	"GetHistory\x12%.crossfade.admin.v1.GetHistoryRequest\x1a&.crossfade.admin.v1.GetHistoryResponse\"\x03\x90\x02\x01\x12]\n" +
 	"\tGetReport\x12$.crossfade.admin.v1.GetReportRequest\x1a%.crossfade.admin.v1.GetReportResponse\"\x03\x90\x02\x01\x12f\n" +
 	"\fListFindings\x12'.crossfade.admin.v1.ListFindingsRequest\x1a(.crossfade.admin.v1.ListFindingsResponse\"\x03\x90\x02\x01\x12`\n" +
 	"\n" +
@@ -2660,7 +3124,7 @@ func file_crossfade_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_crossfade_admin_v1_admin_proto_rawDescData
 }
 
-var file_crossfade_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_crossfade_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_crossfade_admin_v1_admin_proto_goTypes = []any{
 	(*ListPodsRequest)(nil),             // 0: crossfade.admin.v1.ListPodsRequest
 	(*ListPodsResponse)(nil),            // 1: crossfade.admin.v1.ListPodsResponse
@@ -2672,87 +3136,103 @@ var file_crossfade_admin_v1_admin_proto_goTypes = []any{
 	(*KillResponse)(nil),                // 7: crossfade.admin.v1.KillResponse
 	(*ReissueRequest)(nil),              // 8: crossfade.admin.v1.ReissueRequest
 	(*ReissueResponse)(nil),             // 9: crossfade.admin.v1.ReissueResponse
-	(*GetReportRequest)(nil),            // 10: crossfade.admin.v1.GetReportRequest
-	(*GetReportResponse)(nil),           // 11: crossfade.admin.v1.GetReportResponse
-	(*ListFindingsRequest)(nil),         // 12: crossfade.admin.v1.ListFindingsRequest
-	(*ListFindingsResponse)(nil),        // 13: crossfade.admin.v1.ListFindingsResponse
-	(*GetFindingRequest)(nil),           // 14: crossfade.admin.v1.GetFindingRequest
-	(*GetFindingResponse)(nil),          // 15: crossfade.admin.v1.GetFindingResponse
-	(*AcknowledgeFindingsRequest)(nil),  // 16: crossfade.admin.v1.AcknowledgeFindingsRequest
-	(*AcknowledgeFindingsResponse)(nil), // 17: crossfade.admin.v1.AcknowledgeFindingsResponse
-	(*ReopenFindingsRequest)(nil),       // 18: crossfade.admin.v1.ReopenFindingsRequest
-	(*ReopenFindingsResponse)(nil),      // 19: crossfade.admin.v1.ReopenFindingsResponse
-	(*MovedFinding)(nil),                // 20: crossfade.admin.v1.MovedFinding
-	(*ListApologiesRequest)(nil),        // 21: crossfade.admin.v1.ListApologiesRequest
-	(*ListApologiesResponse)(nil),       // 22: crossfade.admin.v1.ListApologiesResponse
-	(*AcknowledgeApologyRequest)(nil),   // 23: crossfade.admin.v1.AcknowledgeApologyRequest
-	(*AcknowledgeApologyResponse)(nil),  // 24: crossfade.admin.v1.AcknowledgeApologyResponse
-	(*AuditRequest)(nil),                // 25: crossfade.admin.v1.AuditRequest
-	(*AuditResponse)(nil),               // 26: crossfade.admin.v1.AuditResponse
-	(*RepairRequest)(nil),               // 27: crossfade.admin.v1.RepairRequest
-	(*RepairResponse)(nil),              // 28: crossfade.admin.v1.RepairResponse
-	(*CheckConservationRequest)(nil),    // 29: crossfade.admin.v1.CheckConservationRequest
-	(*CheckConservationResponse)(nil),   // 30: crossfade.admin.v1.CheckConservationResponse
-	(*StockRow)(nil),                    // 31: crossfade.admin.v1.StockRow
-	(*LoadStockRequest)(nil),            // 32: crossfade.admin.v1.LoadStockRequest
-	(*RowError)(nil),                    // 33: crossfade.admin.v1.RowError
-	(*LoadStockResponse)(nil),           // 34: crossfade.admin.v1.LoadStockResponse
-	(*AdoptStockRequest)(nil),           // 35: crossfade.admin.v1.AdoptStockRequest
-	(*AdoptStockResponse)(nil),          // 36: crossfade.admin.v1.AdoptStockResponse
-	(*BackfillRequest)(nil),             // 37: crossfade.admin.v1.BackfillRequest
-	(*BackfillResponse)(nil),            // 38: crossfade.admin.v1.BackfillResponse
-	(*SampleConnectionsRequest)(nil),    // 39: crossfade.admin.v1.SampleConnectionsRequest
-	(*SampleConnectionsResponse)(nil),   // 40: crossfade.admin.v1.SampleConnectionsResponse
-	(*GetLocksRequest)(nil),             // 41: crossfade.admin.v1.GetLocksRequest
-	(*GetLocksResponse)(nil),            // 42: crossfade.admin.v1.GetLocksResponse
+	(*GetHistoryRequest)(nil),           // 10: crossfade.admin.v1.GetHistoryRequest
+	(*GetHistoryResponse)(nil),          // 11: crossfade.admin.v1.GetHistoryResponse
+	(*GetReportRequest)(nil),            // 12: crossfade.admin.v1.GetReportRequest
+	(*GetReportResponse)(nil),           // 13: crossfade.admin.v1.GetReportResponse
+	(*ListFindingsRequest)(nil),         // 14: crossfade.admin.v1.ListFindingsRequest
+	(*ListFindingsResponse)(nil),        // 15: crossfade.admin.v1.ListFindingsResponse
+	(*GetFindingRequest)(nil),           // 16: crossfade.admin.v1.GetFindingRequest
+	(*GetFindingResponse)(nil),          // 17: crossfade.admin.v1.GetFindingResponse
+	(*AcknowledgeFindingsRequest)(nil),  // 18: crossfade.admin.v1.AcknowledgeFindingsRequest
+	(*AcknowledgeFindingsResponse)(nil), // 19: crossfade.admin.v1.AcknowledgeFindingsResponse
+	(*ReopenFindingsRequest)(nil),       // 20: crossfade.admin.v1.ReopenFindingsRequest
+	(*ReopenFindingsResponse)(nil),      // 21: crossfade.admin.v1.ReopenFindingsResponse
+	(*MovedFinding)(nil),                // 22: crossfade.admin.v1.MovedFinding
+	(*ListApologiesRequest)(nil),        // 23: crossfade.admin.v1.ListApologiesRequest
+	(*ListApologiesResponse)(nil),       // 24: crossfade.admin.v1.ListApologiesResponse
+	(*AcknowledgeApologyRequest)(nil),   // 25: crossfade.admin.v1.AcknowledgeApologyRequest
+	(*AcknowledgeApologyResponse)(nil),  // 26: crossfade.admin.v1.AcknowledgeApologyResponse
+	(*AuditRequest)(nil),                // 27: crossfade.admin.v1.AuditRequest
+	(*AuditResponse)(nil),               // 28: crossfade.admin.v1.AuditResponse
+	(*RepairRequest)(nil),               // 29: crossfade.admin.v1.RepairRequest
+	(*RepairResponse)(nil),              // 30: crossfade.admin.v1.RepairResponse
+	(*CheckConservationRequest)(nil),    // 31: crossfade.admin.v1.CheckConservationRequest
+	(*CheckConservationResponse)(nil),   // 32: crossfade.admin.v1.CheckConservationResponse
+	(*StockRow)(nil),                    // 33: crossfade.admin.v1.StockRow
+	(*LoadStockRequest)(nil),            // 34: crossfade.admin.v1.LoadStockRequest
+	(*RowError)(nil),                    // 35: crossfade.admin.v1.RowError
+	(*LoadStockResponse)(nil),           // 36: crossfade.admin.v1.LoadStockResponse
+	(*AdoptStockRequest)(nil),           // 37: crossfade.admin.v1.AdoptStockRequest
+	(*AdoptStockResponse)(nil),          // 38: crossfade.admin.v1.AdoptStockResponse
+	(*BackfillRequest)(nil),             // 39: crossfade.admin.v1.BackfillRequest
+	(*BackfillResponse)(nil),            // 40: crossfade.admin.v1.BackfillResponse
+	(*SampleConnectionsRequest)(nil),    // 41: crossfade.admin.v1.SampleConnectionsRequest
+	(*SampleConnectionsResponse)(nil),   // 42: crossfade.admin.v1.SampleConnectionsResponse
+	(*GetLocksRequest)(nil),             // 43: crossfade.admin.v1.GetLocksRequest
+	(*GetLocksResponse)(nil),            // 44: crossfade.admin.v1.GetLocksResponse
+	(*StartRolloutRequest)(nil),         // 45: crossfade.admin.v1.StartRolloutRequest
+	(*StartRolloutResponse)(nil),        // 46: crossfade.admin.v1.StartRolloutResponse
+	(*GetRolloutRequest)(nil),           // 47: crossfade.admin.v1.GetRolloutRequest
+	(*GetRolloutResponse)(nil),          // 48: crossfade.admin.v1.GetRolloutResponse
+	(*ChangeRolloutRequest)(nil),        // 49: crossfade.admin.v1.ChangeRolloutRequest
+	(*ChangeRolloutResponse)(nil),       // 50: crossfade.admin.v1.ChangeRolloutResponse
 }
 var file_crossfade_admin_v1_admin_proto_depIdxs = []int32{
-	20, // 0: crossfade.admin.v1.AcknowledgeFindingsResponse.findings:type_name -> crossfade.admin.v1.MovedFinding
-	20, // 1: crossfade.admin.v1.ReopenFindingsResponse.findings:type_name -> crossfade.admin.v1.MovedFinding
-	31, // 2: crossfade.admin.v1.LoadStockRequest.rows:type_name -> crossfade.admin.v1.StockRow
-	33, // 3: crossfade.admin.v1.LoadStockResponse.errors:type_name -> crossfade.admin.v1.RowError
+	22, // 0: crossfade.admin.v1.AcknowledgeFindingsResponse.findings:type_name -> crossfade.admin.v1.MovedFinding
+	22, // 1: crossfade.admin.v1.ReopenFindingsResponse.findings:type_name -> crossfade.admin.v1.MovedFinding
+	33, // 2: crossfade.admin.v1.LoadStockRequest.rows:type_name -> crossfade.admin.v1.StockRow
+	35, // 3: crossfade.admin.v1.LoadStockResponse.errors:type_name -> crossfade.admin.v1.RowError
 	0,  // 4: crossfade.admin.v1.AdminService.ListPods:input_type -> crossfade.admin.v1.ListPodsRequest
 	2,  // 5: crossfade.admin.v1.AdminService.GetStatus:input_type -> crossfade.admin.v1.GetStatusRequest
 	4,  // 6: crossfade.admin.v1.AdminService.SetStage:input_type -> crossfade.admin.v1.SetStageRequest
 	6,  // 7: crossfade.admin.v1.AdminService.Kill:input_type -> crossfade.admin.v1.KillRequest
 	8,  // 8: crossfade.admin.v1.AdminService.Reissue:input_type -> crossfade.admin.v1.ReissueRequest
-	10, // 9: crossfade.admin.v1.AdminService.GetReport:input_type -> crossfade.admin.v1.GetReportRequest
-	12, // 10: crossfade.admin.v1.AdminService.ListFindings:input_type -> crossfade.admin.v1.ListFindingsRequest
-	14, // 11: crossfade.admin.v1.AdminService.GetFinding:input_type -> crossfade.admin.v1.GetFindingRequest
-	16, // 12: crossfade.admin.v1.AdminService.AcknowledgeFindings:input_type -> crossfade.admin.v1.AcknowledgeFindingsRequest
-	18, // 13: crossfade.admin.v1.AdminService.ReopenFindings:input_type -> crossfade.admin.v1.ReopenFindingsRequest
-	21, // 14: crossfade.admin.v1.AdminService.ListApologies:input_type -> crossfade.admin.v1.ListApologiesRequest
-	23, // 15: crossfade.admin.v1.AdminService.AcknowledgeApology:input_type -> crossfade.admin.v1.AcknowledgeApologyRequest
-	25, // 16: crossfade.admin.v1.AdminService.Audit:input_type -> crossfade.admin.v1.AuditRequest
-	27, // 17: crossfade.admin.v1.AdminService.Repair:input_type -> crossfade.admin.v1.RepairRequest
-	29, // 18: crossfade.admin.v1.AdminService.CheckConservation:input_type -> crossfade.admin.v1.CheckConservationRequest
-	32, // 19: crossfade.admin.v1.AdminService.LoadStock:input_type -> crossfade.admin.v1.LoadStockRequest
-	35, // 20: crossfade.admin.v1.AdminService.AdoptStock:input_type -> crossfade.admin.v1.AdoptStockRequest
-	37, // 21: crossfade.admin.v1.AdminService.Backfill:input_type -> crossfade.admin.v1.BackfillRequest
-	39, // 22: crossfade.admin.v1.AdminService.SampleConnections:input_type -> crossfade.admin.v1.SampleConnectionsRequest
-	41, // 23: crossfade.admin.v1.AdminService.GetLocks:input_type -> crossfade.admin.v1.GetLocksRequest
-	1,  // 24: crossfade.admin.v1.AdminService.ListPods:output_type -> crossfade.admin.v1.ListPodsResponse
-	3,  // 25: crossfade.admin.v1.AdminService.GetStatus:output_type -> crossfade.admin.v1.GetStatusResponse
-	5,  // 26: crossfade.admin.v1.AdminService.SetStage:output_type -> crossfade.admin.v1.SetStageResponse
-	7,  // 27: crossfade.admin.v1.AdminService.Kill:output_type -> crossfade.admin.v1.KillResponse
-	9,  // 28: crossfade.admin.v1.AdminService.Reissue:output_type -> crossfade.admin.v1.ReissueResponse
-	11, // 29: crossfade.admin.v1.AdminService.GetReport:output_type -> crossfade.admin.v1.GetReportResponse
-	13, // 30: crossfade.admin.v1.AdminService.ListFindings:output_type -> crossfade.admin.v1.ListFindingsResponse
-	15, // 31: crossfade.admin.v1.AdminService.GetFinding:output_type -> crossfade.admin.v1.GetFindingResponse
-	17, // 32: crossfade.admin.v1.AdminService.AcknowledgeFindings:output_type -> crossfade.admin.v1.AcknowledgeFindingsResponse
-	19, // 33: crossfade.admin.v1.AdminService.ReopenFindings:output_type -> crossfade.admin.v1.ReopenFindingsResponse
-	22, // 34: crossfade.admin.v1.AdminService.ListApologies:output_type -> crossfade.admin.v1.ListApologiesResponse
-	24, // 35: crossfade.admin.v1.AdminService.AcknowledgeApology:output_type -> crossfade.admin.v1.AcknowledgeApologyResponse
-	26, // 36: crossfade.admin.v1.AdminService.Audit:output_type -> crossfade.admin.v1.AuditResponse
-	28, // 37: crossfade.admin.v1.AdminService.Repair:output_type -> crossfade.admin.v1.RepairResponse
-	30, // 38: crossfade.admin.v1.AdminService.CheckConservation:output_type -> crossfade.admin.v1.CheckConservationResponse
-	34, // 39: crossfade.admin.v1.AdminService.LoadStock:output_type -> crossfade.admin.v1.LoadStockResponse
-	36, // 40: crossfade.admin.v1.AdminService.AdoptStock:output_type -> crossfade.admin.v1.AdoptStockResponse
-	38, // 41: crossfade.admin.v1.AdminService.Backfill:output_type -> crossfade.admin.v1.BackfillResponse
-	40, // 42: crossfade.admin.v1.AdminService.SampleConnections:output_type -> crossfade.admin.v1.SampleConnectionsResponse
-	42, // 43: crossfade.admin.v1.AdminService.GetLocks:output_type -> crossfade.admin.v1.GetLocksResponse
-	24, // [24:44] is the sub-list for method output_type
-	4,  // [4:24] is the sub-list for method input_type
+	45, // 9: crossfade.admin.v1.AdminService.StartRollout:input_type -> crossfade.admin.v1.StartRolloutRequest
+	47, // 10: crossfade.admin.v1.AdminService.GetRollout:input_type -> crossfade.admin.v1.GetRolloutRequest
+	49, // 11: crossfade.admin.v1.AdminService.ChangeRollout:input_type -> crossfade.admin.v1.ChangeRolloutRequest
+	10, // 12: crossfade.admin.v1.AdminService.GetHistory:input_type -> crossfade.admin.v1.GetHistoryRequest
+	12, // 13: crossfade.admin.v1.AdminService.GetReport:input_type -> crossfade.admin.v1.GetReportRequest
+	14, // 14: crossfade.admin.v1.AdminService.ListFindings:input_type -> crossfade.admin.v1.ListFindingsRequest
+	16, // 15: crossfade.admin.v1.AdminService.GetFinding:input_type -> crossfade.admin.v1.GetFindingRequest
+	18, // 16: crossfade.admin.v1.AdminService.AcknowledgeFindings:input_type -> crossfade.admin.v1.AcknowledgeFindingsRequest
+	20, // 17: crossfade.admin.v1.AdminService.ReopenFindings:input_type -> crossfade.admin.v1.ReopenFindingsRequest
+	23, // 18: crossfade.admin.v1.AdminService.ListApologies:input_type -> crossfade.admin.v1.ListApologiesRequest
+	25, // 19: crossfade.admin.v1.AdminService.AcknowledgeApology:input_type -> crossfade.admin.v1.AcknowledgeApologyRequest
+	27, // 20: crossfade.admin.v1.AdminService.Audit:input_type -> crossfade.admin.v1.AuditRequest
+	29, // 21: crossfade.admin.v1.AdminService.Repair:input_type -> crossfade.admin.v1.RepairRequest
+	31, // 22: crossfade.admin.v1.AdminService.CheckConservation:input_type -> crossfade.admin.v1.CheckConservationRequest
+	34, // 23: crossfade.admin.v1.AdminService.LoadStock:input_type -> crossfade.admin.v1.LoadStockRequest
+	37, // 24: crossfade.admin.v1.AdminService.AdoptStock:input_type -> crossfade.admin.v1.AdoptStockRequest
+	39, // 25: crossfade.admin.v1.AdminService.Backfill:input_type -> crossfade.admin.v1.BackfillRequest
+	41, // 26: crossfade.admin.v1.AdminService.SampleConnections:input_type -> crossfade.admin.v1.SampleConnectionsRequest
+	43, // 27: crossfade.admin.v1.AdminService.GetLocks:input_type -> crossfade.admin.v1.GetLocksRequest
+	1,  // 28: crossfade.admin.v1.AdminService.ListPods:output_type -> crossfade.admin.v1.ListPodsResponse
+	3,  // 29: crossfade.admin.v1.AdminService.GetStatus:output_type -> crossfade.admin.v1.GetStatusResponse
+	5,  // 30: crossfade.admin.v1.AdminService.SetStage:output_type -> crossfade.admin.v1.SetStageResponse
+	7,  // 31: crossfade.admin.v1.AdminService.Kill:output_type -> crossfade.admin.v1.KillResponse
+	9,  // 32: crossfade.admin.v1.AdminService.Reissue:output_type -> crossfade.admin.v1.ReissueResponse
+	46, // 33: crossfade.admin.v1.AdminService.StartRollout:output_type -> crossfade.admin.v1.StartRolloutResponse
+	48, // 34: crossfade.admin.v1.AdminService.GetRollout:output_type -> crossfade.admin.v1.GetRolloutResponse
+	50, // 35: crossfade.admin.v1.AdminService.ChangeRollout:output_type -> crossfade.admin.v1.ChangeRolloutResponse
+	11, // 36: crossfade.admin.v1.AdminService.GetHistory:output_type -> crossfade.admin.v1.GetHistoryResponse
+	13, // 37: crossfade.admin.v1.AdminService.GetReport:output_type -> crossfade.admin.v1.GetReportResponse
+	15, // 38: crossfade.admin.v1.AdminService.ListFindings:output_type -> crossfade.admin.v1.ListFindingsResponse
+	17, // 39: crossfade.admin.v1.AdminService.GetFinding:output_type -> crossfade.admin.v1.GetFindingResponse
+	19, // 40: crossfade.admin.v1.AdminService.AcknowledgeFindings:output_type -> crossfade.admin.v1.AcknowledgeFindingsResponse
+	21, // 41: crossfade.admin.v1.AdminService.ReopenFindings:output_type -> crossfade.admin.v1.ReopenFindingsResponse
+	24, // 42: crossfade.admin.v1.AdminService.ListApologies:output_type -> crossfade.admin.v1.ListApologiesResponse
+	26, // 43: crossfade.admin.v1.AdminService.AcknowledgeApology:output_type -> crossfade.admin.v1.AcknowledgeApologyResponse
+	28, // 44: crossfade.admin.v1.AdminService.Audit:output_type -> crossfade.admin.v1.AuditResponse
+	30, // 45: crossfade.admin.v1.AdminService.Repair:output_type -> crossfade.admin.v1.RepairResponse
+	32, // 46: crossfade.admin.v1.AdminService.CheckConservation:output_type -> crossfade.admin.v1.CheckConservationResponse
+	36, // 47: crossfade.admin.v1.AdminService.LoadStock:output_type -> crossfade.admin.v1.LoadStockResponse
+	38, // 48: crossfade.admin.v1.AdminService.AdoptStock:output_type -> crossfade.admin.v1.AdoptStockResponse
+	40, // 49: crossfade.admin.v1.AdminService.Backfill:output_type -> crossfade.admin.v1.BackfillResponse
+	42, // 50: crossfade.admin.v1.AdminService.SampleConnections:output_type -> crossfade.admin.v1.SampleConnectionsResponse
+	44, // 51: crossfade.admin.v1.AdminService.GetLocks:output_type -> crossfade.admin.v1.GetLocksResponse
+	28, // [28:52] is the sub-list for method output_type
+	4,  // [4:28] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
 	4,  // [4:4] is the sub-list for extension extendee
 	0,  // [0:4] is the sub-list for field type_name
@@ -2769,7 +3249,7 @@ func file_crossfade_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crossfade_admin_v1_admin_proto_rawDesc), len(file_crossfade_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   43,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

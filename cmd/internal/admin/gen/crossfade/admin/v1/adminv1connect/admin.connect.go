@@ -46,6 +46,16 @@ const (
 	AdminServiceKillProcedure = "/crossfade.admin.v1.AdminService/Kill"
 	// AdminServiceReissueProcedure is the fully-qualified name of the AdminService's Reissue RPC.
 	AdminServiceReissueProcedure = "/crossfade.admin.v1.AdminService/Reissue"
+	// AdminServiceStartRolloutProcedure is the fully-qualified name of the AdminService's StartRollout
+	// RPC.
+	AdminServiceStartRolloutProcedure = "/crossfade.admin.v1.AdminService/StartRollout"
+	// AdminServiceGetRolloutProcedure is the fully-qualified name of the AdminService's GetRollout RPC.
+	AdminServiceGetRolloutProcedure = "/crossfade.admin.v1.AdminService/GetRollout"
+	// AdminServiceChangeRolloutProcedure is the fully-qualified name of the AdminService's
+	// ChangeRollout RPC.
+	AdminServiceChangeRolloutProcedure = "/crossfade.admin.v1.AdminService/ChangeRollout"
+	// AdminServiceGetHistoryProcedure is the fully-qualified name of the AdminService's GetHistory RPC.
+	AdminServiceGetHistoryProcedure = "/crossfade.admin.v1.AdminService/GetHistory"
 	// AdminServiceGetReportProcedure is the fully-qualified name of the AdminService's GetReport RPC.
 	AdminServiceGetReportProcedure = "/crossfade.admin.v1.AdminService/GetReport"
 	// AdminServiceListFindingsProcedure is the fully-qualified name of the AdminService's ListFindings
@@ -100,6 +110,15 @@ type AdminServiceClient interface {
 	// Reissue gives a pod's stores the same stage under a new epoch, after Redis was restarted or
 	// replaced: until then nobody writes to it.
 	Reissue(context.Context, *connect.Request[v1.ReissueRequest]) (*connect.Response[v1.ReissueResponse], error)
+	// StartRollout plans the moving of many pods in waves, and begins it.
+	StartRollout(context.Context, *connect.Request[v1.StartRolloutRequest]) (*connect.Response[v1.StartRolloutResponse], error)
+	// GetRollout gives the present rollout, or the last one, and those before it.
+	GetRollout(context.Context, *connect.Request[v1.GetRolloutRequest]) (*connect.Response[v1.GetRolloutResponse], error)
+	// ChangeRollout pauses, resumes or aborts the present rollout.
+	ChangeRollout(context.Context, *connect.Request[v1.ChangeRolloutRequest]) (*connect.Response[v1.ChangeRolloutResponse], error)
+	// GetHistory gives a page of a pod's changes, the newest first: who, why, from, to, epochs, gates with what they
+	// had found, steps with how long they took.
+	GetHistory(context.Context, *connect.Request[v1.GetHistoryRequest]) (*connect.Response[v1.GetHistoryResponse], error)
 	// GetReport gives the mismatch report.
 	GetReport(context.Context, *connect.Request[v1.GetReportRequest]) (*connect.Response[v1.GetReportResponse], error)
 	// ListFindings gives a page of findings, last seen first.
@@ -175,6 +194,32 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			httpClient,
 			baseURL+AdminServiceReissueProcedure,
 			connect.WithSchema(adminServiceMethods.ByName("Reissue")),
+			connect.WithClientOptions(opts...),
+		),
+		startRollout: connect.NewClient[v1.StartRolloutRequest, v1.StartRolloutResponse](
+			httpClient,
+			baseURL+AdminServiceStartRolloutProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("StartRollout")),
+			connect.WithClientOptions(opts...),
+		),
+		getRollout: connect.NewClient[v1.GetRolloutRequest, v1.GetRolloutResponse](
+			httpClient,
+			baseURL+AdminServiceGetRolloutProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("GetRollout")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		changeRollout: connect.NewClient[v1.ChangeRolloutRequest, v1.ChangeRolloutResponse](
+			httpClient,
+			baseURL+AdminServiceChangeRolloutProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ChangeRollout")),
+			connect.WithClientOptions(opts...),
+		),
+		getHistory: connect.NewClient[v1.GetHistoryRequest, v1.GetHistoryResponse](
+			httpClient,
+			baseURL+AdminServiceGetHistoryProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("GetHistory")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
 		getReport: connect.NewClient[v1.GetReportRequest, v1.GetReportResponse](
@@ -285,6 +330,10 @@ type adminServiceClient struct {
 	setStage            *connect.Client[v1.SetStageRequest, v1.SetStageResponse]
 	kill                *connect.Client[v1.KillRequest, v1.KillResponse]
 	reissue             *connect.Client[v1.ReissueRequest, v1.ReissueResponse]
+	startRollout        *connect.Client[v1.StartRolloutRequest, v1.StartRolloutResponse]
+	getRollout          *connect.Client[v1.GetRolloutRequest, v1.GetRolloutResponse]
+	changeRollout       *connect.Client[v1.ChangeRolloutRequest, v1.ChangeRolloutResponse]
+	getHistory          *connect.Client[v1.GetHistoryRequest, v1.GetHistoryResponse]
 	getReport           *connect.Client[v1.GetReportRequest, v1.GetReportResponse]
 	listFindings        *connect.Client[v1.ListFindingsRequest, v1.ListFindingsResponse]
 	getFinding          *connect.Client[v1.GetFindingRequest, v1.GetFindingResponse]
@@ -325,6 +374,26 @@ func (c *adminServiceClient) Kill(ctx context.Context, req *connect.Request[v1.K
 // Reissue calls crossfade.admin.v1.AdminService.Reissue.
 func (c *adminServiceClient) Reissue(ctx context.Context, req *connect.Request[v1.ReissueRequest]) (*connect.Response[v1.ReissueResponse], error) {
 	return c.reissue.CallUnary(ctx, req)
+}
+
+// StartRollout calls crossfade.admin.v1.AdminService.StartRollout.
+func (c *adminServiceClient) StartRollout(ctx context.Context, req *connect.Request[v1.StartRolloutRequest]) (*connect.Response[v1.StartRolloutResponse], error) {
+	return c.startRollout.CallUnary(ctx, req)
+}
+
+// GetRollout calls crossfade.admin.v1.AdminService.GetRollout.
+func (c *adminServiceClient) GetRollout(ctx context.Context, req *connect.Request[v1.GetRolloutRequest]) (*connect.Response[v1.GetRolloutResponse], error) {
+	return c.getRollout.CallUnary(ctx, req)
+}
+
+// ChangeRollout calls crossfade.admin.v1.AdminService.ChangeRollout.
+func (c *adminServiceClient) ChangeRollout(ctx context.Context, req *connect.Request[v1.ChangeRolloutRequest]) (*connect.Response[v1.ChangeRolloutResponse], error) {
+	return c.changeRollout.CallUnary(ctx, req)
+}
+
+// GetHistory calls crossfade.admin.v1.AdminService.GetHistory.
+func (c *adminServiceClient) GetHistory(ctx context.Context, req *connect.Request[v1.GetHistoryRequest]) (*connect.Response[v1.GetHistoryResponse], error) {
+	return c.getHistory.CallUnary(ctx, req)
 }
 
 // GetReport calls crossfade.admin.v1.AdminService.GetReport.
@@ -417,6 +486,15 @@ type AdminServiceHandler interface {
 	// Reissue gives a pod's stores the same stage under a new epoch, after Redis was restarted or
 	// replaced: until then nobody writes to it.
 	Reissue(context.Context, *connect.Request[v1.ReissueRequest]) (*connect.Response[v1.ReissueResponse], error)
+	// StartRollout plans the moving of many pods in waves, and begins it.
+	StartRollout(context.Context, *connect.Request[v1.StartRolloutRequest]) (*connect.Response[v1.StartRolloutResponse], error)
+	// GetRollout gives the present rollout, or the last one, and those before it.
+	GetRollout(context.Context, *connect.Request[v1.GetRolloutRequest]) (*connect.Response[v1.GetRolloutResponse], error)
+	// ChangeRollout pauses, resumes or aborts the present rollout.
+	ChangeRollout(context.Context, *connect.Request[v1.ChangeRolloutRequest]) (*connect.Response[v1.ChangeRolloutResponse], error)
+	// GetHistory gives a page of a pod's changes, the newest first: who, why, from, to, epochs, gates with what they
+	// had found, steps with how long they took.
+	GetHistory(context.Context, *connect.Request[v1.GetHistoryRequest]) (*connect.Response[v1.GetHistoryResponse], error)
 	// GetReport gives the mismatch report.
 	GetReport(context.Context, *connect.Request[v1.GetReportRequest]) (*connect.Response[v1.GetReportResponse], error)
 	// ListFindings gives a page of findings, last seen first.
@@ -488,6 +566,32 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		AdminServiceReissueProcedure,
 		svc.Reissue,
 		connect.WithSchema(adminServiceMethods.ByName("Reissue")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceStartRolloutHandler := connect.NewUnaryHandler(
+		AdminServiceStartRolloutProcedure,
+		svc.StartRollout,
+		connect.WithSchema(adminServiceMethods.ByName("StartRollout")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceGetRolloutHandler := connect.NewUnaryHandler(
+		AdminServiceGetRolloutProcedure,
+		svc.GetRollout,
+		connect.WithSchema(adminServiceMethods.ByName("GetRollout")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceChangeRolloutHandler := connect.NewUnaryHandler(
+		AdminServiceChangeRolloutProcedure,
+		svc.ChangeRollout,
+		connect.WithSchema(adminServiceMethods.ByName("ChangeRollout")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceGetHistoryHandler := connect.NewUnaryHandler(
+		AdminServiceGetHistoryProcedure,
+		svc.GetHistory,
+		connect.WithSchema(adminServiceMethods.ByName("GetHistory")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
 	adminServiceGetReportHandler := connect.NewUnaryHandler(
@@ -600,6 +704,14 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceKillHandler.ServeHTTP(w, r)
 		case AdminServiceReissueProcedure:
 			adminServiceReissueHandler.ServeHTTP(w, r)
+		case AdminServiceStartRolloutProcedure:
+			adminServiceStartRolloutHandler.ServeHTTP(w, r)
+		case AdminServiceGetRolloutProcedure:
+			adminServiceGetRolloutHandler.ServeHTTP(w, r)
+		case AdminServiceChangeRolloutProcedure:
+			adminServiceChangeRolloutHandler.ServeHTTP(w, r)
+		case AdminServiceGetHistoryProcedure:
+			adminServiceGetHistoryHandler.ServeHTTP(w, r)
 		case AdminServiceGetReportProcedure:
 			adminServiceGetReportHandler.ServeHTTP(w, r)
 		case AdminServiceListFindingsProcedure:
@@ -657,6 +769,22 @@ func (UnimplementedAdminServiceHandler) Kill(context.Context, *connect.Request[v
 
 func (UnimplementedAdminServiceHandler) Reissue(context.Context, *connect.Request[v1.ReissueRequest]) (*connect.Response[v1.ReissueResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.Reissue is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) StartRollout(context.Context, *connect.Request[v1.StartRolloutRequest]) (*connect.Response[v1.StartRolloutResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.StartRollout is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) GetRollout(context.Context, *connect.Request[v1.GetRolloutRequest]) (*connect.Response[v1.GetRolloutResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.GetRollout is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ChangeRollout(context.Context, *connect.Request[v1.ChangeRolloutRequest]) (*connect.Response[v1.ChangeRolloutResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.ChangeRollout is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) GetHistory(context.Context, *connect.Request[v1.GetHistoryRequest]) (*connect.Response[v1.GetHistoryResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("crossfade.admin.v1.AdminService.GetHistory is not implemented"))
 }
 
 func (UnimplementedAdminServiceHandler) GetReport(context.Context, *connect.Request[v1.GetReportRequest]) (*connect.Response[v1.GetReportResponse], error) {

@@ -1,0 +1,137 @@
+package chaos
+
+import (
+	"math"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+const (
+	// searchPatience bounds the search for the order of one item's history.
+	searchPatience = 20 * time.Second
+	// maxGhosts bounds the takes of one history that may have been given back without anybody's word.
+	maxGhosts = 40
+)
+
+// act is what an operation does to the counter of the model.
+type act int
+
+const (
+	actTake   act = iota // granted
+	actRefuse            // sold out, with what was said to be there
+	actGive              // released or restocked
+	actGhost             // taken by a store whose word nobody was given …
+	actVoid              // … and given back when that was found
+)
+
+type modelCall struct {
+	act   act
+	units int64
+	had   int64
+	ghost int
+}
+
+// stock is the model's state: what is for sale, and which ghosts have taken.
+type stock struct {
+	sellable int64
+	ghosts   uint64
+}
+
+// step is the sequential model.
+func step(s stock, c modelCall) (bool, stock) {
+	bit := uint64(1) << c.ghost
+	switch c.act {
+	case actTake:
+		return s.sellable >= c.units, stock{s.sellable - c.units, s.ghosts}
+	case actRefuse:
+		return s.sellable < c.units && c.had == max(0, s.sellable), s
+	case actGive:
+		return true, stock{s.sellable + c.units, s.ghosts}
+	case actGhost:
+		return true, stock{s.sellable - c.units, s.ghosts | bit}
+	case actVoid:
+		return s.ghosts&bit != 0, stock{s.sellable + c.units, s.ghosts &^ bit}
+	}
+	return false, s
+}
+
+func model(units int64) porcupine.Model {
+	return porcupine.Model{
+		Init: func() any { return stock{sellable: units} },
+		Step: func(state, input, _ any) (bool, any) {
+			return step(state.(stock), input.(modelCall)) //nolint:forcetypeassert // porcupine's types are what we gave it
+		},
+	}
+}
+
+// operations turns a history into the model's terms. final is what the stores have of a hold in the end; marks
+// are the moments at which a truth may have been left, by which ghosts are allowed when that is asked for.
+func operations(h []op, final func(backends.HoldID) backends.State, marks []int64, ghosts bool) (out []porcupine.Operation) {
+	forever := int64(math.MaxInt64)
+	n := 0
+	put := func(o *op, c modelCall, ret int64) {
+		out = append(out, porcupine.Operation{ClientId: len(out), Input: c, Call: o.Began, Output: nil, Return: ret})
+	}
+	ghost := func(o *op) {
+		if n < maxGhosts {
+			put(o, modelCall{act: actGhost, units: o.Units, ghost: n}, forever)
+			put(o, modelCall{act: actVoid, units: o.Units, ghost: n}, forever)
+			n++
+		}
+	}
+	for i := range h {
+		o := &h[i]
+		switch {
+		case o.Op == "reserve" && o.Verdict == "granted":
+			put(o, modelCall{act: actTake, units: o.Units}, o.Ended)
+			if ghosts && (o.Uncertain || meets(o, marks)) {
+				ghost(o)
+			}
+		case o.Op == "reserve":
+			if o.Verdict == "sold_out" {
+				put(o, modelCall{act: actRefuse, units: o.Units, had: o.Had}, o.Ended)
+			}
+			switch final(backends.HoldID(o.ID)) {
+			case backends.Held, backends.Claimed: // a try whose answer never came has taken effect
+				put(o, modelCall{act: actTake, units: o.Units}, forever)
+			case backends.Released, backends.Expired:
+				ghost(o)
+			default:
+				if ghosts && (o.Uncertain || meets(o, marks)) {
+					ghost(o)
+				}
+			}
+		case o.Op == "restock" && o.Verdict == "restocked":
+			put(o, modelCall{act: actGive, units: o.Units}, o.Ended)
+		case o.Op == "release" && (o.Verdict == "released" || o.Verdict == "ended"):
+			put(o, modelCall{act: actGive, units: o.Units}, o.Ended)
+		case o.Verdict == "" && (o.Op == "restock" || final(backends.HoldID(o.ID)) == backends.Released):
+			put(o, modelCall{act: actGive, units: o.Units}, forever)
+		}
+	}
+	return out
+}
+
+// meets tells whether an operation was under way at one of the moments.
+func meets(o *op, marks []int64) bool {
+	for _, m := range marks {
+		if o.Began <= m && (o.Ended < 0 || o.Ended >= m) {
+			return true
+		}
+	}
+	return false
+}
+
+// linear looks for an order of a history.
+func linear(units int64, h []op, final func(backends.HoldID) backends.State, marks []int64) porcupine.CheckResult {
+	res := porcupine.CheckOperationsTimeout(model(units), operations(h, final, marks, false), searchPatience)
+	if res != porcupine.Illegal {
+		return res
+	}
+	// A store that is no longer asked may have taken and given back without anybody's word. Only where that could be is
+	// it allowed, and only when nothing simpler explains the history.
+	return porcupine.CheckOperationsTimeout(model(units), operations(h, final, marks, true), searchPatience)
+}
