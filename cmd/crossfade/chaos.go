@@ -49,6 +49,7 @@ func chaosCmd(g *globals) *cobra.Command {
 	f.IntVar(&o.Rate, "rate", chaos.DefaultRate, "reserves in a second that the buyers ask for")
 	f.IntVar(&o.Buyers, "buyers", chaos.DefaultBuyers, "buyers at the same time")
 	f.StringVar(&o.Keep, "keep", "", "folder for the histories and logs of what was broken (default: a new one)")
+	f.StringVar(&o.Control, "control", chaos.ControlEtcd, "control store: etcd (three members) or file (a shared folder)")
 	f.BoolVar(&o.Fast, "fast", false, "servers without durability against a crash of the machine")
 	f.Uint64Var(&o.Seed, "seed", 1, "seed of what the buyers want")
 	return cmd

@@ -1,6 +1,8 @@
 package chaos
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,12 +21,15 @@ type control interface {
 	cut(n int) error
 	heal(n int) error
 	// store reads it past all faults.
+	// lose takes it away from everybody by its own death, or as near to that as its kind can come; regain brings it back.
+	lose() error
+	regain(ctx context.Context) error
 	store() killswitch.ControlStore
 	close() error
 }
 
-// newControl makes the control store: the one place to change for another kind.
-func newControl(dir string) (control, error) {
+// newFileControl makes a control store in a folder.
+func newFileControl(dir string) (control, error) {
 	c := &fileControl{dir: dir}
 	if err := os.MkdirAll(c.shared(), 0o700); err != nil {
 		return nil, err
@@ -58,6 +63,23 @@ func (c *fileControl) cut(n int) error                { return c.point(n, c.nowh
 func (c *fileControl) heal(n int) error               { return c.point(n, c.shared()) }
 func (c *fileControl) close() error                   { return c.fs.Close() }
 func (c *fileControl) store() killswitch.ControlStore { return c.fs }
+
+// lose is what a file system that went away looks like to all proxies: a folder has no quorum.
+func (c *fileControl) lose() error {
+	var errs []error
+	for n := range fleet {
+		errs = append(errs, c.cut(n))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *fileControl) regain(context.Context) error {
+	var errs []error
+	for n := range fleet {
+		errs = append(errs, c.heal(n))
+	}
+	return errors.Join(errs...)
+}
 
 // point replaces a link in one step.
 func (c *fileControl) point(n int, to string) error {

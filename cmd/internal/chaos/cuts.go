@@ -74,13 +74,11 @@ func (t *trial) cutOff(ctx context.Context, from backends.Stage, what string) (e
 // controlCases take the control store away from everybody: serving goes on, a kill works, and what comes back converges.
 func controlCases() []faultCase {
 	return []faultCase{{
-		name: "away", says: "no proxy reads the control store: no switch, and a kill", stage: backends.Live,
+		name: "away", says: "the control store is lost (etcd: no quorum): no switch, and a kill", stage: backends.Live,
 		figure: "from the command to Redis's grants through every proxy", bound: KillWithin,
 		play: func(ctx context.Context, t *trial) error {
-			for n := range fleet {
-				if err := t.control.cut(n); err != nil {
-					return err
-				}
+			if err := t.control.lose(); err != nil {
+				return err
 			}
 			const reserves = 200
 			if err := t.load.warm(ctx, reserves); err != nil {
@@ -95,12 +93,7 @@ func controlCases() []faultCase {
 			if err := t.load.warm(ctx, reserves); err != nil {
 				return err
 			}
-			for n := range fleet {
-				if err := t.control.heal(n); err != nil {
-					return err
-				}
-			}
-			return nil
+			return t.control.regain(ctx)
 		},
 	}}
 }

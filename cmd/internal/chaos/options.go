@@ -18,6 +18,12 @@ const (
 	DefaultBuyers = 96
 )
 
+// Kinds of control stores.
+const (
+	ControlEtcd = "etcd" // three members
+	ControlFile = "file" // a folder that all proxies share
+)
+
 // Bounds that a run is judged by.
 const (
 	// GateP99 is what the 99th of 100 requests that met a switch may take.
@@ -42,6 +48,8 @@ type Options struct {
 	Rate   int
 	Buyers int
 	Seed   uint64
+	// Control is the kind of control store: ControlEtcd or ControlFile.
+	Control string
 	// Fast gives up what only a crash of the machine would need: for tests.
 	Fast bool
 	// Lenient judges no latency and no rate: for tests, which share their machine.
@@ -64,6 +72,9 @@ func (o Options) complete() (Options, error) {
 			*d.at = d.def
 		}
 	}
+	if o.Control == "" {
+		o.Control = ControlEtcd
+	}
 	if o.For == 0 {
 		o.For = DefaultFor
 	}
@@ -77,6 +88,9 @@ func (o Options) complete() (Options, error) {
 		return &backends.FieldError{Field: field, Value: fmt.Sprint(value), Bound: bound, Next: next}
 	}
 	const maxTrials, maxFor, maxRate, maxBuyers = 1000, 24 * time.Hour, 20_000, 1024
+	if o.Control != ControlEtcd && o.Control != ControlFile {
+		return o, wrong("control", fmt.Sprintf("%.80q", o.Control), ControlEtcd+" or "+ControlFile, "leave it out for etcd")
+	}
 	for _, s := range o.Scenarios {
 		if name, only, one := strings.Cut(s, "/"); !slices.Contains(Names(), name) || one && !slices.Contains(casesOf(name), only) {
 			bound := "one of " + strings.Join(Names(), ", ")

@@ -73,6 +73,7 @@ pods:
     sweep_age: 1s
     settle_window: 60s
     audit: {every: 0s}
+    gates: {off: [readiness, shadow-p99]}
 `))
 
 // open starts everything. close has to be called whatever it answers.
@@ -90,10 +91,9 @@ func (r *rig) open(ctx context.Context) (err error) {
 	if err := r.sql.CreateDatabase(ctx, database); err != nil {
 		return err
 	}
-	if r.control, err = newControl(r.dir); err != nil {
+	if err := r.openControl(ctx); err != nil {
 		return err
 	}
-	r.closers = append(r.closers, r.control.close)
 	for n := range r.proxies {
 		if err := r.addProxy(ctx, n); err != nil {
 			return err
@@ -105,6 +105,19 @@ func (r *rig) open(ctx context.Context) (err error) {
 		}
 	}
 	return r.look(ctx, r.kv.Addr())
+}
+
+func (r *rig) openControl(ctx context.Context) (err error) {
+	if r.o.Control == ControlFile {
+		if r.control, err = newFileControl(r.dir); err == nil {
+			r.closers = append(r.closers, r.control.close)
+		}
+		return err
+	}
+	c, err := newEtcdControl(ctx, lab.Options{Fast: r.o.Fast, Progress: r.o.Progress})
+	r.control = c
+	r.closers = append(r.closers, c.close)
+	return err
 }
 
 func (r *rig) server(ctx context.Context, k lab.Kind, args ...string) (*lab.Server, error) {
@@ -313,7 +326,11 @@ func (r *rig) stage(ctx context.Context, by int, to backends.Stage) (killswitch.
 	const within = 30 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	return r.proxies[by].admin.SetStage(ctx, podName, to.String(), "chaos", nil, false, func(string, time.Duration) {})
+	var force []string
+	if to == backends.Live {
+		force = []string{"proxies"} // a proxy that is stopped or cut off is what is played
+	}
+	return r.proxies[by].admin.SetStage(ctx, podName, to.String(), "chaos", force, false, func(string, time.Duration) {})
 }
 
 // begin brings the pod to a stage, step by step, with everything well.
@@ -355,6 +372,7 @@ func (r *rig) heal(ctx context.Context) error {
 		}
 		errs = append(errs, p.start(ctx))
 	}
+	errs = append(errs, r.control.regain(ctx))
 	if r.sql.PID() == 0 {
 		errs = append(errs, r.sql.Restart(ctx))
 	} else {
