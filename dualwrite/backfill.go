@@ -51,6 +51,7 @@ type backfill struct {
 	truth, shadow backends.Store
 	tell          func(BackfillProgress)
 	done          BackfillProgress
+	paged         []time.Time // when the last pages had been emitted, the oldest first
 }
 
 func (b *backfill) run(ctx context.Context) error {
@@ -201,7 +202,7 @@ func (b *backfill) settled(ctx context.Context) error {
 		b.done.Waiting = st.Entries
 		b.tell(b.done)
 		waited := b.p.o.Clock.Now().Sub(start)
-		if st.Entries == 0 || time.Duration(st.OldestMillis)*time.Millisecond < waited {
+		if st.Entries == 0 || younger(st, waited) {
 			return nil
 		}
 		if err := b.again(ctx); err != nil {
@@ -286,8 +287,13 @@ func (b *backfill) checkPage(ctx context.Context, ls []backends.Level) error {
 	}
 }
 
-// pace sweeps until at most backfillAhead entries wait.
+// pace is called after each page, and sweeps until at most backfillPages of them wait. Under traffic the outbox may never be
+// short; then it goes by age: what a page emitted has been confirmed when the oldest entry is younger than its end.
 func (b *backfill) pace(ctx context.Context) error {
+	b.paged = append(b.paged, b.p.o.Clock.Now())
+	if n := len(b.paged) - backfillPages - 1; n > 0 {
+		b.paged = b.paged[n:]
+	}
 	for {
 		st, err := b.truth.OutboxStats(ctx)
 		if err != nil {
@@ -295,7 +301,7 @@ func (b *backfill) pace(ctx context.Context) error {
 		}
 		b.done.Waiting = st.Entries
 		b.tell(b.done)
-		if st.Entries <= backfillAhead {
+		if st.Entries <= backfillAhead || b.confirmed(st) {
 			return nil
 		}
 		if _, _, err := b.p.Sweep(ctx, b.f, 0); err != nil {
@@ -305,6 +311,20 @@ func (b *backfill) pace(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// confirmed tells whether the page before the last backfillPages ones has been.
+func (b *backfill) confirmed(st backends.OutboxStats) bool {
+	if len(b.paged) <= backfillPages {
+		return true
+	}
+	return younger(st, b.p.o.Clock.Now().Sub(b.paged[0]))
+}
+
+// younger tells whether every entry of an outbox was made less than d ago. The age is the difference of two instants in whole
+// milliseconds, so an entry may be almost one older than it says.
+func younger(st backends.OutboxStats, d time.Duration) bool {
+	return time.Duration(st.OldestMillis+1)*time.Millisecond <= d
 }
 
 func (b *backfill) again(ctx context.Context) error {

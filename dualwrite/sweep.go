@@ -16,10 +16,11 @@ const (
 	ExpireBatch = 128
 	// MaxSweepPages bounds one sweep; the rest is for the next one.
 	MaxSweepPages = 64
-	// backfillAhead is how many entries a backfill may have waiting in the outbox: it is paced by
-	// the shadow, so that neither the outbox nor the lag of live traffic grows because of it.
-	backfillAhead = 4 * SweepPage
+	// backfillPages is how many of its pages a backfill may have waiting in the outbox: it is paced by the shadow, so that
+	// neither the outbox nor the lag of live traffic grows because of it. Together they fit into the smallest outbox.
+	backfillPages = 2
 	backfillPage  = SweepPage
+	backfillAhead = backfillPages * backfillPage
 	drainPause    = 2 * time.Millisecond
 )
 

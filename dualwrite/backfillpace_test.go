@@ -1,0 +1,71 @@
+package dualwrite_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/backends/memstore"
+	"github.com/crossfade-proxy/crossfade/dualwrite"
+)
+
+// crowded is a truth whose outbox always has thousands of young entries of other operations, and that notes how many there are of
+// the backfill's own.
+type crowded struct {
+	*memstore.Store
+	most int64
+}
+
+func (b *crowded) OutboxStats(ctx context.Context) (backends.OutboxStats, error) {
+	st, err := b.Store.OutboxStats(ctx)
+	b.most = max(b.most, st.Entries)
+	st.Entries += 5000
+	return st, err
+}
+
+// TestBackfillUnderTraffic comes to its end although the outbox is never short, and sends no more ahead than it may.
+func TestBackfillUnderTraffic(t *testing.T) {
+	const holds, ahead = 3000, 2 * dualwrite.SweepPage
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	redis := &crowded{Store: memstore.New(memstore.Options{Side: backends.SideRedis})}
+	mysql := memstore.New(memstore.Options{Side: backends.SideMySQL})
+	if _, err := redis.Raise(ctx, backends.Fence{Epoch: 1, Stage: backends.RedisOnly, Open: true}, 0); err != nil {
+		t.Fatal(err)
+	}
+	one := backends.Token{Epoch: 1}
+	if _, err := redis.Restock(ctx, one, &backends.RestockRequest{OpID: "o", Key: key("a"), Amount: holds}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range holds {
+		if _, err := redis.Reserve(ctx, one, cart(backends.HoldID(fmt.Sprintf("h-%d", i)), "a", 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range []backends.Store{redis, mysql} {
+		if _, err := s.Raise(ctx, backends.Fence{Epoch: 2, Stage: backends.Shadow, Open: true}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pod := dualwrite.NewPod("p", dualwrite.Stores{Redis: redis, MySQL: mysql}, dualwrite.Options{})
+	if err := pod.Refresh(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var last dualwrite.BackfillProgress
+	if err := pod.Backfill(ctx, func(b dualwrite.BackfillProgress) { last = b }); err != nil {
+		t.Fatalf("%v, at %+v", err, last)
+	}
+	if last.Holds != holds {
+		t.Errorf("%d holds were sent, of %d", last.Holds, holds)
+	}
+	// A page may be complete in the moment in which it is looked at.
+	if most := redis.most; most > ahead+dualwrite.SweepPage {
+		t.Errorf("%d entries waited at once, at most %d may", most, ahead+dualwrite.SweepPage)
+	}
+	hs, _, err := mysql.ScanHolds(ctx, "", 1, true)
+	if err != nil || len(hs) != 1 {
+		t.Errorf("the shadow has %d holds on a page of one, %v", len(hs), err)
+	}
+}
