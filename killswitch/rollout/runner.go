@@ -87,10 +87,14 @@ func (r *Runner) Round(ctx context.Context) error {
 	if s, err = r.beat(ctx, s.Number); err != nil || s == nil {
 		return err
 	}
+	step := s.Next()
+	if step.Action == NextWave || step.Action == Finish {
+		r.watched = time.Time{} // what happened at the very end of the soaking counts, too
+	}
 	if halted, err := r.watch(ctx, s); halted || err != nil {
 		return err
 	}
-	switch step := s.Next(); step.Action {
+	switch step.Action {
 	case Move:
 		r.counted = time.Time{}
 		if len(r.unwell) > 0 {
@@ -101,6 +105,9 @@ func (r *Runner) Round(ctx context.Context) error {
 		return r.soak(ctx, s)
 	case NextWave:
 		r.counted = time.Time{}
+		if len(r.unwell) > 0 {
+			return nil
+		}
 		return r.change(ctx, s.Number, func(s *State) {
 			if s.Next().Action != NextWave {
 				return
@@ -110,6 +117,9 @@ func (r *Runner) Round(ctx context.Context) error {
 			s.event(r.now(), r.o.ID, fmt.Sprintf("wave %d of %d", s.Wave, s.Waves), "")
 		})
 	case Finish:
+		if len(r.unwell) > 0 {
+			return nil
+		}
 		return r.change(ctx, s.Number, func(s *State) {
 			if s.Next().Action == Finish {
 				s.end(r.now(), r.o.ID, Completed, "")

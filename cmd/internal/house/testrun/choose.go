@@ -5,6 +5,23 @@ import (
 	"strings"
 )
 
+// longest are the packages whose tests take longest. They begin first, so that they do not end alone.
+var longest = []string{"/cmd/internal/it/e2e", "/cmd/internal/it/mysqlstore"}
+
+// longestFirst puts them in front, in their order.
+func longestFirst(paths []string) []string {
+	rank := func(path string) int {
+		i := slices.IndexFunc(longest, func(suffix string) bool { return strings.HasSuffix(path, suffix) })
+		if i < 0 {
+			return len(longest)
+		}
+		return i
+	}
+	paths = slices.Clone(paths)
+	slices.SortStableFunc(paths, func(a, b string) int { return rank(a) - rank(b) })
+	return paths
+}
+
 const labPackage = "/cmd/internal/lab"
 
 // withoutServers parts the packages whose tests need no server from those whose tests do: those

@@ -35,3 +35,12 @@ func TestParseKinds(t *testing.T) {
 		t.Error("a kind that the lab does not know is taken")
 	}
 }
+
+// TestLongestFirst moves the long ones to the front, and nothing else.
+func TestLongestFirst(t *testing.T) {
+	got := longestFirst([]string{"m/a", "m/cmd/internal/it/mysqlstore", "m/b", "m/cmd/internal/it/e2e", "m/c"})
+	want := []string{"m/cmd/internal/it/e2e", "m/cmd/internal/it/mysqlstore", "m/a", "m/b", "m/c"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}

@@ -74,7 +74,7 @@ func (r *rig) must(args ...string) string {
 // and by the other proxy when the one that led is killed.
 func TestRollout(t *testing.T) {
 	r := newRolloutRig(t)
-	r.must("rollout", "start", "--pods", "all", "--to", "shadow", "--order", "name", "--wave", "1", "--soak", "1s", "--why", "begin comparing")
+	r.must("rollout", "start", "--pods", "all", "--to", "shadow", "--order", "name", "--wave", "1", "--soak", "0s", "--why", "begin comparing")
 	if s := r.rolledTo(rollout.Completed); s.Moved() != 4 || s.Waves != 2 || !slices.Equal(s.Names(), []backends.Pod{"pod-1", "pod-2", "pod-3", "pod-4"}) {
 		t.Fatalf("%+v", s)
 	}
@@ -87,7 +87,7 @@ func TestRollout(t *testing.T) {
 		r.buy(pod, n)
 	}
 	// The plan: three small pods, by their traffic. Nothing is begun.
-	args := []string{"rollout", "start", "--pods", "tier=small", "--wave", "1,1", "--soak", "8s", "--why", "small ones first"}
+	args := []string{"rollout", "start", "--pods", "tier=small", "--wave", "1,1", "--soak", "3s", "--why", "small ones first"}
 	var plan *rollout.State
 	r.eventually(30*time.Second, "all decisions are counted", func() (err error) {
 		plan, err = jsonOf[*rollout.State](r.proxies[0], append(args, "--dry-run")...)
