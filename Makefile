@@ -28,7 +28,7 @@ JOBS   ?= 1
 ONLY   ?=
 QUICK  ?=
 # Bounds of one package's tests. `make test` has ten minutes for everything.
-TEST_TIMEOUT     ?= 7m
+TEST_TIMEOUT     ?= 9m
 TEST_ALL_TIMEOUT ?= 20m
 
 .PHONY: help

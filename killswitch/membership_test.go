@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,8 +13,9 @@ import (
 	"github.com/crossfade-proxy/crossfade/killswitch"
 )
 
-// slowRegistrar answers each renewal after took, with err.
+// slowRegistrar answers each renewal after took, with err. The renewals are made by a goroutine of the registration's own.
 type slowRegistrar struct {
+	mu      sync.Mutex
 	took    time.Duration
 	err     error
 	sent    []time.Time
@@ -21,9 +23,14 @@ type slowRegistrar struct {
 }
 
 func (r *slowRegistrar) Renew(ctx context.Context) error {
+	r.mu.Lock()
 	r.sent = append(r.sent, time.Now())
+	took := r.took
+	r.mu.Unlock()
 	select {
-	case <-time.After(r.took):
+	case <-time.After(took):
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		return r.err
 	case <-ctx.Done():
 		return ctx.Err()
@@ -31,9 +38,28 @@ func (r *slowRegistrar) Renew(ctx context.Context) error {
 }
 
 func (r *slowRegistrar) Remove(context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.removed++
 	return nil
 }
+
+// set changes what the next answers are, and after how long they come.
+func (r *slowRegistrar) set(took time.Duration, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.took, r.err = took, err
+}
+
+// saw tells when the last renewal was sent, how many were, and how often it was removed.
+func (r *slowRegistrar) saw() (last time.Time, sent, removed int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sent[len(r.sent)-1], len(r.sent), r.removed
+}
+
+func (r *slowRegistrar) count() int   { _, n, _ := r.saw(); return n }
+func (r *slowRegistrar) removes() int { _, _, n := r.saw(); return n }
 
 // A lease counts from the sending: what the answer took has gone by already.
 func TestLeaseCountsFromSending(t *testing.T) {
@@ -46,13 +72,14 @@ func TestLeaseCountsFromSending(t *testing.T) {
 		}
 		elapse(3 * took / 2) // the instants of looking are between an answer and the next sending
 		for range 3 {
-			if want := r.sent[len(r.sent)-1].Add(ttl); !m.ValidUntil().Equal(want) {
+			last, _, _ := r.saw()
+			if want := last.Add(ttl); !m.ValidUntil().Equal(want) {
 				t.Errorf("valid until %s, want a lease after the sending, %s", m.ValidUntil(), want)
 			}
 			elapse(ttl / killswitch.RenewShare)
 		}
-		if err := m.Leave(t.Context()); err != nil || r.removed != 1 || !m.ValidUntil().IsZero() {
-			t.Errorf("left: %v, removed %d times, valid until %s", err, r.removed, m.ValidUntil())
+		if err := m.Leave(t.Context()); err != nil || r.removes() != 1 || !m.ValidUntil().IsZero() {
+			t.Errorf("left: %v, removed %d times, valid until %s", err, r.removes(), m.ValidUntil())
 		}
 	})
 }
@@ -67,28 +94,28 @@ func TestLeaseComesBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		until := m.ValidUntil()
-		r.err = killswitch.ErrControlUnavailable
+		r.set(0, killswitch.ErrControlUnavailable)
 		elapse(2 * ttl)
 		synctest.Wait()
 		if !m.ValidUntil().Equal(until) {
 			t.Errorf("renewals that failed moved the end of the lease from %s to %s", until, m.ValidUntil())
 		}
-		r.err = nil
+		r.set(0, nil)
 		elapse(ttl)
 		synctest.Wait()
 		if !m.ValidUntil().After(time.Now()) {
 			t.Errorf("valid until %s at %s, although renewals succeed again", m.ValidUntil(), time.Now())
 		}
-		r.took = time.Hour // a control store that has stalled
-		n := len(r.sent)
+		r.set(time.Hour, nil) // a control store that has stalled
+		n := r.count()
 		elapse(ttl)
 		synctest.Wait()
-		if len(r.sent) < n+2 {
-			t.Errorf("%d renewals were tried in a lease in which none was answered", len(r.sent)-n)
+		if r.count() < n+2 {
+			t.Errorf("%d renewals were tried in a lease in which none was answered", r.count()-n)
 		}
 		m.Abandon()
-		if r.removed != 0 || !m.ValidUntil().IsZero() {
-			t.Errorf("abandoned: removed %d times, valid until %s", r.removed, m.ValidUntil())
+		if r.removes() != 0 || !m.ValidUntil().IsZero() {
+			t.Errorf("abandoned: removed %d times, valid until %s", r.removes(), m.ValidUntil())
 		}
 	})
 }
@@ -100,15 +127,15 @@ func TestLeaseLost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.err = killswitch.ErrReplaced
+		r.set(0, killswitch.ErrReplaced)
 		<-m.Lost()
-		n := len(r.sent)
+		n := r.count()
 		elapse(10 * time.Second)
-		if !m.ValidUntil().IsZero() || len(r.sent) != n {
-			t.Errorf("after the loss: valid until %s, %d more renewals", m.ValidUntil(), len(r.sent)-n)
+		if !m.ValidUntil().IsZero() || r.count() != n {
+			t.Errorf("after the loss: valid until %s, %d more renewals", m.ValidUntil(), r.count()-n)
 		}
-		if err := m.Leave(t.Context()); err != nil || r.removed != 0 {
-			t.Errorf("leaving what another has: %v, removed %d times", err, r.removed)
+		if err := m.Leave(t.Context()); err != nil || r.removes() != 0 {
+			t.Errorf("leaving what another has: %v, removed %d times", err, r.removes())
 		}
 	})
 	r := &slowRegistrar{err: killswitch.ErrControlUnavailable}
