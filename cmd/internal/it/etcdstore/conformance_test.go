@@ -233,7 +233,10 @@ func TestCompactionUnderAWatch(t *testing.T) {
 	seen := map[string]bool{}
 	for len(seen) < 2 {
 		select {
-		case p := <-ch:
+		case p, ok := <-ch:
+			if !ok {
+				t.Fatalf("the watch was closed when %v were reported after the compaction", seen)
+			}
 			seen[string(p)] = true
 		case <-time.After(patience):
 			t.Fatalf("only %v were reported after the compaction", seen)
