@@ -32,11 +32,7 @@ type Overview struct {
 
 // Read answers the present rollout, or the last one, and those before it, oldest first.
 func Read(ctx context.Context, docs killswitch.Documents) (Overview, error) {
-	b, _, err := docs.Document(ctx, DocumentName)
-	if err != nil {
-		return Overview{}, err
-	}
-	d, err := parse(b)
+	d, _, _, err := load(ctx, docs)
 	return Overview{Current: d.Current, Past: d.Past}, err
 }
 

@@ -139,11 +139,8 @@ func (r *Runner) forget() {
 }
 
 func (r *Runner) read(ctx context.Context) (document, error) {
-	b, _, err := r.o.Documents.Document(ctx, DocumentName)
-	if err != nil {
-		return document{}, err
-	}
-	return parse(b)
+	d, _, _, err := load(ctx, r.o.Documents)
+	return d, err
 }
 
 // mine tells whether this process leads, or may take the lead.
@@ -192,11 +189,7 @@ func (r *Runner) change(ctx context.Context, number uint64, fn func(*State)) err
 // change changes the document by compare-and-set. What fn leaves as it was is not written.
 func change(ctx context.Context, docs killswitch.Documents, fn func(*document) error) error {
 	for range conflicts {
-		b, rev, err := docs.Document(ctx, DocumentName)
-		if err != nil {
-			return err
-		}
-		d, err := parse(b)
+		d, b, rev, err := load(ctx, docs)
 		if err != nil {
 			return err
 		}

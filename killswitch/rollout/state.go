@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -121,6 +122,15 @@ type document struct {
 }
 
 const format = 1
+
+// load reads the document: what it says, as it is written, and at which revision.
+func load(ctx context.Context, docs killswitch.Documents) (d document, written []byte, rev killswitch.Revision, err error) {
+	if written, rev, err = docs.Document(ctx, DocumentName); err != nil {
+		return document{}, nil, 0, err
+	}
+	d, err = parse(written)
+	return d, written, rev, err
+}
 
 func parse(b []byte) (document, error) {
 	var d document

@@ -224,18 +224,15 @@ func (p *Pod) check(at string) error {
 // maxLabels bounds the labels of a pod.
 const maxLabels = 32
 
-// labelKey and labelValue are what the selector of a rollout can name.
-var (
-	labelKey   = regexp.MustCompile(`^[A-Za-z0-9._/-]{1,64}$`)
-	labelValue = regexp.MustCompile(`^[A-Za-z0-9._/-]{1,64}$`)
-)
+// labelText is what the selector of a rollout can name, as a key and as a value.
+var labelText = regexp.MustCompile(`^[A-Za-z0-9._/-]{1,64}$`)
 
 func (p *Pod) checkLabels(at string) error {
 	if n := len(p.Labels); n > maxLabels {
 		return &backends.FieldError{Field: at + " labels", Value: strconv.Itoa(n), Bound: fmt.Sprintf("at most %d", maxLabels), Next: "keep those by which pods are chosen for a rollout"}
 	}
 	for _, k := range slices.Sorted(maps.Keys(p.Labels)) {
-		if k == "name" || !labelKey.MatchString(k) || !labelValue.MatchString(p.Labels[k]) {
+		if k == "name" || !labelText.MatchString(k) || !labelText.MatchString(p.Labels[k]) {
 			return &backends.FieldError{Field: at + " labels", Value: fmt.Sprintf("%.80q", k+"="+p.Labels[k]), Bound: "1 to 64 letters, digits and ._/- on both sides, and no key name", Next: "write it like region: eu; name is the pod's name"}
 		}
 	}
