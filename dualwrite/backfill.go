@@ -81,14 +81,21 @@ func (b *backfill) run(ctx context.Context) error {
 	return nil
 }
 
-// pages calls do with each cursor until it answers an empty one, and lets the shadow follow after each.
-func (b *backfill) pages(ctx context.Context, do func(cursor string) (next string, err error)) error {
+// pages calls do with each cursor until it answers an empty one, and lets the shadow follow after each that has emitted
+// something. The others need not wait for it: of the ended holds, all but a few pages are such.
+func (b *backfill) pages(ctx context.Context, do func(cursor string) (next string, emitted int, err error)) error {
 	for cursor := ""; ; {
-		next, err := do(cursor)
+		next, emitted, err := do(cursor)
 		if err != nil {
 			return err
 		}
-		if err := b.pace(ctx); err != nil {
+		if emitted > 0 {
+			err = b.pace(ctx)
+		} else {
+			b.tell(b.done)
+			err = b.stillServing()
+		}
+		if err != nil {
 			return err
 		}
 		if next == "" {
@@ -99,26 +106,26 @@ func (b *backfill) pages(ctx context.Context, do func(cursor string) (next strin
 }
 
 func (b *backfill) levels(ctx context.Context) error {
-	return b.pages(ctx, func(cursor string) (string, error) {
+	return b.pages(ctx, func(cursor string) (string, int, error) {
 		ls, next, err := b.truth.ScanLevels(ctx, cursor, backfillPage)
 		if err != nil || len(ls) == 0 {
-			return next, err
+			return next, 0, err
 		}
 		n, err := b.truth.ReemitLevels(ctx, b.t, keysOf(ls))
 		b.done.Levels += n
-		return next, err
+		return next, n, err
 	})
 }
 
 func (b *backfill) open(ctx context.Context) error {
-	return b.pages(ctx, func(cursor string) (string, error) {
+	return b.pages(ctx, func(cursor string) (string, int, error) {
 		hs, next, err := b.truth.ScanHolds(ctx, cursor, backfillPage, true)
 		if err != nil {
-			return "", err
+			return "", 0, err
 		}
 		n, err := b.reemit(ctx, hs)
 		b.done.Holds += n
-		return next, err
+		return next, n, err
 	})
 }
 
@@ -131,18 +138,18 @@ func (b *backfill) reemit(ctx context.Context, hs []*backends.Hold) (int, error)
 
 // strays are open in the shadow and not in the truth: ended there without word, or never there.
 func (b *backfill) strays(ctx context.Context) error {
-	return b.pages(ctx, func(cursor string) (string, error) {
+	return b.pages(ctx, func(cursor string) (string, int, error) {
 		hs, next, err := b.shadow.ScanHolds(ctx, cursor, backfillPage, true)
 		if err != nil {
-			return "", err
+			return "", 0, err
 		}
 		known, err := b.truth.GetMany(ctx, idsOf(hs))
 		if err != nil {
-			return "", err
+			return "", 0, err
 		}
 		n, err := b.reemit(ctx, slices.DeleteFunc(hs, func(h *backends.Hold) bool { k := known[h.ID]; return k != nil && k.State.Open() }))
 		b.done.Voided += n
-		return next, err
+		return next, n, err
 	})
 }
 
@@ -153,22 +160,22 @@ func (b *backfill) lateClaims(ctx context.Context) error {
 	if b.f.Stage.Truth() != backends.SideMySQL {
 		return nil
 	}
-	return b.pages(ctx, func(cursor string) (string, error) {
+	return b.pages(ctx, func(cursor string) (string, int, error) {
 		hs, next, err := b.truth.ScanHolds(ctx, cursor, backfillPage, false)
 		if err != nil {
-			return "", err
+			return "", 0, err
 		}
 		hs = slices.DeleteFunc(hs, func(h *backends.Hold) bool { return h.State != backends.Claimed || !h.LedgerOwed })
 		if len(hs) == 0 {
-			return next, nil
+			return next, 0, nil
 		}
 		known, err := b.shadow.GetMany(ctx, idsOf(hs))
 		if err != nil {
-			return "", err
+			return "", 0, err
 		}
 		n, err := b.reemit(ctx, slices.DeleteFunc(hs, func(h *backends.Hold) bool { k := known[h.ID]; return k == nil || k.State == backends.Claimed }))
 		b.done.Holds += n
-		return next, err
+		return next, n, err
 	})
 }
 
@@ -243,12 +250,12 @@ func (b *backfill) check(ctx context.Context) error {
 	if b.f.Stage != backends.Live || b.f.Filled {
 		return nil
 	}
-	return b.pages(ctx, func(cursor string) (string, error) {
+	return b.pages(ctx, func(cursor string) (string, int, error) {
 		ls, next, err := b.truth.ScanLevels(ctx, cursor, backfillPage)
 		if err != nil {
-			return "", err
+			return "", 0, err
 		}
-		return next, b.checkPage(ctx, ls)
+		return next, 0, b.checkPage(ctx, ls)
 	})
 }
 
@@ -287,7 +294,7 @@ func (b *backfill) checkPage(ctx context.Context, ls []backends.Level) error {
 	}
 }
 
-// pace is called after each page, and sweeps until at most backfillPages of them wait. Under traffic the outbox may never be
+// pace is called after each page that has emitted something, and sweeps until at most backfillPages of them wait. Under traffic the outbox may never be
 // short; then it goes by age: what a page emitted has been confirmed when the oldest entry is younger than its end.
 func (b *backfill) pace(ctx context.Context) error {
 	b.paged = append(b.paged, b.p.o.Clock.Now())
@@ -327,9 +334,17 @@ func younger(st backends.OutboxStats, d time.Duration) bool {
 	return time.Duration(st.OldestMillis+1)*time.Millisecond <= d
 }
 
-func (b *backfill) again(ctx context.Context) error {
+// stillServing is nil while the pod is in the epoch that the backfill began in.
+func (b *backfill) stillServing() error {
 	if !b.p.stillServing(b.f) {
 		return ErrEpochMoved
+	}
+	return nil
+}
+
+func (b *backfill) again(ctx context.Context) error {
+	if err := b.stillServing(); err != nil {
+		return err
 	}
 	return b.p.o.Clock.Wait(ctx, nil, drainPause)
 }

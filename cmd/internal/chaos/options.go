@@ -14,7 +14,7 @@ import (
 const (
 	DefaultTrials = 20
 	DefaultFor    = 2 * time.Hour
-	DefaultRate   = 600
+	DefaultRate   = 450
 	DefaultBuyers = 96
 )
 

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -50,6 +51,7 @@ type Row struct {
 
 	lenient     bool
 	waits, held []time.Duration
+	steps       map[string][]time.Duration
 }
 
 // Waits are of reserves that met a switch, and of the gate itself.
@@ -61,6 +63,27 @@ type Waits struct {
 	Switches  int     `json:"switches"`
 	HeldP50MS float64 `json:"held_p50_ms"`
 	HeldMaxMS float64 `json:"held_max_ms"`
+	// Steps are those of the switches, the one that took longest first.
+	Steps []Step `json:"steps,omitempty"`
+}
+
+// Step is how long one step of the switches took.
+type Step struct {
+	Name  string  `json:"name"`
+	P50MS float64 `json:"p50_ms"`
+	MaxMS float64 `json:"max_ms"`
+}
+
+// stepsOf sums the steps up.
+func stepsOf(took map[string][]time.Duration) (out []Step) {
+	for name, ds := range took {
+		slices.Sort(ds)
+		out = append(out, Step{Name: name, P50MS: quantile(ds, 0.5), MaxMS: quantile(ds, 1)})
+	}
+	slices.SortFunc(out, func(a, b Step) int {
+		return cmp.Or(cmp.Compare(b.MaxMS, a.MaxMS), cmp.Compare(a.Name, b.Name))
+	})
+	return out
 }
 
 func (r *Report) row(scenario string, c *faultCase) *Row {
@@ -103,6 +126,12 @@ func (r *Row) add(t *trial, c *checked) {
 	r.Operations += c.Operations
 	r.Undecided += c.Undecided
 	r.waits, r.held = append(r.waits, t.waits...), append(r.held, t.held...)
+	for name, ds := range t.steps {
+		if r.steps == nil {
+			r.steps = map[string][]time.Duration{}
+		}
+		r.steps[name] = append(r.steps[name], ds...)
+	}
 	for _, n := range t.notes {
 		const most = 20
 		if len(r.Notes) < most {
@@ -120,6 +149,7 @@ func (r *Report) judge() {
 			row.Waits = &Waits{
 				Requests: len(row.waits), P50MS: quantile(row.waits, 0.5), P99MS: quantile(row.waits, 0.99), MaxMS: quantile(row.waits, 1),
 				Switches: len(row.held), HeldP50MS: quantile(row.held, 0.5), HeldMaxMS: quantile(row.held, 1),
+				Steps: stepsOf(row.steps),
 			}
 		}
 		if row.Scenario == switchesName && !r.Lenient {
@@ -169,6 +199,9 @@ func (r *Report) WriteTable(w io.Writer) error {
 		if x.Waits != nil {
 			fmt.Fprintf(w, "%s, %s: %d reserves met one of %d switches: p50 %.0f, p99 %.0f, longest %.0f ms; the gate was held for %.0f ms (p50), %.0f at most\n",
 				x.Scenario, x.Case, x.Waits.Requests, x.Waits.Switches, x.Waits.P50MS, x.Waits.P99MS, x.Waits.MaxMS, x.Waits.HeldP50MS, x.Waits.HeldMaxMS)
+			for _, s := range x.Waits.Steps {
+				fmt.Fprintf(w, "%s, %s: step %q: %.0f ms (p50), %.0f at most\n", x.Scenario, x.Case, s.Name, s.P50MS, s.MaxMS)
+			}
 		}
 		for _, n := range x.Notes {
 			fmt.Fprintf(w, "%s, %s: %s\n", x.Scenario, x.Case, n)

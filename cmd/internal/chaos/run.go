@@ -41,9 +41,10 @@ type trial struct {
 	no    int
 	marks []time.Time // moments at which a truth may have been left
 	worst time.Duration
-	waits []time.Duration // of reserves that met a switch
-	held  []time.Duration // how long switches held the gate
-	spans [][2]time.Time  // of those switches
+	waits []time.Duration            // of reserves that met a switch
+	held  []time.Duration            // how long switches held the gate
+	spans [][2]time.Time             // of those switches
+	steps map[string][]time.Duration // and how long each of their steps took
 	notes []string
 	bad   []string
 	// switching: the figure is of those who met a switch.

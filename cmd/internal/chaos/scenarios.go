@@ -83,6 +83,13 @@ func (t *trial) move(ctx context.Context, by int, to backends.Stage) error {
 		end := time.Now()
 		took := time.Duration(res.HeldMillis * float64(time.Millisecond))
 		t.held = append(t.held, took)
+		if t.steps == nil {
+			t.steps = map[string][]time.Duration{}
+		}
+		for _, x := range res.Change.Steps {
+			name := "to " + to.String() + ": " + x.Name
+			t.steps[name] = append(t.steps[name], time.Duration(x.TookMillis*float64(time.Millisecond)))
+		}
 		t.met(end.Add(-took), end)
 		return nil
 	})
