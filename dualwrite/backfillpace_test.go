@@ -69,3 +69,59 @@ func TestBackfillUnderTraffic(t *testing.T) {
 		t.Errorf("the shadow has %d holds on a page of one, %v", len(hs), err)
 	}
 }
+
+// asked is a truth that notes during which phases of a backfill it was asked how long its outbox is.
+type asked struct {
+	*memstore.Store
+	phase string
+	in    map[string]int
+}
+
+func (a *asked) OutboxStats(ctx context.Context) (backends.OutboxStats, error) {
+	a.in[a.phase]++
+	return a.Store.OutboxStats(ctx)
+}
+
+// TestBackfillWaitsForNothingThatItDidNotSend: a pod in live has far more ended holds than open ones, and a shadow that is seconds
+// behind must not be waited for once for each page of them.
+func TestBackfillWaitsForNothingThatItDidNotSend(t *testing.T) {
+	const ended = 3 * dualwrite.SweepPage
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	redis := memstore.New(memstore.Options{Side: backends.SideRedis})
+	mysql := &asked{Store: memstore.New(memstore.Options{Side: backends.SideMySQL}), in: map[string]int{}}
+	for _, s := range []backends.Store{redis, mysql} {
+		if _, err := s.Raise(ctx, backends.Fence{Epoch: 1, Stage: backends.Live, Open: true}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := backends.Token{Epoch: 1}
+	if _, err := mysql.Restock(ctx, one, &backends.RestockRequest{OpID: "o", Key: key("a"), Amount: 1}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range ended {
+		id := backends.HoldID(fmt.Sprintf("h-%d", i))
+		if _, err := mysql.Reserve(ctx, one, cart(id, "a", 1)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := mysql.Release(ctx, one, &backends.ReleaseRequest{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pod := dualwrite.NewPod("p", dualwrite.Stores{Redis: redis, MySQL: mysql}, dualwrite.Options{})
+	if err := pod.Refresh(ctx); err != nil {
+		t.Fatal(err)
+	}
+	phases := 0
+	if err := pod.Backfill(ctx, func(b dualwrite.BackfillProgress) {
+		if b.Phase != mysql.phase {
+			mysql.phase, phases = b.Phase, phases+1
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	// One look is of the next phase, before it has told its name.
+	if n := mysql.in["late claims"]; n > 1 || phases < 5 {
+		t.Errorf("the shadow was looked at %d times for %d ended holds, in one of %d phases", n, ended, phases)
+	}
+}
