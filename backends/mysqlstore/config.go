@@ -28,10 +28,16 @@ const (
 	// DefaultLockWait is how long a statement waits for a row lock: longer than a healthy
 	// neighbour's transaction by two orders of magnitude, shorter than a buyer's patience.
 	DefaultLockWait = 2 * time.Second
+	// DefaultAbandoned is after which silence between two statements the server ends a session of ours, and what it
+	// has in hand: that of a proxy that was stopped or cut off in the middle of a transaction, whose locks would turn the
+	// buyers of an item away until somebody noticed. The longest pause of a proxy that lives is a thousand times shorter.
+	DefaultAbandoned = 10 * time.Second
 	// dialPatience and silence bound a connection that does not come about, and one that says
 	// nothing: no statement of ours takes nearly as long.
 	dialPatience = 2 * time.Second
-	silence      = 30 * time.Second
+	// leastAbandoned is twice the least that a server counts.
+	leastAbandoned = 2 * time.Second
+	silence        = 30 * time.Second
 	// startShare: what is stocked fills a pool up to this share of its cap; so does a refill of a pool that
 	// is emptied slowly.
 	startShare = 4
@@ -67,6 +73,9 @@ type Config struct {
 	NoAhead bool
 	// LockWait bounds the wait for one row lock; the server counts it in whole seconds.
 	LockWait time.Duration
+	// Abandoned is after which silence the server ends a session, in whole seconds from 2. Connections that
+	// are idle for half of it are closed before.
+	Abandoned time.Duration
 	// Ledger names the ledger's table; the zero value is a table of our own.
 	Ledger Ledger
 	// Observe is told how long a connection was held, by whom (the caller's tag, or the
@@ -127,6 +136,10 @@ func (c Config) complete() (Config, error) {
 	if c.LockWait <= 0 {
 		c.LockWait = DefaultLockWait
 	}
+	if c.Abandoned <= 0 {
+		c.Abandoned = DefaultAbandoned
+	}
+	c.Abandoned = max(c.Abandoned, leastAbandoned)
 	if c.Ledger == (Ledger{}) {
 		c.Ledger = OwnLedger
 	}

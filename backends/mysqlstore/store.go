@@ -67,14 +67,19 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := newConnector(d, cfg.LockWait)
+	c, err := newConnector(d, cfg.LockWait, cfg.Abandoned)
+	if err != nil {
+		return nil, err
+	}
+	// Those for fences stay: a kill must find one when the server has no room for another.
+	kept, err := newConnector(d, cfg.LockWait, 0)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{
 		cfg:    cfg,
-		db:     openPool(c, cfg.MaxConns, cfg.MaxConns),
-		admin:  openPool(c, adminConns, 1),
+		db:     openPool(c, cfg.MaxConns, cfg.MaxConns, cfg.Abandoned/2),
+		admin:  openPool(kept, adminConns, 1, 0),
 		ledger: newLedgerTexts(cfg.Ledger),
 		ids:    newIDSource(cfg.Now),
 		hints:  newHints(cfg.Now),

@@ -323,7 +323,7 @@ func TestFencesComeFirst(t *testing.T) {
 	}
 	defer s.Close()
 	_ = s.admin.Close()
-	s.admin = openPool(idleConnector{}, adminConns, 1)
+	s.admin = openPool(idleConnector{}, adminConns, 1, 0)
 	w := s.Watcher()
 	for n := range adminConns - 1 {
 		if _, err := w.Sessions(t.Context()); !errors.Is(err, errIdle) {

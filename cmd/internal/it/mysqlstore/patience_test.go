@@ -80,6 +80,22 @@ func TestLastUnitComesBack(t *testing.T) {
 	})
 }
 
+// TestLastUnitOfAnAbandonedCart: a proxy was stopped with the last unit in an open transaction. The server ends its session,
+// and who waits gets the unit.
+func TestLastUnitOfAnAbandonedCart(t *testing.T) {
+	onEach(t, func(t *testing.T, srv *lab.Server) {
+		dsn := srv.NewDatabase(t)
+		r := live(t, dsn, func(c *mysqlstore.Config) { c.LockWait = patience })
+		stopped := live(t, dsn, func(c *mysqlstore.Config) { c.Abandoned = time.Second })
+		r.stock(t, "mug", 1)
+		_ = takeAll(t, r.ctx, stopped.s.DB(), key("mug"))
+		if d := r.grant(t, cart("cart", line("mug", 1))); d.Outcome != backends.OutcomeGranted {
+			t.Fatalf("answered %+v", d)
+		}
+		r.conserved(t)
+	})
+}
+
 // TestLastUnitIsSold: the same, and the neighbour's transaction is committed: now it is sold out.
 func TestLastUnitIsSold(t *testing.T) {
 	onEach(t, func(t *testing.T, srv *lab.Server) {
