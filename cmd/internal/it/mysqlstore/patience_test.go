@@ -85,7 +85,7 @@ func TestLastUnitComesBack(t *testing.T) {
 func TestLastUnitOfAnAbandonedCart(t *testing.T) {
 	onEach(t, func(t *testing.T, srv *lab.Server) {
 		dsn := srv.NewDatabase(t)
-		r := live(t, dsn, func(c *mysqlstore.Config) { c.LockWait = patience })
+		r := live(t, dsn, func(c *mysqlstore.Config) { c.LockWait = patience / 3 })
 		stopped := live(t, dsn, func(c *mysqlstore.Config) { c.Abandoned = time.Second })
 		r.stock(t, "mug", 1)
 		_ = takeAll(t, r.ctx, stopped.s.DB(), key("mug"))
