@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -257,45 +256,6 @@ func (s *Store) migrate(ctx context.Context, c *session, maria bool) error {
 		if err := c.run(ctx, "INSERT INTO crossfade_schema (version, name) VALUES (?, ?)", m.version, m.name); err != nil {
 			return fmt.Errorf("migration %s: %w", m.name, undone(err))
 		}
-	}
-	return nil
-}
-
-// created names the tables that a migration makes.
-var created = regexp.MustCompile(`(?i)CREATE TABLE (crossfade_\w+)`)
-
-// checkTables makes sure that what the schema's version says is there: somebody may have restored a part of it, or helped a
-// query of his own with an index on the units, where each reserve would lock as many rows as there are indexes (P8).
-func checkTables(ctx context.Context, c *session, maria bool) error {
-	steps, err := migrationsFor(migrationFiles, maria)
-	if err != nil {
-		return err
-	}
-	there := map[string]bool{}
-	err = c.ask(ctx, func(r *sql.Rows) error {
-		var name string
-		err := r.Scan(&name)
-		there[strings.ToLower(name)] = true
-		return err
-	}, "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name LIKE 'crossfade%' AND engine = 'InnoDB'")
-	if err != nil {
-		return undone(err)
-	}
-	for _, m := range steps {
-		for _, t := range created.FindAllStringSubmatch(m.text, -1) {
-			if !there[t[1]] {
-				return unfit("the schema is version %d and has no InnoDB table %s; restore it, or give the pod another database", len(steps), t[1])
-			}
-		}
-	}
-	var index sql.NullString
-	err = c.ask(ctx, func(r *sql.Rows) error { return r.Scan(&index) },
-		"SELECT MAX(index_name) FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = 'crossfade_units' AND index_name <> 'PRIMARY'")
-	switch {
-	case err != nil:
-		return undone(err)
-	case index.Valid:
-		return unfit("crossfade_units has an index %s besides its primary key, so that each unit takes more than one lock; drop it", index.String)
 	}
 	return nil
 }

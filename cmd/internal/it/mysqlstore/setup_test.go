@@ -86,6 +86,36 @@ func TestSetupAfterABrokenOne(t *testing.T) {
 	})
 }
 
+// TestSetupFindsWhatWasChanged: the schema's version alone would not tell.
+func TestSetupFindsWhatWasChanged(t *testing.T) {
+	onEach(t, func(t *testing.T, srv *lab.Server) {
+		for _, c := range []struct{ change, says string }{
+			{"DROP TABLE crossfade_outbox", "no InnoDB table crossfade_outbox"},
+			{"ALTER TABLE crossfade_levels DROP COLUMN owed", "column owed of table crossfade_levels is not there, not bigint"},
+			{"ALTER TABLE crossfade_holds MODIFY id VARCHAR(64) NOT NULL", "column id of table crossfade_holds is varchar(64), not varbinary(64)"},
+			{"ALTER TABLE crossfade_fence MODIFY epoch BIGINT NOT NULL", "column epoch of table crossfade_fence is bigint, not bigint unsigned"},
+			{"ALTER TABLE crossfade_units DROP PRIMARY KEY, ADD PRIMARY KEY (pod, item, shop, location, id)", "the primary key of table crossfade_units is (pod, item, shop, location, id)"},
+			{"CREATE INDEX mine ON crossfade_units (item)", "has an index mine besides its primary key"},
+		} {
+			dsn := srv.NewDatabase(t)
+			s := open(t, dsn)
+			if _, err := raw(t, dsn).ExecContext(testContext(t), c.change); err != nil {
+				t.Fatal(err)
+			}
+			refused(t, s.Setup(testContext(t)), c.says)
+		}
+		dsn := srv.NewDatabase(t)
+		s := open(t, dsn)
+		const theirs = "ALTER TABLE crossfade_holds ADD COLUMN note VARBINARY(10) NULL"
+		if _, err := raw(t, dsn).ExecContext(testContext(t), theirs); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Setup(testContext(t)); err != nil {
+			t.Errorf("a column that is not ours: %v", err)
+		}
+	})
+}
+
 func TestSetupRefuses(t *testing.T) {
 	onEach(t, func(t *testing.T, srv *lab.Server) {
 		ctx := testContext(t)
