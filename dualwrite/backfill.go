@@ -199,7 +199,7 @@ func keysOf(ls []backends.Level) []backends.Key {
 func (b *backfill) settled(ctx context.Context) error {
 	start := b.p.o.Clock.Now()
 	for {
-		if _, _, err := b.p.Sweep(ctx, b.f, 0); err != nil {
+		if err := b.sweep(ctx); err != nil {
 			return err
 		}
 		st, err := b.truth.OutboxStats(ctx)
@@ -282,7 +282,7 @@ func (b *backfill) checkPage(ctx context.Context, ls []backends.Level) error {
 			d := differ[0]
 			return &LevelsDifferError{Key: d.Key, Truth: d.OnHand, Shadow: onHand[d.Key], Keys: len(differ)}
 		}
-		if _, _, err := b.p.Sweep(ctx, b.f, 0); err != nil {
+		if err := b.sweep(ctx); err != nil {
 			return err
 		}
 		if err := b.again(ctx); err != nil {
@@ -311,7 +311,7 @@ func (b *backfill) pace(ctx context.Context) error {
 		if st.Entries <= backfillAhead || b.confirmed(st) {
 			return nil
 		}
-		if _, _, err := b.p.Sweep(ctx, b.f, 0); err != nil {
+		if err := b.sweep(ctx); err != nil {
 			return err
 		}
 		if err := b.again(ctx); err != nil {
@@ -342,9 +342,25 @@ func (b *backfill) stillServing() error {
 	return nil
 }
 
+// sweep brings what the backfill has sent to the shadow, and what was left behind. What is in lanes it leaves alone while the
+// shadow is behind: brought there twice, the shadow would fall further behind, and a busy pod never get out of
+// its backfill.
+func (b *backfill) sweep(ctx context.Context) error {
+	age := b.p.lagAge()
+	_, _, err := b.p.Sweep(ctx, b.f, age)
+	if err == nil && age > 0 {
+		_, _, err = b.p.sweep(ctx, b.f, 0, func(e *backends.Entry) bool { return e.Op == backends.OpReemit })
+	}
+	return err
+}
+
 func (b *backfill) again(ctx context.Context) error {
 	if err := b.stillServing(); err != nil {
 		return err
 	}
-	return b.p.o.Clock.Wait(ctx, nil, drainPause)
+	pause := drainPause
+	if b.p.lagAge() > 0 {
+		pause = behindPause // to read a long outbox over and over costs the truth
+	}
+	return b.p.o.Clock.Wait(ctx, nil, pause)
 }

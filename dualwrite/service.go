@@ -94,8 +94,11 @@ func (s *Service) Start(ctx context.Context) {
 // in their lanes grows as old as what this one has: if each swept that, all would be brought there by
 // all of them, and the shadow fall further behind.
 func (p *Pod) sweepAge() time.Duration {
-	return max(p.o.SweepAge, min(lagsToSweep*p.lanes.lag(), maxSweepAge))
+	return max(p.o.SweepAge, p.lagAge())
 }
+
+// lagAge is sweepAge for what is in a hurry: 0 while the shadow keeps up.
+func (p *Pod) lagAge() time.Duration { return min(lagsToSweep*p.lanes.lag(), maxSweepAge) }
 
 func again(now bool, every time.Duration) time.Duration {
 	if now {

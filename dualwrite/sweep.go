@@ -22,11 +22,17 @@ const (
 	backfillPage  = SweepPage
 	backfillAhead = backfillPages * backfillPage
 	drainPause    = 2 * time.Millisecond
+	behindPause   = 50 * time.Millisecond
 )
 
 // Sweep mirrors what has been in the truth's outbox for at least age, under f. It answers how many
 // entries it has confirmed, and how many it saw. An entry that fails does not stop those after it.
 func (p *Pod) Sweep(ctx context.Context, f backends.Fence, age time.Duration) (confirmed, saw int, err error) {
+	return p.sweep(ctx, f, age, func(e *backends.Entry) bool { return age == 0 || !p.lanes.rides(e.Seq) })
+}
+
+// sweep is Sweep of those entries that take wants.
+func (p *Pod) sweep(ctx context.Context, f backends.Fence, age time.Duration, take func(*backends.Entry) bool) (confirmed, saw int, err error) {
 	if !f.Stage.TakesMirrors(shadowOf(f)) {
 		return 0, 0, nil
 	}
@@ -39,9 +45,9 @@ func (p *Pod) Sweep(ctx context.Context, f backends.Fence, age time.Duration) (c
 		}
 		saw += len(es)
 		var its []item
-		for _, e := range es {
-			if age == 0 || !p.lanes.rides(e.Seq) {
-				its = append(its, item{fence: f, entry: e})
+		for i := range es {
+			if take(&es[i]) {
+				its = append(its, item{fence: f, entry: es[i]})
 			}
 		}
 		for len(its) > 0 {
