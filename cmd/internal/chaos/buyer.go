@@ -26,6 +26,9 @@ const (
 	keepShare    = 1
 )
 
+// calm is how many times less a buyer asks for while the shadow is behind.
+const calm = 4
+
 // shop buys until the load ends.
 func (b *buyer) shop() {
 	l := b.load
@@ -36,7 +39,11 @@ func (b *buyer) shop() {
 		if l.ending.Err() != nil {
 			return
 		}
-		if next = next.Add(every); time.Since(next) > time.Second { // what was missed while nobody answered is not made up for at once
+		pause := every
+		if l.behind.Load() {
+			pause *= calm
+		}
+		if next = next.Add(pause); time.Since(next) > time.Second { // what was missed while nobody answered is not made up for at once
 			next = time.Now()
 		}
 		b.made++

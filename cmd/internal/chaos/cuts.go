@@ -16,7 +16,7 @@ func cutCases() (out []faultCase) {
 			says := map[string]string{"redis": "Redis", "mysql": "MySQL", "control": "the control store"}[what]
 			out = append(out, faultCase{
 				name: what + "-" + from.String(), stage: from,
-				says:   fmt.Sprintf("a proxy cut off from %s, switched to %s meanwhile", says, other(from)),
+				says:   fmt.Sprintf("a proxy cut off from %s, a switch to %s meanwhile", says, other(from)),
 				figure: "longest reserve through another proxy",
 				play:   func(ctx context.Context, t *trial) error { return t.cutOff(ctx, from, what) },
 			})
@@ -49,7 +49,11 @@ func (t *trial) cutOff(ctx context.Context, from backends.Stage, what string) (e
 	if what == "mysql" && from == backends.Shadow {
 		over = t.load.excuse(v, "it is cut off from what becomes the truth")
 	}
-	if err := t.move(ctx, (v+1)%fleet, other(from)); err != nil {
+	move := t.move
+	if what == "mysql" && from == backends.Shadow {
+		move = t.offer
+	}
+	if err := move(ctx, (v+1)%fleet, other(from)); err != nil {
 		return err
 	}
 	t.bite(ctx)
@@ -69,6 +73,25 @@ func (t *trial) cutOff(ctx context.Context, from backends.Stage, what string) (e
 		}
 	}
 	return nil
+}
+
+// offer is move where the pod may stay where it is: what the proxy that is cut off has decided waits in the outbox until others
+// sweep it, so the gates may refuse, or the switch be undone. What must not happen is that it hangs.
+func (t *trial) offer(ctx context.Context, by int, to backends.Stage) error {
+	t.mark()
+	_, err := t.stage(ctx, by, to)
+	t.mark()
+	if err == nil {
+		return nil
+	}
+	t.note("to %s, while a proxy cannot reach MySQL: %v", to, err)
+	return eventually(ctx, ServeWithin, "the pod serves one stage", func() error {
+		st, err := t.proxies[by].status(ctx)
+		if err == nil && !st.Serving {
+			err = fmt.Errorf("%s", st.Actual)
+		}
+		return err
+	})
 }
 
 // controlCases take the control store away from everybody: serving goes on, a kill works, and what comes back converges.

@@ -116,6 +116,7 @@ type load struct {
 	base   context.Context
 
 	reserves, granted, soldOut, claims, releases, retries, stocked atomic.Int64
+	behind                                                         atomic.Bool // the shadow is
 
 	mu      sync.Mutex
 	items   []*item
@@ -145,7 +146,7 @@ type excuse struct {
 }
 
 // startLoad stocks the first items and lets the buyers in.
-func startLoad(ctx context.Context, name string, o *Options, addrs []string) (*load, error) {
+func startLoad(ctx context.Context, name string, o *Options, addrs []string, lag func(context.Context) (time.Duration, error)) (*load, error) {
 	l := &load{name: name, o: o, began: time.Now(), slots: make([]atomic.Pointer[item], hotItems), ready: make(chan *item, hotReady)}
 	l.base, l.quit = context.WithCancel(context.WithoutCancel(ctx))
 	l.ending, l.stop = context.WithCancel(ctx)
@@ -181,7 +182,17 @@ func startLoad(ctx context.Context, name string, o *Options, addrs []string) (*l
 		l.buyers.Go(func() { l.prober(n) })
 	}
 	l.buyers.Go(l.stocker)
+	l.buyers.Go(func() { l.watch(lag) })
 	return l, nil
+}
+
+// watch has the buyers take their time while the shadow is behind: more than a machine carries shows nothing but that.
+func (l *load) watch(lag func(context.Context) (time.Duration, error)) {
+	const look, behind = 250 * time.Millisecond, 2 * time.Second
+	for rest(l.ending, look); l.ending.Err() == nil; rest(l.ending, look) {
+		by, err := lag(l.ending)
+		l.behind.Store(err == nil && by > behind)
+	}
 }
 
 // end lets no more buyers in, waits for the verdicts of those who are there, and closes the connections.

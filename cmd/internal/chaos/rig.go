@@ -301,6 +301,18 @@ func (r *rig) outboxes(ctx context.Context) string {
 	return fmt.Sprintf("redis %d, oldest %d ms, %v; mysql %d, oldest %d ms, %v", a.Entries, a.OldestMillis, aerr, b.Entries, b.OldestMillis, berr)
 }
 
+// lag is how old the oldest entry is that the other store does not have yet, of the store that is within reach.
+func (r *rig) lag(ctx context.Context) (age time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	a, aerr := r.redis.OutboxStats(ctx)
+	b, berr := r.mysql.OutboxStats(ctx)
+	if aerr != nil && berr != nil {
+		return 0, errors.Join(aerr, berr)
+	}
+	return time.Duration(max(a.OldestMillis, b.OldestMillis)) * time.Millisecond, nil
+}
+
 // drained waits until both outboxes are empty.
 func (r *rig) drained(ctx context.Context) error {
 	return eventuallyTold(ctx, settleWithin, "the outboxes are empty", r.tell, func() error {

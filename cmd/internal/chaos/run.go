@@ -176,7 +176,7 @@ func (r *rig) try(ctx context.Context, c *faultCase, row *Row, no int) (err erro
 	}
 	const warmup = 150 // reserves before the fault, and after it
 	t := &trial{rig: r, no: no}
-	if t.load, err = startLoad(ctx, fmt.Sprintf("t%d", r.n), o, addrs); err != nil {
+	if t.load, err = startLoad(ctx, fmt.Sprintf("t%d", r.n), o, addrs, r.lag); err != nil {
 		t.load.end()
 		return fmt.Errorf("%s: %w", name, err)
 	}
