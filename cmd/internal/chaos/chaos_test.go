@@ -63,6 +63,20 @@ func TestLinear(t *testing.T) {
 			[]op{h("reserve", "a", 2, 0, 10, "granted", 0), h("reserve", "g", 2, 5, 40, "sold_out", 0), h("reserve", "b", 2, 20, 30, "granted", 0)},
 			nil, []int64{25}, porcupine.Illegal,
 		},
+		// A restock was committed in MySQL, and its answer lost with the way to there. Others sold what it had brought.
+		// After the kill Redis had it again when it was sent again.
+		"a restock that a kill undoes until it is sent again": {
+			[]op{
+				h("restock", "r", 2, 0, 60, "restocked", 0), h("reserve", "a", 2, 5, 10, "granted", 0), h("reserve", "b", 1, 11, 15, "granted", 0),
+				h("reserve", "c", 1, 30, 40, "sold_out", 0), h("reserve", "d", 1, 62, 70, "granted", 0),
+			}, nil, []int64{20}, porcupine.Ok,
+		},
+		"a restock that counts twice": {
+			[]op{
+				h("restock", "r", 2, 0, 60, "restocked", 0), h("reserve", "a", 2, 5, 10, "granted", 0), h("reserve", "b", 2, 11, 15, "granted", 0),
+				h("reserve", "c", 1, 62, 70, "granted", 0),
+			}, nil, []int64{20}, porcupine.Illegal,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			final := func(id backends.HoldID) backends.State { return c.final[string(id)] }

@@ -12,7 +12,7 @@ import (
 const (
 	// searchPatience bounds the search for the order of one item's history.
 	searchPatience = 20 * time.Second
-	// maxGhosts bounds the takes of one history that may have been given back without anybody's word.
+	// maxGhosts bounds the operations of one history that may have been done and undone without anybody's word.
 	maxGhosts = 40
 )
 
@@ -23,8 +23,8 @@ const (
 	actTake   act = iota // granted
 	actRefuse            // sold out, with what was said to be there
 	actGive              // released or restocked
-	actGhost             // taken by a store whose word nobody was given …
-	actVoid              // … and given back when that was found
+	actGhost             // taken (or given: units below 0) by a store whose word nobody was given …
+	actVoid              // … and undone when that was found
 )
 
 type modelCall struct {
@@ -75,11 +75,18 @@ func operations(h []op, final func(backends.HoldID) backends.State, marks []int6
 	put := func(o *op, c modelCall, ret int64) {
 		out = append(out, porcupine.Operation{ClientId: len(out), Input: c, Call: o.Began, Output: nil, Return: ret})
 	}
-	ghost := func(o *op) {
+	ghost := func(o *op, units, until int64) {
 		if n < maxGhosts {
-			put(o, modelCall{act: actGhost, units: o.Units, ghost: n}, forever)
-			put(o, modelCall{act: actVoid, units: o.Units, ghost: n}, forever)
+			put(o, modelCall{act: actGhost, units: units, ghost: n}, until)
+			put(o, modelCall{act: actVoid, units: units, ghost: n}, until)
 			n++
+		}
+	}
+	// What is sent again to another truth may have been done, and seen by others, in the one before: that is void, and was when it was answered.
+	gave := func(o *op, ret int64) {
+		put(o, modelCall{act: actGive, units: o.Units}, ret)
+		if ghosts && (o.Uncertain || meets(o, marks)) {
+			ghost(o, -o.Units, ret)
 		}
 	}
 	for i := range h {
@@ -88,7 +95,7 @@ func operations(h []op, final func(backends.HoldID) backends.State, marks []int6
 		case o.Op == "reserve" && o.Verdict == "granted":
 			put(o, modelCall{act: actTake, units: o.Units}, o.Ended)
 			if ghosts && (o.Uncertain || meets(o, marks)) {
-				ghost(o)
+				ghost(o, o.Units, forever)
 			}
 		case o.Op == "reserve":
 			if o.Verdict == "sold_out" {
@@ -98,18 +105,17 @@ func operations(h []op, final func(backends.HoldID) backends.State, marks []int6
 			case backends.Held, backends.Claimed: // a try whose answer never came has taken effect
 				put(o, modelCall{act: actTake, units: o.Units}, forever)
 			case backends.Released, backends.Expired:
-				ghost(o)
+				ghost(o, o.Units, forever)
 			default:
 				if ghosts && (o.Uncertain || meets(o, marks)) {
-					ghost(o)
+					ghost(o, o.Units, forever)
 				}
 			}
-		case o.Op == "restock" && o.Verdict == "restocked":
-			put(o, modelCall{act: actGive, units: o.Units}, o.Ended)
-		case o.Op == "release" && (o.Verdict == "released" || o.Verdict == "ended"):
-			put(o, modelCall{act: actGive, units: o.Units}, o.Ended)
+		case o.Op == "restock" && o.Verdict == "restocked",
+			o.Op == "release" && (o.Verdict == "released" || o.Verdict == "ended"):
+			gave(o, o.Ended)
 		case o.Verdict == "" && (o.Op == "restock" || final(backends.HoldID(o.ID)) == backends.Released):
-			put(o, modelCall{act: actGive, units: o.Units}, forever)
+			gave(o, forever)
 		}
 	}
 	return out
