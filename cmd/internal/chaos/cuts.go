@@ -78,11 +78,16 @@ func (t *trial) cutOff(ctx context.Context, from backends.Stage, what string) (e
 // offer is move where the pod may stay where it is: what the proxy that is cut off has decided waits in the outbox until others
 // sweep it, so the gates may refuse, or the switch be undone. What must not happen is that it hangs.
 func (t *trial) offer(ctx context.Context, by int, to backends.Stage) error {
-	t.mark()
-	_, err := t.stage(ctx, by, to)
-	t.mark()
-	if err == nil {
-		return nil
+	const tries = 5 // a debt, for one, is soon paid
+	var err error
+	for range tries {
+		t.mark()
+		_, err = t.stage(ctx, by, to)
+		t.mark()
+		if err == nil {
+			return nil
+		}
+		rest(ctx, pauseMost)
 	}
 	t.note("to %s, while a proxy cannot reach MySQL: %v", to, err)
 	return eventually(ctx, ServeWithin, "the pod serves one stage", func() error {
