@@ -77,7 +77,7 @@
 //
 // # Fences
 //
-// A [Fence] is (epoch, stage, open, filled). Its rank is (epoch, open): Raise moves it only
+// A [Fence] is (epoch, stage, open, filled, alone). Its rank is (epoch, open): Raise moves it only
 // upwards, and is idempotent. A truth write under a [Token] is done only when the fence is open,
 // its epoch is the token's, and the store is the truth of the fence's stage; a mirror write
 // (Apply) when the fence is open, its epoch is the token's, and the store takes mirrors in that

@@ -128,6 +128,10 @@ type Fence struct {
 	// Filled matters in live: false while Redis is being filled after mysql-only. Until then
 	// answers do not wait for Redis, and a kill is refused.
 	Filled bool `json:"filled"`
+	// Alone in live, once filled: MySQL may answer without Redis in this epoch, while the control store marks the pod
+	// as redis behind (DESIGN §6), so a kill has to ask there first. Where Redis is the truth: MySQL may have done so in
+	// the epoch that a kill has ended, so what only MySQL has may have been acknowledged.
+	Alone bool `json:"alone,omitempty"`
 }
 
 // Outranks tells whether f may replace o: a higher epoch, or the opening of the same one.
@@ -148,6 +152,9 @@ func (f Fence) AdmitsMirror(t Token, side Side) bool {
 // Arbitrates tells whether an answer has to wait until Redis has accepted its mirror.
 func (f Fence) Arbitrates() bool { return f.Stage == Live && f.Filled }
 
+// MayAnswerAlone tells whether MySQL may be acknowledged without Redis under f, once the pod is marked.
+func (f Fence) MayAnswerAlone() bool { return f.Arbitrates() && f.Alone }
+
 func (f Fence) String() string {
 	door := "closed"
 	if f.Open {
@@ -155,6 +162,12 @@ func (f Fence) String() string {
 	}
 	if f.Stage == Live && !f.Filled {
 		door += ", filling"
+	}
+	switch {
+	case f.MayAnswerAlone():
+		door += ", alone if marked"
+	case f.Alone && f.Stage.Truth() == SideRedis:
+		door += ", after answers without Redis"
 	}
 	return fmt.Sprintf("epoch %d %s %s", f.Epoch, f.Stage, door)
 }

@@ -90,6 +90,8 @@ type Options struct {
 	Observer   Observer
 	Comparer   Comparer
 	Guard      Guard
+	// Lone permits answers without Redis where a fence allows them; nil permits none.
+	Lone Lone
 }
 
 func (o Options) withDefaults() Options {
@@ -195,7 +197,7 @@ func (p *Pod) met(fe *backends.FencedError) {
 func (p *Pod) Refresh(ctx context.Context) error {
 	f, err := p.stores.Redis.Fence(ctx)
 	if err != nil {
-		return err
+		return errors.Join(err, p.refreshAlone(ctx))
 	}
 	p.met(&backends.FencedError{Side: backends.SideRedis, Have: f})
 	if f.Stage.Truth() == backends.SideMySQL {

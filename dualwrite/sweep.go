@@ -213,6 +213,9 @@ func (p *Pod) Settle(ctx context.Context) (int, error) {
 func (p *Pod) settleOne(ctx context.Context, t backends.Token, e *backends.Entry) error {
 	redis := p.stores.Redis
 	if h := e.Hold; h != nil {
+		if err := p.apologise(ctx, p.gate.Serving(), h); err != nil {
+			return fmt.Errorf("settling hold %q: %w", h.ID, err)
+		}
 		if h.State == backends.Claimed {
 			d, err := redis.Claim(ctx, t, &backends.ClaimRequest{ID: h.ID, Shop: h.Shop, Lines: h.Lines, Caller: h.Caller})
 			if err != nil {

@@ -203,7 +203,7 @@ func (p *Pod) attempt(ctx context.Context, f backends.Fence, op backends.Op, c c
 		}
 	}
 	if f.Arbitrates() {
-		if err := p.arbitrate(ctx, f, d, a, start, took); err != nil {
+		if err := p.accept(ctx, f, d, a, start, took); err != nil {
 			if refused {
 				p.o.Comparer.Lost(f.Epoch, 1) // nobody was told
 			}
@@ -333,7 +333,7 @@ func (p *Pod) read(ctx context.Context, do func(context.Context, backends.Store)
 		truth := p.stores.Of(f.Stage.Truth())
 		if err = do(ctx, truth); err == nil {
 			if f.Arbitrates() {
-				err = p.admitted(ctx, f)
+				err = p.confirmed(ctx, f)
 			} else {
 				err = truth.Admitted(ctx, backends.Token{Epoch: f.Epoch}, false)
 			}

@@ -77,6 +77,7 @@ func (d *Driver) fill(ctx context.Context, seen Seen, rev Revision) ([]Work, err
 		return nil, fmt.Errorf("pod %s, driver %s: %w", st.Pod, l.Driver, ErrDriverAlive)
 	}
 	sw := seen.begin(KindFill, backends.Live)
+	sw.Alone = d.alone(st.Pod)
 	sw.Who, sw.Why = st.Who, st.Why
 	if err := sw.needs(seen); err != nil {
 		return nil, err

@@ -66,8 +66,10 @@ type DriverOptions struct {
 	// Stores answers a pod's stores, or an error for a pod that this process does not know.
 	Stores  func(backends.Pod) (Stores, error)
 	Carrier Carrier
-	Clock   Clock
-	Limits  Limits
+	// Alone tells whether MySQL may answer for a pod without Redis in live, once the pod is marked; nil for no pod.
+	Alone  func(backends.Pod) bool
+	Clock  Clock
+	Limits Limits
 }
 
 // NewDriverID makes an id that no other start of any process has.
@@ -143,6 +145,8 @@ func (e *StuckError) Error() string {
 }
 
 func (e *StuckError) Unwrap() error { return e.Err }
+
+func (d *Driver) alone(pod backends.Pod) bool { return d.o.Alone != nil && d.o.Alone(pod) }
 
 // acquire marks a pod as busy in this process.
 func (d *Driver) acquire(pod backends.Pod) error {

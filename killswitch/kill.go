@@ -64,9 +64,13 @@ func DecideKill(pod backends.Pod, f backends.Fence) (to backends.Fence, v Verdic
 		return refuse("Redis has no fence", fmt.Sprintf("see 'crossfade status %s': the pod was never set up, or Redis has lost its data", pod))
 	case f.Stage == backends.Live && f.Open && f.Filled,
 		f.Stage == backends.Shadow && !f.Open: // in the middle of a switch to live: it is undone so
-		return fence(f.Epoch+1, backends.Shadow, false), KillGo, nil
+		to = fence(f.Epoch+1, backends.Shadow, false)
+		to.Alone = f.Alone && f.Stage == backends.Shadow // from live it depends on the mark
+		return to, KillGo, nil
 	case f.Stage == backends.Shadow:
-		return fence(f.Epoch+1, backends.RedisOnly, false), KillGo, nil
+		to = fence(f.Epoch+1, backends.RedisOnly, false)
+		to.Alone = f.Alone // MySQL may not be settled yet
+		return to, KillGo, nil
 	case f.Stage == backends.RedisOnly:
 		return f, KillNothing, nil
 	case f.Stage == backends.MySQLOnly:
@@ -93,6 +97,8 @@ type KillRequest struct {
 	// also when the record cannot be read.
 	Own    Change
 	DryRun bool
+	// Carry is needed where answers may have been given without Redis.
+	Carry KillCarry
 }
 
 // KillResult is what became of it.
@@ -104,8 +110,10 @@ type KillResult struct {
 	DryRun  bool           `json:"dry_run,omitempty"`
 	// Already, when the kill was made before, is the change by which the pod came to where it is; nil
 	// when that is not known.
-	Already *Change    `json:"already,omitempty"`
-	Steps   []StepDone `json:"steps"`
+	Already *Change `json:"already,omitempty"`
+	// Behind is set where the epoch allows answers without Redis.
+	Behind *KillBehind `json:"behind,omitempty"`
+	Steps  []StepDone  `json:"steps"`
 	// Recorded tells whether the control store knows; when not, NotRecorded says why, and the first
 	// process that can will write down what it finds.
 	Recorded    bool   `json:"recorded"`
@@ -115,7 +123,8 @@ type KillResult struct {
 }
 
 // Kill takes a pod back one stage by one compare-and-set of Redis's fence: from live to shadow, from
-// shadow to redis-only. It needs nothing but Redis; control may be nil. When it returns without an
+// shadow to redis-only. It needs nothing but Redis; control may be nil, but for an epoch in which MySQL may answer without
+// Redis: there it bars that first, and waits until nobody does so any more. When it returns without an
 // error, nothing that another store decides can be acknowledged any more. An error that
 // backends.IsAmbiguous says that the compare-and-set may have taken effect.
 func Kill(ctx context.Context, redis backends.Fencer, control ControlStore, clock Clock, r KillRequest) (KillResult, error) {
@@ -136,8 +145,17 @@ func Kill(ctx context.Context, redis backends.Fencer, control ControlStore, cloc
 		return res, fmt.Errorf("pod %s was not killed, Redis's fence could not be read: %w", r.Pod, err)
 	}
 	res.From = have
-	if err := res.decide(ctx, control, clock.Now(), r); err != nil || res.Verdict != KillGo || r.DryRun {
+	if err := res.decide(ctx, control, clock.Now(), r); err != nil || res.Verdict != KillGo {
 		return res, err
+	}
+	if have.MayAnswerAlone() {
+		k := behindKill{control: control, clock: clock, r: r, res: &res, timed: timed}
+		if err := k.clear(ctx); err != nil {
+			return res, err
+		}
+	}
+	if r.DryRun {
+		return res, nil
 	}
 	start = clock.Now()
 	err = killFence(ctx, redis, have, res.To)
@@ -199,7 +217,7 @@ func RecordKill(ctx context.Context, control ControlStore, clock Clock, r KillRe
 // that has followed it already learns who and why.
 func recordKill(ctx context.Context, control ControlStore, now time.Time, r KillRequest, res KillResult) (PodState, error) {
 	c := Change{At: now, Kind: KindKill, Outcome: Done, Who: r.Who, Why: r.Why, Steps: res.Steps}
-	guess := adopt(PodState{Pod: r.Pod, Stage: res.From.Stage, Epoch: res.From.Epoch, Filled: res.From.Filled}, res.To, c)
+	guess := adopt(PodState{Pod: r.Pod, Stage: res.From.Stage, Epoch: res.From.Epoch, Filled: res.From.Filled, Alone: res.From.Alone}, res.To, c)
 	if control == nil {
 		return guess, errors.New("there is no control store")
 	}

@@ -126,14 +126,29 @@ func (s Step) ifPossible() Step {
 }
 
 // from and target are the open fences before and after the switch.
-func (sw *Switch) from() backends.Fence { return fence(sw.FromEpoch, sw.From, sw.FromFilled) }
+func (sw *Switch) from() backends.Fence {
+	f := fence(sw.FromEpoch, sw.From, sw.FromFilled)
+	f.Alone = sw.FromAlone
+	return f
+}
 
 func (sw *Switch) target() backends.Fence {
 	filled := sw.Kind == KindFill || sw.Kind == KindMove && sw.From == backends.Shadow
-	return fence(sw.Epoch, sw.To, filled)
+	f := fence(sw.Epoch, sw.To, filled)
+	switch {
+	case f.Arbitrates():
+		f.Alone = sw.Alone
+	case sw.From.Truth() == backends.SideRedis && sw.To.Truth() == backends.SideRedis:
+		f.Alone = sw.FromAlone // what MySQL had answered alone may not be settled yet
+	}
+	return f
 }
 
-func (sw *Switch) back() backends.Fence { return fence(sw.UndoEpoch, sw.From, sw.FromFilled) }
+func (sw *Switch) back() backends.Fence {
+	f := fence(sw.UndoEpoch, sw.From, sw.FromFilled)
+	f.Alone = sw.FromAlone
+	return f
+}
 
 func (sw *Switch) is(from, to backends.Stage) bool {
 	return sw.Kind == KindMove && sw.From == from && sw.To == to
@@ -351,6 +366,9 @@ func Plan(seen Seen, to backends.Stage) (Switch, error) {
 	if err := CheckMove(st, to); err != nil {
 		return Switch{}, err
 	}
+	if b := st.Behind(st.Epoch); b != nil {
+		return Switch{}, &BehindError{Pod: st.Pod, Behind: *b}
+	}
 	sw := seen.begin(KindMove, to)
 	if to == backends.Live && st.Stage == backends.Shadow {
 		if w := WorkFor(seen); len(w) > 0 {
@@ -388,7 +406,7 @@ func (s Seen) begin(k Kind, to backends.Stage) Switch {
 	epoch := max(st.MaxEpoch, st.Epoch, s.Redis.Fence.Epoch, s.MySQL.Fence.Epoch) + 1
 	sw := Switch{
 		ID: epoch, Kind: k, From: st.Stage, To: to, FromEpoch: st.Epoch, FromFilled: st.Stage == backends.Live && st.Filled,
-		Epoch: epoch, RedisWas: s.Redis.Fence,
+		FromAlone: st.Alone, Epoch: epoch, RedisWas: s.Redis.Fence,
 	}
 	if !s.Redis.Known {
 		sw.RedisWas = st.Fence() // where it should be; only moves that can do without Redis get here

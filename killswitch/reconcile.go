@@ -148,6 +148,8 @@ func adopt(st PodState, f backends.Fence, c Change) PodState {
 	}
 	st.Stage, st.Epoch, st.Filled, st.Switch = f.Stage, f.Epoch, f.Arbitrates(), nil
 	st.Phase, st.Who, st.Why, st.Since = phaseOf(f), Clip(c.Who), Clip(c.Why), c.At
+	st.Alone = f.Alone
+	st.found(c.At)
 	st.seeEpoch(f.Epoch)
 	switch {
 	case f.Stage.Truth() == backends.SideRedis && opened:

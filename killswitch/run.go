@@ -242,6 +242,8 @@ func (r *Run) finish(ctx context.Context, sw Switch, s Step) (done bool, err err
 			st.Who, st.Why, st.Since = sw.Who, sw.Why, r.d.o.Clock.Now()
 		}
 		st.Stage, st.Epoch, st.Filled, st.Phase = s.Fence.Stage, s.Fence.Epoch, s.Fence.Arbitrates(), phaseOf(s.Fence)
+		st.Alone = s.Fence.Alone
+		st.forget()
 		st.owe(sw.leaves()...)
 		r.ended(st, outcome, sw.Cause)
 		st.Due = fitting(*st)

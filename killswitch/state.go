@@ -92,7 +92,9 @@ type PodState struct {
 	Stage  backends.Stage `json:"stage"`
 	Epoch  uint64         `json:"epoch"`
 	Filled bool           `json:"filled"` // matters in live: Redis is complete and arbitrates
-	Phase  Phase          `json:"phase"`
+	// Alone is the fence's flag of that name.
+	Alone bool  `json:"alone,omitempty"`
+	Phase Phase `json:"phase"`
 	// MaxEpoch is the highest epoch ever planned for the pod, whatever became of it.
 	MaxEpoch uint64 `json:"max_epoch"`
 	// Switch is the open one; nil when there is none.
@@ -101,21 +103,13 @@ type PodState struct {
 	Due []Work `json:"due,omitempty"`
 	// Worker does the due work at present.
 	Worker *Lead `json:"worker,omitempty"`
-	// RedisBehind is reserved: see its type.
+	// RedisBehind says whether answers may be given without Redis; nil when they may not.
 	RedisBehind *RedisBehind `json:"redis_behind,omitempty"`
 	Who         string       `json:"who"`
 	Why         string       `json:"why"`
 	Since       time.Time    `json:"since"`
 	// History is the newest changes, oldest first, at most MaxHistory.
 	History []Change `json:"history,omitempty"`
-}
-
-// RedisBehind marks a pod in live whose proxies may answer without Redis (DESIGN §6). It is kept in
-// records by every version; this one never sets it, and answers nothing without Redis.
-type RedisBehind struct {
-	Epoch uint64    `json:"epoch"`
-	Since time.Time `json:"since"`
-	Who   string    `json:"who"`
 }
 
 // Lead says who carries something on, and that it is alive: Beat grows while it is.
@@ -130,10 +124,13 @@ type Switch struct {
 	Kind Kind           `json:"kind"`
 	From backends.Stage `json:"from"`
 	To   backends.Stage `json:"to"`
-	// FromEpoch and FromFilled are what was served before; Epoch is the target.
+	// FromEpoch, FromFilled and FromAlone are what was served before; Epoch is the target.
 	FromEpoch  uint64 `json:"from_epoch"`
 	FromFilled bool   `json:"from_filled"`
+	FromAlone  bool   `json:"from_alone,omitempty"`
 	Epoch      uint64 `json:"epoch"`
+	// Alone: where Redis arbitrates at the target, MySQL may answer without it once the pod is marked.
+	Alone bool `json:"alone,omitempty"`
 	// RedisWas is Redis's fence as it was when the switch began: what its first move expects.
 	RedisWas backends.Fence `json:"redis_was"`
 	// Step is the step that is being taken, by its place in Steps, or in UndoSteps once Undo.
@@ -181,7 +178,7 @@ type Change struct {
 
 // Fence is the open fence that a pod in this state serves under.
 func (s PodState) Fence() backends.Fence {
-	return backends.Fence{Epoch: s.Epoch, Stage: s.Stage, Open: true, Filled: s.Stage == backends.Live && s.Filled}
+	return backends.Fence{Epoch: s.Epoch, Stage: s.Stage, Open: true, Filled: s.Stage == backends.Live && s.Filled, Alone: s.Alone}
 }
 
 // Hold tells whether new operations of epochs up to the one answered should wait at the gate, since
@@ -207,6 +204,7 @@ func (s PodState) Clone() PodState {
 	}
 	if s.RedisBehind != nil {
 		b := *s.RedisBehind
+		b.Holders = slices.Clone(b.Holders)
 		s.RedisBehind = &b
 	}
 	s.Due = slices.Clone(s.Due)

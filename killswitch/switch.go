@@ -66,6 +66,7 @@ func (d *Driver) plan(ctx context.Context, r SwitchRequest) (Seen, Revision, Swi
 		return seen, rev, Switch{}, err
 	}
 	sw, barred := Plan(seen, r.To)
+	sw.Alone = d.alone(r.Pod)
 	if barred != nil && (!r.DryRun || sw.Kind == KindUnknown) {
 		return seen, rev, sw, barred
 	}

@@ -31,6 +31,27 @@ var (
 	textBlockersMariaDB = named("blockers_mariadb").one()
 )
 
+// extras is how a fence's Filled and Alone are kept, in the column filled. A program that does not know the second cannot
+// read the column then, and so writes nothing: it would not know when MySQL may answer without Redis either.
+type extras uint8
+
+const (
+	extraFilled extras = 1 << iota
+	extraAlone
+)
+
+func extrasOf(f backends.Fence) (x extras) {
+	if f.Filled {
+		x |= extraFilled
+	}
+	if f.Alone {
+		x |= extraAlone
+	}
+	return x
+}
+
+func (x extras) into(f *backends.Fence) { f.Filled, f.Alone = x&extraFilled != 0, x&extraAlone != 0 }
+
 // Fence reads it; a missing one is the zero Fence.
 func (s *Store) Fence(ctx context.Context) (f backends.Fence, err error) {
 	var now backends.Instant
@@ -132,7 +153,7 @@ func (s *Store) swap(ctx context.Context, c *session, have, f backends.Fence) (d
 	stop := s.clearWay(ctx, id)
 	defer stop()
 	b := c.batch()
-	b.must(1, errRace, textFenceRaise, f.Epoch, f.Stage, f.Open, f.Filled, s.cfg.Pod, have.Epoch, have.Open)
+	b.must(1, errRace, textFenceRaise, f.Epoch, f.Stage, f.Open, extrasOf(f), s.cfg.Pod, have.Epoch, have.Open)
 	switch err := b.sendTo(ctx, c.conn); {
 	case errors.Is(err, errRace):
 		return false, nil

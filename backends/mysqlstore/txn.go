@@ -240,7 +240,9 @@ func (s *Store) fenced(have backends.Fence, want backends.Token) error {
 }
 
 func scanFence(r *sql.Rows) (f backends.Fence, session uint64, now backends.Instant, err error) {
-	err = r.Scan(&f.Epoch, &f.Stage, &f.Open, &f.Filled, &session, &now)
+	var x extras
+	err = r.Scan(&f.Epoch, &f.Stage, &f.Open, &x, &session, &now)
+	x.into(&f)
 	return f, session, now, err
 }
 

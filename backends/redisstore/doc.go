@@ -4,7 +4,7 @@
 //
 // A pod's own keys begin with its prefix, "xf:<pod>:" unless configured:
 //
-//	fence      hash    epoch, stage, open, filled; run (of the server at which it was raised)
+//	fence      hash    epoch, stage, open, filled, alone; run (of the server at which it was raised)
 //	levels     hash    "shop<tab>item<tab>location" → "onhand held taken taken-epoch taken-n changes";
 //	                   it is also the index of the keys that exist
 //	h:<id>     string  one hold with its whole state (see codec.go); ended ones live for retain

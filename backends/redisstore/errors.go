@@ -107,17 +107,17 @@ func unavailable(err error) error {
 	return fmt.Errorf("%w: %w", backends.ErrUnavailable, err)
 }
 
-// parseFence reads epoch, stage, open and filled as scripts write them.
+// parseFence reads epoch, stage, open, filled and alone as scripts write them.
 func parseFence(p []string) (backends.Fence, error) {
 	bad := fmt.Errorf("%w: the fence cannot be read: %s", backends.ErrDamaged, abbreviate(strings.Join(p, " ")))
-	if len(p) != 4 {
+	if len(p) != 5 {
 		return backends.Fence{}, bad
 	}
 	epoch, err := strconv.ParseUint(p[0], 10, 64)
 	if err != nil {
 		return backends.Fence{}, bad
 	}
-	f := backends.Fence{Epoch: epoch, Open: p[2] == "1", Filled: p[3] == "1"}
+	f := backends.Fence{Epoch: epoch, Open: p[2] == "1", Filled: p[3] == "1", Alone: p[4] == "1"}
 	if p[1] != backends.StageUnknown.String() {
 		if f.Stage, err = backends.ParseStage(p[1]); err != nil {
 			return backends.Fence{}, bad

@@ -32,8 +32,8 @@ func (s *Store) Fence(ctx context.Context) (backends.Fence, error) {
 
 // fenceOf reads a fence, the run id in it and the server's own, from place i on.
 func fenceOf(p *reply, i int) (f backends.Fence, fenced, run string, err error) {
-	f, err = parseFence([]string{p.text(i), p.text(i + 1), p.text(i + 2), p.text(i + 3)})
-	fenced, run = p.text(i+4), p.text(i+5)
+	f, err = parseFence([]string{p.text(i), p.text(i + 1), p.text(i + 2), p.text(i + 3), p.text(i + 4)})
+	fenced, run = p.text(i+5), p.text(i+6)
 	if err == nil {
 		err = p.err()
 	}
@@ -54,7 +54,7 @@ func (s *Store) Raise(ctx context.Context, f backends.Fence, ifEpoch uint64) (ba
 	}
 	// One job, so one connection: WAIT speaks of the writes of its own connection.
 	raise := s.script(raiseScript, backends.Token{}, nil, strconv.FormatUint(f.Epoch, 10), f.Stage.String(),
-		bit(f.Open), bit(f.Filled), strconv.FormatUint(ifEpoch, 10))
+		bit(f.Open), bit(f.Filled), strconv.FormatUint(ifEpoch, 10), bit(f.Alone))
 	cmds := []*command{raise}
 	if replicas > 0 {
 		cmds = append(cmds, plain("WAIT", strconv.FormatInt(replicas, 10), strconv.Itoa(replicaPatience)))

@@ -52,7 +52,7 @@ func TestClassify(t *testing.T) {
 		{"a call that was given up", replyError("XFLATE the call was given up"), true, backends.ErrUnavailable},
 		{"void", replyError("XFVOID a kill voided the operation"), true, backends.ErrVoid},
 		{"restarted is unavailable", &RestartedError{Was: "a", Now: "b"}, false, backends.ErrUnavailable},
-		{"a fence that cannot be read", replyError("XFFENCED x live 1 1"), true, backends.ErrDamaged},
+		{"a fence that cannot be read", replyError("XFFENCED x live 1 1 0"), true, backends.ErrDamaged},
 		{"anything else", replyError("ERR what is this"), true, errors.New(no)},
 	} {
 		got := classify(c.err, c.sent, backends.Token{Epoch: 3})
@@ -72,8 +72,8 @@ func TestClassify(t *testing.T) {
 		}
 	}
 	var fe *backends.FencedError
-	err := classify(replyError("XFFENCED 7 live 1 0"), true, backends.Token{Epoch: 3})
-	want := backends.FencedError{Side: backends.SideRedis, Have: backends.Fence{Epoch: 7, Stage: backends.Live, Open: true}, Want: backends.Token{Epoch: 3}}
+	err := classify(replyError("XFFENCED 7 live 1 0 1"), true, backends.Token{Epoch: 3})
+	want := backends.FencedError{Side: backends.SideRedis, Have: backends.Fence{Epoch: 7, Stage: backends.Live, Open: true, Alone: true}, Want: backends.Token{Epoch: 3}}
 	if !errors.As(err, &fe) || *fe != want {
 		t.Errorf("fenced: got %v, want %v", err, &want)
 	}

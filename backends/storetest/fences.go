@@ -242,6 +242,11 @@ func fenceRaise(t *testing.T, e *env) {
 		{"another stage of the same epoch", fence(5, stage, true), fence(5, e.following(), true), false},
 		{"another closed stage of the same epoch", fence(5, stage, false), fence(5, e.following(), false), false},
 		{"nothing", fence(5, stage, true), backends.Fence{}, false},
+		{"live, filled", fence(5, stage, true), backends.Fence{Epoch: 6, Stage: backends.Live, Open: true, Filled: true}, true},
+		{"live in which MySQL may answer alone", fence(5, stage, true), backends.Fence{Epoch: 6, Stage: backends.Live, Open: true, Filled: true, Alone: true}, true},
+		{"a shadow after that", backends.Fence{Epoch: 6, Stage: backends.Live, Open: true, Filled: true, Alone: true}, backends.Fence{Epoch: 7, Stage: backends.Shadow, Open: true, Alone: true}, true},
+		{"and the next one", backends.Fence{Epoch: 7, Stage: backends.Shadow, Open: true, Alone: true}, fence(8, backends.Shadow, true), true},
+		{"alone in the same epoch", backends.Fence{Epoch: 6, Stage: backends.Live, Open: true, Filled: true}, backends.Fence{Epoch: 6, Stage: backends.Live, Open: true, Filled: true, Alone: true}, false},
 	} {
 		r := e.bare(t, Options{})
 		if c.from != (backends.Fence{}) {

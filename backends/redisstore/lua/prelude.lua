@@ -72,9 +72,9 @@ local ADMITS = {
 }
 local STAGE, FILLED
 local function admit(role)
-  local f = call(FENCE, 'HMGET', FENCE, 'epoch', 'stage', 'open', 'filled')
+  local f = call(FENCE, 'HMGET', FENCE, 'epoch', 'stage', 'open', 'filled', 'alone')
   if EPOCH == '0' or f[1] ~= EPOCH or f[3] ~= '1' or not ADMITS[role][f[2]] then
-    stop('XFFENCED ' .. (f[1] or '0') .. ' ' .. (f[2] or 'unknown') .. ' ' .. (f[3] or '0') .. ' ' .. (f[4] or '0'))
+    stop('XFFENCED ' .. (f[1] or '0') .. ' ' .. (f[2] or 'unknown') .. ' ' .. (f[3] or '0') .. ' ' .. (f[4] or '0') .. ' ' .. (f[5] or '0'))
   end
   STAGE, FILLED = f[2], f[4] == '1'
 end

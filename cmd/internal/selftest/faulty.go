@@ -211,7 +211,7 @@ func (s otherSide) Fence(ctx context.Context) (backends.Fence, error) {
 // Raise implements backends.Fencer. Not filled: of the order of takes the other kind of store knows nothing.
 func (s otherSide) Raise(ctx context.Context, f backends.Fence, ifEpoch uint64) (backends.Fence, error) {
 	f = s.turned(f)
-	f.Filled = false
+	f.Filled, f.Alone = false, false
 	have, err := s.Store.Raise(ctx, f, ifEpoch)
 	return s.turned(have), err
 }
