@@ -27,9 +27,9 @@ type Lone interface {
 	// es, the states that the answer rests on and Redis may not have, so that they can be brought there, and looks
 	// at its permission after that. Nil es are for what rests on no state but levels.
 	Answer(ctx context.Context, f backends.Fence, es []backends.Entry) error
-	// Voided is told of a hold that a settling is about to void, since Redis never had it, although it may have been
-	// acknowledged. The same hold may come again. On an error it is not voided.
-	Voided(ctx context.Context, f backends.Fence, h *backends.Hold) error
+	// Voided is told of a hold or a count that a settling voids, since Redis never had it, although it may have been
+	// acknowledged. The same may come again. On an error it stays to be settled.
+	Voided(ctx context.Context, f backends.Fence, e *backends.Entry) error
 }
 
 // accept is the rule of live: nothing is acknowledged that Redis has not accepted, but what a permission allows.
@@ -236,13 +236,24 @@ func (p *Pod) Outstanding(ctx context.Context, limit int) (es []backends.Entry, 
 
 // apologise has a hold that settling will void made known, where it may have been acknowledged: MySQL had answered
 // without Redis in the epoch that a kill has ended.
-func (p *Pod) apologise(ctx context.Context, f backends.Fence, h *backends.Hold) error {
-	if !f.Alone || p.o.Lone == nil || h.State.Ended() && h.State != backends.Claimed {
+// A claim is not voided: it follows the claim rule.
+func (p *Pod) apologise(ctx context.Context, f backends.Fence, e *backends.Entry) error {
+	if !f.Alone || p.o.Lone == nil || e.Hold.State != backends.Held {
 		return nil
 	}
-	known, err := p.stores.Redis.Get(ctx, h.ID)
+	known, err := p.stores.Redis.Get(ctx, e.Hold.ID)
 	if err != nil || known != nil {
 		return err
 	}
-	return p.o.Lone.Voided(ctx, f, h)
+	return p.o.Lone.Voided(ctx, f, e)
+}
+
+// settleCount settles a count that nobody was told of: it is void, whole, and if it is sent again, it is decided anew. One
+// that somebody may have been told of is made known.
+func (p *Pod) settleCount(ctx context.Context, t backends.Token, f backends.Fence, e *backends.Entry) error {
+	void, err := p.stores.Redis.SettleOp(ctx, t, e.Level.Key, e.Level.OpID)
+	if err == nil && void && f.Alone && p.o.Lone != nil {
+		err = p.o.Lone.Voided(ctx, f, e)
+	}
+	return err
 }

@@ -213,7 +213,7 @@ func (p *Pod) Settle(ctx context.Context) (int, error) {
 func (p *Pod) settleOne(ctx context.Context, t backends.Token, e *backends.Entry) error {
 	redis := p.stores.Redis
 	if h := e.Hold; h != nil {
-		if err := p.apologise(ctx, p.gate.Serving(), h); err != nil {
+		if err := p.apologise(ctx, p.gate.Serving(), e); err != nil {
 			return fmt.Errorf("settling hold %q: %w", h.ID, err)
 		}
 		if h.State == backends.Claimed {
@@ -235,8 +235,7 @@ func (p *Pod) settleOne(ctx context.Context, t backends.Token, e *backends.Entry
 		return nil
 	}
 	if e.Op == backends.OpCount {
-		// A count that nobody was told of is void, whole: if it is sent again, it is decided anew.
-		if _, err := redis.SettleOp(ctx, t, l.Key, l.OpID); err != nil {
+		if err := p.settleCount(ctx, t, p.gate.Serving(), e); err != nil {
 			return fmt.Errorf("settling operation %q: %w", l.OpID, err)
 		}
 		return nil

@@ -66,7 +66,7 @@ type Holder struct {
 
 // driftShare is how much longer, as a share of the lease, is waited for permissions than they last: clocks of two machines
 // that are kept right run apart by less than a thousandth.
-const driftShare = 20
+const driftShare = 50
 
 // MarkError: a pod cannot be marked as redis behind, or not by this process.
 type MarkError struct {
@@ -104,6 +104,18 @@ func (b *RedisBehind) Wait() time.Duration {
 		return 0
 	}
 	return b.Lease() + b.Lease()/driftShare
+}
+
+// note says in words what the mark means.
+func (b *RedisBehind) note() string {
+	switch b.Mark {
+	case Marked:
+		return fmt.Sprintf("redis is behind: %d proxies may answer without it; a kill would wait for them, %s at most", len(b.permitted()), b.Wait())
+	case MarkEnding:
+		return "redis is behind: nobody answers without it any more, and it is given what it lacks"
+	default:
+		return "a kill has barred answers without Redis; if none is under way, give it again"
+	}
 }
 
 // permitted are the holders that may have a permission.

@@ -1,6 +1,7 @@
 package killswitch
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -25,12 +26,17 @@ import (
 const (
 	// killBar bounds the barring.
 	killBar = time.Second
-	// killPass bounds one bringing of MySQL's outbox to Redis while it is waited for permissions, killLastPass the one after.
-	killPass     = 300 * time.Millisecond
-	killLastPass = 400 * time.Millisecond
+	// killPass bounds one bringing of MySQL's outbox to Redis, killList the listing of what stays there, killAsk that of what
+	// holders have said.
+	killPass = 300 * time.Millisecond
+	killList = 150 * time.Millisecond
+	killAsk  = 200 * time.Millisecond
 	// killLook is how often it is looked whether all have left.
 	killLook = 20 * time.Millisecond
 )
+
+// MaxKillWait is how long a kill waits for permissions at most.
+const MaxKillWait = MaxLease + MaxLease/driftShare
 
 // MaxMissing bounds the list of what is missing; counts are exact.
 const MaxMissing = 1000
@@ -72,9 +78,11 @@ func (m *Missing) merge(o Missing) {
 
 // KillCarry is what a kill of a marked pod needs besides the control store. cmd fills it.
 type KillCarry interface {
-	// Outbox brings what is in MySQL's outbox to Redis, under the epoch of under, until it is empty or the context is done, and
-	// answers what is left of it. An error says that this is not known.
-	Outbox(ctx context.Context, under backends.Fence) (Missing, error)
+	// Outbox brings what is in MySQL's outbox to Redis, under the epoch of under, and answers how many entries stay there. An
+	// error says that it was not brought to the end.
+	Outbox(ctx context.Context, under backends.Fence) (stay int64, err error)
+	// Outstanding lists what is in MySQL's outbox. An error says that this is not known, or not all.
+	Outstanding(ctx context.Context) (Missing, error)
 	// Missed answers what a holder said it could not bring to Redis.
 	Missed(ctx context.Context, epoch uint64, h Holder) (Missing, error)
 }
@@ -230,9 +238,9 @@ func (k *behindKill) wait(ctx context.Context, b RedisBehind, barred time.Time) 
 	}
 }
 
-func (k *behindKill) carry(ctx context.Context, epoch uint64) (Missing, error) {
+func (k *behindKill) carry(ctx context.Context, epoch uint64) (stay int64, err error) {
 	if k.r.Carry == nil {
-		return Missing{}, fmt.Errorf("%w: this process has no way to MySQL", backends.ErrUnavailable)
+		return 0, fmt.Errorf("%w: this process has no way to MySQL", backends.ErrUnavailable)
 	}
 	under := k.res.From
 	under.Epoch = epoch
@@ -241,22 +249,31 @@ func (k *behindKill) carry(ctx context.Context, epoch uint64) (Missing, error) {
 
 // lastPass brings to Redis what MySQL still has, and lists what Redis does not get.
 func (k *behindKill) lastPass(ctx context.Context, b RedisBehind, left []Holder) {
-	ctx, cancel := context.WithTimeout(ctx, killLastPass)
-	defer cancel()
 	out := k.res.Behind
 	for _, h := range left {
 		out.NotAsked = append(out.NotAsked, h.Proxy)
 	}
-	missing, err := k.carry(ctx, b.Epoch)
-	if err == nil {
-		// The outbox has, or had, all that was answered, whoever did.
-		out.Missing, out.Complete = missing, missing.Count == 0
+	try, cancel := context.WithTimeout(ctx, killPass)
+	stay, err := k.carry(try, b.Epoch)
+	cancel()
+	// The outbox has, or had, all that was answered, whoever did.
+	if out.Complete = err == nil && stay == 0; out.Complete {
 		return
 	}
-	out.Why = Clip(err.Error())
 	if k.r.Carry == nil {
+		out.Why = Clip(err.Error())
 		return
 	}
+	try, cancel = context.WithTimeout(ctx, killList)
+	missing, lerr := k.r.Carry.Outstanding(try)
+	cancel()
+	if lerr == nil {
+		out.Missing = missing
+		return
+	}
+	out.Why = Clip(cmp.Or(err, lerr).Error())
+	ctx, cancel = context.WithTimeout(ctx, killAsk)
+	defer cancel()
 	for _, h := range b.Holders {
 		m, err := k.r.Carry.Missed(ctx, b.Epoch, h)
 		if err != nil {

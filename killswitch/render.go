@@ -164,6 +164,13 @@ func RenderStatus(w io.Writer, s Status) error {
 		{"by", orDash(s.Who)},
 		{"why", orDash(s.Why)},
 	}
+	if s.Behind != nil {
+		waiting := ""
+		if s.Waiting != nil {
+			waiting = fmt.Sprintf(", %d entries wait for Redis", *s.Waiting)
+		}
+		rows = append(rows, []string{"redis behind", fmt.Sprintf("%s, since %s by %s, %d proxies%s", s.Behind.Mark, stamp(s.Behind.Since), s.Behind.Who, len(s.Behind.permitted()), waiting)})
+	}
 	if len(s.Work) > 0 {
 		rows = append(rows, []string{"to be done", workNames(s.Work)})
 	}
@@ -260,6 +267,7 @@ func RenderKill(w io.Writer, r KillResult) error {
 	if r.Verdict == KillAlready && r.From.Stage == backends.Shadow {
 		rows = append(rows, []string{"next", "to go on to redis-only", fmt.Sprintf("crossfade kill %s --from shadow --why …", r.Pod)})
 	}
+	rows = append(rows, r.Behind.rows(r.DryRun)...)
 	if r.Verdict == KillGo && !r.DryRun {
 		if !r.Recorded {
 			rows = append(rows, []string{"note", "not recorded yet", r.NotRecorded})

@@ -147,3 +147,52 @@ func wrap(s string, width int) []string {
 	}
 	return append(lines, line)
 }
+
+// maxShownMissing is how many states a text lists; --json has more.
+const maxShownMissing = 20
+
+// rows say what a kill found of answers without Redis.
+func (b *KillBehind) rows(dry bool) [][]string {
+	if b == nil {
+		return nil
+	}
+	if !b.Marked {
+		return [][]string{{"redis behind", "not marked", "nothing was answered without Redis in this epoch that Redis does not have"}}
+	}
+	rows := [][]string{{"redis behind", fmt.Sprintf("marked since %s by %s", b.Since.UTC().Format("2006-01-02 15:04:05 UTC"), b.Who), fmt.Sprintf("waits for at most %.0f ms, and about a second to bring what Redis lacks", b.WaitMillis)}}
+	if dry {
+		return rows
+	}
+	if len(b.NotAsked) > 0 {
+		rows = append(rows, []string{"not asked", strings.Join(b.NotAsked, ", "), "waited for until they could not answer any more"})
+	}
+	switch {
+	case b.Complete:
+		return append(rows, []string{"missing", "nothing", "all that MySQL had decided was brought to Redis"})
+	case b.Why != "":
+		rows = append(rows, []string{"missing", fmt.Sprintf("at least %d states, %d units", b.Missing.Count, b.Missing.Units), "MySQL could not be asked: " + oneLine(b.Why)})
+	default:
+		rows = append(rows, []string{"missing", fmt.Sprintf("%d states, %d units", b.Missing.Count, b.Missing.Units), "may have been acknowledged, and Redis does not have it"})
+	}
+	for i, s := range b.Missing.States {
+		if i == maxShownMissing {
+			return append(rows, []string{"", "…", "--json has more"})
+		}
+		rows = append(rows, s.row())
+	}
+	return rows
+}
+
+func (s MissingState) row() []string {
+	what := "hold " + string(s.Hold)
+	if s.Hold == "" {
+		what = "operation " + string(s.Operation)
+	} else if s.State != 0 {
+		what += " (" + s.State.String() + ")"
+	}
+	var units []string
+	for _, u := range s.Units {
+		units = append(units, fmt.Sprintf("%d of %s", u.Quantity, u.Key))
+	}
+	return []string{"", what, strings.Join(units, ", ")}
+}

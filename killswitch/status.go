@@ -32,6 +32,10 @@ type Status struct {
 	Why     string         `json:"why"`
 	Since   time.Time      `json:"since"`
 	Last    *Change        `json:"last,omitempty"`
+	// Behind is the mark of a pod whose proxies answer without Redis, or have.
+	Behind *RedisBehind `json:"redis_behind,omitempty"`
+	// Waiting is how many entries Redis has not been given yet; nil where it was not counted.
+	Waiting *int64 `json:"redis_behind_entries,omitempty"`
 	// Notes say in words what is out of the ordinary; none means that all is well.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -103,6 +107,10 @@ func BuildStatus(pod backends.Pod, seen Seen, controlErr error, fleet Fleet, now
 	}
 	seen.State = a.Next
 	s.Work = WorkFor(seen)
+	if s.Behind = st.Behind(a.Next.Epoch); s.Behind != nil && s.Behind.Mark == Marked {
+		// MySQL's answers need not wait for Redis.
+		s.Serving = s.Serving || seen.MySQL.Known && seen.MySQL.Fence == st.Fence()
+	}
 	s.Proxies = fleet.proxies(pod, a.Next.Epoch, now)
 	s.Notes = s.notes(a, controlErr)
 	return s
@@ -124,13 +132,18 @@ func (s *Status) notes(a Actual, controlErr error) []string {
 			add("%s does not answer: %s", v.name, v.Why)
 		}
 	}
-	if reissue := slices.Contains(s.Work, WorkReissue); reissue {
+	if reissue := slices.Contains(s.Work, WorkReissue); reissue && s.Serving {
+		add("Redis has lost its fence, and perhaps its data; MySQL answers without it; look at it, then have the fence re-issued")
+	} else if reissue {
 		add("no decision can be acknowledged: Redis has lost its fence, and perhaps its data; look at it, then have the fence re-issued")
 	} else if !s.Serving && s.Actual.Epoch > 0 && s.Redis.Known && s.MySQL.Known {
 		add("no decision can be acknowledged at present: the fences are between two stages")
 	}
 	if a.Stale && controlErr == nil && s.Desired.Epoch > 0 {
 		add("the fences are ahead of the record (a kill?): the pod is in %s, epoch %d", a.Next.Stage, a.Next.Epoch)
+	}
+	if s.Behind != nil {
+		add("%s", s.Behind.note())
 	}
 	if l := s.Last; l != nil && l.Outcome != Done && s.Switch == nil {
 		add("the last switch, to %s, was %s: %s", l.To, l.Outcome, l.Cause)
@@ -170,7 +183,15 @@ func (d *Driver) Status(ctx context.Context, pod backends.Pod) (Status, error) {
 	st.Pod = pod
 	seen := Seen{State: st}
 	d.fences(ctx, stores, &seen)
-	return BuildStatus(pod, seen, controlErr, fleet, d.o.Clock.Now()), nil
+	s := BuildStatus(pod, seen, controlErr, fleet, d.o.Clock.Now())
+	if s.Behind != nil && seen.MySQL.Known {
+		look, cancel := d.bounded(ctx)
+		defer cancel()
+		if stats, err := stores.MySQL.OutboxStats(look); err == nil {
+			s.Waiting = &stats.Entries
+		}
+	}
+	return s, nil
 }
 
 // Serves tells whether the pod serves a stage: decisions under it can be acknowledged, no switch is open, and every proxy that

@@ -171,16 +171,23 @@ func (c *Client) Kill(ctx context.Context, pod, why string, from backends.Stage,
 	if from != backends.StageUnknown {
 		q.From = from.String()
 	}
-	res, err := c.killOnce(ctx, q)
+	res, err := c.killOnce(ctx, c.kill, q)
 	if err != nil || dryRun || res.Verdict != killswitch.KillGo {
 		res.DryRun = dryRun // there was nothing to do, and that is the answer
 		return res, err
 	}
 	doing(res.From)
 	q = &adminv1.KillRequest{Pod: pod, Why: why, From: res.From.Stage.String(), FromEpoch: res.From.Epoch}
+	send := c.kill
+	if b := res.Behind; b != nil && b.Marked { // it waits for permissions to run out
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, killTries*(killTimeout+time.Duration(b.WaitMillis)*time.Millisecond))
+		defer cancel()
+		send = c.long
+	}
 	for range killTries {
 		var again error
-		res, again = c.killOnce(ctx, q)
+		res, again = c.killOnce(ctx, send, q)
 		if err == nil || again == nil {
 			err = again
 		}
@@ -192,8 +199,8 @@ func (c *Client) Kill(ctx context.Context, pod, why string, from backends.Stage,
 	return res, fmt.Errorf("%w; the kill may have been done all the same: give the same command again, it kills once", err)
 }
 
-func (c *Client) killOnce(ctx context.Context, q *adminv1.KillRequest) (killswitch.KillResult, error) {
-	r, err := c.kill.Kill(ctx, connect.NewRequest(q))
+func (c *Client) killOnce(ctx context.Context, by adminv1connect.AdminServiceClient, q *adminv1.KillRequest) (killswitch.KillResult, error) {
+	r, err := by.Kill(ctx, connect.NewRequest(q))
 	if err != nil {
 		return killswitch.KillResult{}, c.told(err)
 	}

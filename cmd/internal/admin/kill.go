@@ -52,7 +52,7 @@ func killHandler(b Backend) http.Handler {
 		body, err := readKill(r.Body)
 		var res killswitch.KillResult
 		if err == nil {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), killTimeout)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), killTimeout+killswitch.MaxKillWait)
 			defer cancel()
 			res, err = kill(ctx, b, r.PathValue("pod"), body.From, killswitch.KillRequest{Why: body.Why, ExpectEpoch: body.FromEpoch, DryRun: body.DryRun})
 		}

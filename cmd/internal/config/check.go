@@ -203,6 +203,9 @@ func (p *Pod) check(at string) error {
 	if p.OutboxMax < 1000 {
 		return &backends.FieldError{Field: at + " outbox_max", Value: strconv.FormatInt(p.OutboxMax, 10), Bound: "at least 1000", Next: "leave it out for the default"}
 	}
+	if p.RedisAway != RefuseWithoutRedis && p.RedisAway != AnswerWithoutRedis {
+		return &backends.FieldError{Field: at + " redis_away", Value: fmt.Sprintf("%.80q", p.RedisAway), Bound: RefuseWithoutRedis + " or " + AnswerWithoutRedis, Next: "leave it out for " + RefuseWithoutRedis + "; docs/operations.md says what the other costs"}
+	}
 	if p.MySQL.PoolCap < 1 || p.MySQL.PoolCap > backends.MaxQuantity {
 		return &backends.FieldError{Field: at + " mysql.pool_cap", Value: strconv.Itoa(p.MySQL.PoolCap), Bound: fmt.Sprintf("1 to %d", backends.MaxQuantity), Next: "leave it out for the default of " + strconv.Itoa(backends.DefaultPoolCap)}
 	}

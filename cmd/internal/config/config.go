@@ -137,7 +137,20 @@ type Pod struct {
 	Gates Gates `yaml:"gates"`
 	// SweepAge is how long an entry stays with the proxy that made it.
 	SweepAge Duration `yaml:"sweep_age"`
+	// RedisAway is what happens in live while Redis is away: refuse, or answer.
+	RedisAway string `yaml:"redis_away"`
 }
+
+// What RedisAway may say.
+const (
+	// RefuseWithoutRedis answers "unavailable".
+	RefuseWithoutRedis = "refuse"
+	// AnswerWithoutRedis has MySQL answer alone, once the control store says that Redis is behind.
+	AnswerWithoutRedis = "answer"
+)
+
+// AnswersAlone tells whether MySQL may answer without Redis.
+func (p *Pod) AnswersAlone() bool { return p.RedisAway == AnswerWithoutRedis }
 
 // Audit of a pod.
 type Audit struct {
@@ -311,6 +324,7 @@ func (c *Config) complete() {
 			p.Location = string(backends.DefaultLocation)
 		}
 		def(&p.Redis.Prefix, "xf:"+p.Name+":")
+		def(&p.RedisAway, RefuseWithoutRedis)
 		if p.Retain == 0 {
 			p.Retain = Duration(backends.DefaultRetain)
 		}

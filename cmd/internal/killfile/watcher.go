@@ -25,7 +25,7 @@ const (
 	// whose Redis answers slowly.
 	TakenFor = 15 * time.Second
 	// killWithin bounds one kill: see killswitch.Kill.
-	killWithin = 5 * time.Second
+	killWithin = 5*time.Second + killswitch.MaxKillWait
 	// maxNames bounds what is read of the folder at a look.
 	maxNames = 1000
 )

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/cmd/internal/behind"
 	"github.com/crossfade-proxy/crossfade/cmd/internal/killfile"
 	"github.com/crossfade-proxy/crossfade/comparator"
 	"github.com/crossfade-proxy/crossfade/dualwrite"
@@ -56,6 +57,7 @@ func (p *Proxy) Kill(ctx context.Context, q killswitch.KillRequest) (killswitch.
 		return killswitch.KillResult{}, err
 	}
 	q.Own = r.lastKill()
+	q.Carry = behind.Carry{Pod: r.pod, Docs: p.control}
 	res, err := killswitch.Kill(ctx, r.stores.Redis, p.control, killswitch.SystemClock{}, q)
 	if err == nil && !q.DryRun {
 		r.killed(q, res)

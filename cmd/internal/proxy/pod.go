@@ -11,6 +11,7 @@ import (
 
 	"github.com/crossfade-proxy/crossfade/backends"
 	"github.com/crossfade-proxy/crossfade/backends/mysqlstore"
+	"github.com/crossfade-proxy/crossfade/cmd/internal/behind"
 	"github.com/crossfade-proxy/crossfade/comparator"
 	"github.com/crossfade-proxy/crossfade/dualwrite"
 	"github.com/crossfade-proxy/crossfade/killswitch"
@@ -57,6 +58,7 @@ type podRuntime struct {
 	excuses    *excuses
 	audits     *comparator.Audits
 	schedule   comparator.AuditSchedule
+	alone      *behind.Keeper
 
 	mu       sync.Mutex
 	setup    map[backends.Side]error // last result of Setup; errSetupPending before the first
@@ -304,6 +306,7 @@ func (p *podRuntime) follow(ctx context.Context) {
 	p.mu.Lock()
 	p.told = p.told.next(toldBy(st), time.Now())
 	p.mu.Unlock()
+	p.alone.Saw(st)
 	if epoch, holds := st.Hold(); holds {
 		p.pod.Gate().Announce(epoch)
 		return

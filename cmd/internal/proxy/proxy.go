@@ -43,6 +43,8 @@ type Proxy struct {
 	door    *respdoor.Server
 	// auditTurns are taken by audits that run by schedule.
 	auditTurns chan struct{}
+	// runID tells this start of the proxy from every other.
+	runID string
 
 	doorLn, adminLn, metricsLn net.Listener
 	servers                    []*http.Server
@@ -57,7 +59,7 @@ type Proxy struct {
 // Start assembles and starts a proxy. It returns when the doors listen; pods begin to serve as soon as
 // their stores answer.
 func Start(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Proxy, error) {
-	p := &Proxy{cfg: cfg, log: log, byName: map[backends.Pod]*podRuntime{}, auditTurns: make(chan struct{}, auditsAtOnce)}
+	p := &Proxy{cfg: cfg, log: log, byName: map[backends.Pod]*podRuntime{}, auditTurns: make(chan struct{}, auditsAtOnce), runID: killswitch.NewDriverID(cfg.ProxyID)}
 	if err := p.start(ctx); err != nil {
 		return nil, errors.Join(err, p.Stop())
 	}
@@ -88,7 +90,7 @@ func (p *Proxy) start(ctx context.Context) (err error) {
 			}
 			return killswitch.Stores{Redis: r.stores.Redis, MySQL: r.stores.MySQL}, nil
 		},
-		Carrier: carrier{p.find},
+		Carrier: carrier{p.find}, Alone: p.answersAlone,
 	})
 	for i := range cfg.Pods {
 		r, err := p.openPod(ctx, &cfg.Pods[i])
@@ -165,10 +167,14 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 	if r.audits, r.schedule, err = r.openAudits(c, kept, p.auditTurns); err != nil {
 		return nil, err
 	}
+	if err := p.openBehind(c, data, r); err != nil {
+		return nil, err
+	}
 	r.pod = dualwrite.NewPod(name, r.stores, dualwrite.Options{
 		ProbeShare: c.ProbeShare, Observer: p.metrics, Comparer: r.comparator, Guard: newBreaker("shadow of " + c.Name),
-		SweepAge: time.Duration(c.SweepAge),
+		SweepAge: time.Duration(c.SweepAge), Lone: r.alone,
 	})
+	r.alone.Bind(r.pod)
 	r.service = dualwrite.NewService(r.pod, r.report)
 	return r, nil
 }
@@ -211,6 +217,7 @@ func (p *Proxy) run(ctx context.Context) error {
 		p.spawn(func() { r.setUp(ctx); r.prune(ctx) })
 		p.spawn(func() { r.begin(ctx); r.work(ctx) })
 		p.spawn(func() { r.watchDebt(ctx) })
+		p.spawn(func() { r.keepAlone(ctx) })
 		p.spawn(func() { r.keep(ctx, ch) })
 		p.spawn(func() { r.audits.Run(ctx) })
 	}

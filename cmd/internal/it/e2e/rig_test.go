@@ -102,7 +102,7 @@ pods:
     sweep_age: 1s
     settle_window: 60s
     gates: {{.Gates}}
-{{.More}}`))
+{{.Pod}}{{.More}}`))
 
 // newRig starts private servers and n proxies, and waits until the pod serves. A few seconds of traffic are not what gates
 // ask for as evidence, and those of the machine that plays the shop as well are no latency.
@@ -127,6 +127,7 @@ func newGatedRig(t *testing.T, n int, gates string) *rig {
 type rigOptions struct {
 	control string
 	gates   string
+	pod     string // further lines of the pod
 	more    func(*rig) string // further pods
 }
 
@@ -149,7 +150,7 @@ func newRigWith(t *testing.T, n int, o rigOptions) *rig {
 	for i := range n {
 		p := &proxyProc{r: r, n: i + 1, resp: lab.FreeAddr(t), admin: lab.FreeAddr(t), config: filepath.Join(r.dir, fmt.Sprintf("proxy-%d.yaml", i+1))}
 		var b bytes.Buffer
-		if err := configText.Execute(&b, map[string]any{"N": p.n, "Dir": r.dir, "RESP": p.resp, "Admin": p.admin, "Redis": r.kv.Addr(), "Prefix": r.prefix, "DSN": r.dsn, "Control": o.control, "Gates": o.gates, "More": r.more}); err != nil {
+		if err := configText.Execute(&b, map[string]any{"N": p.n, "Dir": r.dir, "RESP": p.resp, "Admin": p.admin, "Redis": r.kv.Addr(), "Prefix": r.prefix, "DSN": r.dsn, "Control": o.control, "Gates": o.gates, "Pod": o.pod, "More": r.more}); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(p.config, b.Bytes(), 0o600); err != nil {
