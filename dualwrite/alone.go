@@ -81,11 +81,25 @@ func (p *Pod) restsOn(ctx context.Context, f backends.Fence, d *backends.Decisio
 	case d.Entry != nil:
 		return []backends.Entry{*d.Entry}, nil
 	case d.Hold != nil:
-		return []backends.Entry{{Op: d.Op, Hold: d.Hold}}, nil
+		return p.keptBefore(ctx, f, d)
 	case d.Replayed: // a restock or count done before: its entry is in the outbox, or Redis has it
 		return p.pendingOf(ctx, f, a.key)
 	default:
 		return nil, nil
+	}
+}
+
+// keptBefore is for an answer that rests on a state from before: it is in the outbox or Redis has it, unless the outbox had
+// no room for it.
+func (p *Pod) keptBefore(ctx context.Context, f backends.Fence, d *backends.Decision) ([]backends.Entry, error) {
+	st, err := p.stores.Of(f.Stage.Truth()).OutboxStats(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case st.Lost:
+		return nil, fmt.Errorf("%w: Redis is away, and MySQL's outbox has dropped what was decided before", backends.ErrUnavailable)
+	default:
+		return []backends.Entry{{Op: d.Op, Hold: d.Hold}}, nil
 	}
 }
 

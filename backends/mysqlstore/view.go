@@ -125,7 +125,7 @@ func scanView(r *sql.Rows, keys []backends.Key, fence *backends.Fence, stocks ma
 	switch kind {
 	case viewKinds.fence:
 		*fence = backends.Fence{Epoch: uint64(a), Stage: backends.Stage(b), Open: c != 0} //nolint:gosec // as they were written
-		extras(d).into(fence) //nolint:gosec // as they were written
+		extras(d).into(fence)                                                             //nolint:gosec // as they were written
 	case viewKinds.stock:
 		stocks[keys[i]] = stock{unmaterialised: a, pool: b}
 	case viewKinds.hold:

@@ -54,7 +54,7 @@ func simCmd(g *globals) *cobra.Command {
 					return err
 				}
 			} else {
-				g.say("%d schedules, %d operations, %d steps, %d crashes, %d kills, %d switches in %s.\n", s.Schedules, s.Operations, s.Steps, s.Crashes, s.Kills, s.Switches, time.Since(start).Round(time.Second))
+				g.say("%d schedules, %d operations, %d steps, %d crashes, %d kills, %d switches, %d answers without Redis and %d kills of pods marked so in %s.\n", s.Schedules, s.Operations, s.Steps, s.Crashes, s.Kills, s.Switches, s.Alone, s.Behind, time.Since(start).Round(time.Second))
 			}
 			if s.Failed != nil {
 				return &foundError{fmt.Sprintf("seed %d: %s", s.Failed.Seed, s.Failed.Failure)}

@@ -19,8 +19,8 @@ const (
 	obtainWithin = time.Second
 	// pingWithin bounds a look whether Redis is there.
 	pingWithin = 300 * time.Millisecond
-	// calm is how long Redis has to be back before a holder leaves: one that comes and goes would be marked each time.
-	calm = time.Second
+	// DefaultCalm is how long Redis has to be back before a holder leaves: one that comes and goes would be marked each time.
+	DefaultCalm = time.Second
 )
 
 // Control is what a keeper needs of a control store.
@@ -45,6 +45,8 @@ type Options struct {
 	// Proxy is its name; Run is unique to this start, and the journal's.
 	Proxy, Run string
 	Lease      time.Duration
+	// Calm is how long Redis has to be back before this process leaves the holders; 0 means DefaultCalm.
+	Calm time.Duration
 	// Answers is the pod's policy: without it nothing is answered without Redis.
 	Answers bool
 	// Journal is nil without the policy.
@@ -83,6 +85,9 @@ var _ dualwrite.Lone = (*Keeper)(nil)
 
 // New makes a keeper. Bind has to come before anything else.
 func New(o Options) (*Keeper, error) {
+	if o.Calm == 0 {
+		o.Calm = DefaultCalm
+	}
 	k := &Keeper{
 		o: o, wake: make(chan struct{}, 1), dead: map[string]bool{},
 		permit: killswitch.NewPermit(killswitch.PermitOptions{Pod: o.Pod, Control: o.Control, Clock: o.Clock, Proxy: o.Proxy, Run: o.Run, Lease: o.Lease}),
@@ -193,7 +198,7 @@ func (k *Keeper) Busy() bool {
 }
 
 // Every is how often Step has to come while it is busy, so that a permission does not run out between renewals.
-func (k *Keeper) Every() time.Duration { return min(k.o.Lease/killswitch.RenewShare, calm/2) }
+func (k *Keeper) Every() time.Duration { return min(k.o.Lease/killswitch.RenewShare, k.o.Calm/2) }
 
 // Step does what there is to do now. It has to be called again and again; one call at a time.
 func (k *Keeper) Step(ctx context.Context) error {
@@ -252,7 +257,7 @@ func (k *Keeper) watch(ctx context.Context, f backends.Fence) bool {
 	if k.back.IsZero() {
 		k.back = now
 	}
-	return now.Sub(k.back) >= calm
+	return now.Sub(k.back) >= k.o.Calm
 }
 
 // over is for a record without a mark of this epoch, or of a later one.

@@ -34,6 +34,7 @@ func (w *world) quiesce() {
 		}
 	}
 	settle := f.Stage.Truth() == backends.SideRedis
+	to.Alone = settle && f.Alone
 	_, _ = w.redis.Raise(ctx, to, 0)
 	_, _ = w.mysql.Raise(ctx, to, 0)
 	stores := dualwrite.Stores{Redis: w.redis, MySQL: w.mysql}
@@ -42,7 +43,7 @@ func (w *world) quiesce() {
 		sweep := func() { _, _, _ = pod.SweepNow(ctx, 0) }
 		stores = dualwrite.Stores{Redis: singly{w.redis, sweep}, MySQL: singly{w.mysql, sweep}}
 	}
-	pod = dualwrite.NewPod(podName, stores, dualwrite.Options{Lanes: 1, LaneDepth: 1, Clock: clock{w.s}, Comparer: counter{w}})
+	pod = dualwrite.NewPod(podName, stores, dualwrite.Options{Lone: aftermath{w}, Lanes: 1, LaneDepth: 1, Clock: clock{w.s}, Comparer: counter{w}})
 	if err := pod.Refresh(ctx); err != nil {
 		w.fail("at the end: refresh: %v", err)
 	}
@@ -125,6 +126,7 @@ func (w *world) check() {
 		}
 	}
 	w.checkOps(ctx, truth)
+	w.checkBehind(ctx, truth)
 	w.checkTotals(ctx, truth, tl)
 	w.checkSoldOuts()
 	w.checkCounts()
@@ -224,6 +226,8 @@ func (w *world) checkOps(ctx context.Context, truth backends.Store) {
 		switch {
 		case s.claimed && st != backends.Claimed:
 			w.fail("P4: hold %s was acknowledged as claimed and is %s", id, st)
+		case w.behind.excused[id]:
+			// A kill has said that Redis does not have it as it was acknowledged.
 		case s.released && !s.triedClaim && st != backends.Released:
 			w.fail("P4: hold %s was acknowledged as released and is %s", id, st)
 		case s.granted && st == backends.StateUnknown:
@@ -238,7 +242,7 @@ func (w *world) checkOps(ctx context.Context, truth backends.Store) {
 func (w *world) checkTotals(ctx context.Context, truth backends.Store, levels []backends.Level) {
 	aps, _, _ := truth.Apologies(ctx, "", 100)
 	sa, _, _ := w.store(truth.Side().Other()).Apologies(ctx, "", 100)
-	overdrawn := len(aps)+len(sa) > 0
+	overdrawn := len(aps)+len(sa) > 0 || w.behind.incomplete > 0
 	for i, k := range keys {
 		lo, hi := w.initial[i], w.initial[i]
 		for _, o := range w.ops {
@@ -246,7 +250,7 @@ func (w *world) checkTotals(ctx context.Context, truth backends.Store, levels []
 				continue
 			}
 			overdrawn = overdrawn || o.delta < 0
-			if o.ended && o.err == nil {
+			if o.ended && o.err == nil && !o.listed {
 				lo, hi = lo+o.delta, hi+o.delta
 			} else {
 				lo, hi = lo+min(0, o.delta), hi+max(0, o.delta)
@@ -325,7 +329,10 @@ type Result struct {
 	Crashes  int
 	Kills    int
 	Switches int
-	Failure  string // empty when every promise held
+	// Alone are answers that were given without Redis, Behind kills of pods that were marked, Listed those of them that had
+	// something to list.
+	Alone, Behind, Listed int
+	Failure               string // empty when every promise held
 }
 
 // Run plays one schedule.
@@ -354,5 +361,5 @@ func play(seed uint64, trace func(string), pool *coroutines) (r Result) {
 	if w.failure == "" {
 		w.check()
 	}
-	return Result{Seed: seed, Steps: w.s.steps, Ops: len(w.ops), Crashes: w.crashes, Kills: w.kills, Switches: w.switches, Failure: w.failure}
+	return Result{Seed: seed, Steps: w.s.steps, Ops: len(w.ops), Crashes: w.crashes, Kills: w.kills, Switches: w.switches, Alone: w.aloneAnswers(), Behind: w.behind.marked, Listed: w.behind.incomplete, Failure: w.failure}
 }

@@ -115,7 +115,7 @@ func (c carrier) Backfill(ctx context.Context, _ backends.Pod, under backends.Fe
 // driver makes the driver of one proxy.
 func (p *proxy) driver(st dualwrite.Stores) *killswitch.Driver {
 	return killswitch.NewDriver(killswitch.DriverOptions{
-		ID: fmt.Sprintf("driver %d.%d", p.n, p.w.s.steps), Control: p.w.control, Clock: driverClock{p.w}, Carrier: carrier{p.pod},
+		ID: fmt.Sprintf("driver %d.%d", p.n, p.w.s.steps), Control: p.w.control, Clock: driverClock{p.w}, Carrier: carrier{p.pod}, Alone: func(backends.Pod) bool { return p.w.alone },
 		Stores: func(backends.Pod) (killswitch.Stores, error) {
 			return killswitch.Stores{Redis: port(st.Redis), MySQL: port(st.MySQL)}, nil
 		},

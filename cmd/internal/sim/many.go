@@ -8,13 +8,18 @@ import (
 
 // Summary of many schedules.
 type Summary struct {
-	Schedules  int     `json:"schedules"`
-	Steps      int64   `json:"steps"`
-	Operations int64   `json:"operations"`
-	Crashes    int64   `json:"crashes"`
-	Kills      int64   `json:"kills"`
-	Switches   int64   `json:"switches"`
-	Failed     *Result `json:"failed,omitempty"` // the failing schedule with the lowest seed seen
+	Schedules  int   `json:"schedules"`
+	Steps      int64 `json:"steps"`
+	Operations int64 `json:"operations"`
+	Crashes    int64 `json:"crashes"`
+	Kills      int64 `json:"kills"`
+	Switches   int64 `json:"switches"`
+	// Alone are answers that were given without Redis, Behind kills of pods that were marked, Listed those of them that had
+	// something to list.
+	Alone  int64   `json:"alone"`
+	Behind int64   `json:"behind"`
+	Listed int64   `json:"listed"`
+	Failed *Result `json:"failed,omitempty"` // the failing schedule with the lowest seed seen
 }
 
 // RunMany plays the schedules from seed first on, n of them, on workers goroutines, and stops at
@@ -44,6 +49,9 @@ func RunMany(ctx context.Context, first uint64, n, workers int, progress func(in
 				s.Crashes += int64(r.Crashes)
 				s.Kills += int64(r.Kills)
 				s.Switches += int64(r.Switches)
+				s.Alone += int64(r.Alone)
+				s.Behind += int64(r.Behind)
+				s.Listed += int64(r.Listed)
 				if r.Failure != "" && (s.Failed == nil || r.Seed < s.Failed.Seed) {
 					s.Failed = &r
 					stop.Store(true)

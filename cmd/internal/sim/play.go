@@ -39,14 +39,18 @@ func (w *world) setUp() {
 	if w.roundTrip = rng.IntN(16) == 0; w.roundTrip {
 		first.Stage = backends.Live
 	}
+	if w.alone {
+		first.Stage = backends.Live
+	}
 	first.Filled = first.Stage == backends.Live
+	first.Alone = first.Filled && w.alone
 	_, _ = w.redis.Raise(ctx, first, 0)
 	_, _ = w.mysql.Raise(ctx, first, 0)
-	w.control.state = killswitch.PodState{Pod: podName, Stage: first.Stage, Epoch: first.Epoch, Filled: first.Filled, Phase: killswitch.Serving, MaxEpoch: first.Epoch, Who: "sim", Why: "sim", Since: w.s.now}
+	w.control.state = killswitch.PodState{Pod: podName, Stage: first.Stage, Epoch: first.Epoch, Filled: first.Filled, Alone: first.Alone, Phase: killswitch.Serving, MaxEpoch: first.Epoch, Who: "sim", Why: "sim", Since: w.s.now}
 	w.control.rev = 1
 	w.mutated()
 	for i := range proxyCount {
-		p := &proxy{w: w, n: i}
+		p := &proxy{w: w, n: i, disk: &disk{}}
 		w.proxies = append(w.proxies, p)
 		p.start()
 	}
@@ -86,6 +90,9 @@ func (w *world) play() {
 				p.cut[backends.SideRedis] = back
 			}
 		})
+	}
+	if w.alone {
+		w.redisAway()
 	}
 	w.switching()
 }

@@ -38,7 +38,7 @@ func TestSchedules(t *testing.T) {
 	// A schedule leaves nothing behind, so that collecting seldom costs no memory worth the name.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	s := RunMany(t.Context(), 0, n, runtime.NumCPU(), nil)
-	t.Logf("%d schedules, %d steps, %d operations, %d crashes, %d kills, %d switches", s.Schedules, s.Steps, s.Operations, s.Crashes, s.Kills, s.Switches)
+	t.Logf("%d schedules, %d steps, %d operations, %d crashes, %d kills, %d switches, %d answers without Redis, %d kills of marked pods, %d with a list", s.Schedules, s.Steps, s.Operations, s.Crashes, s.Kills, s.Switches, s.Alone, s.Behind, s.Listed)
 	if s.Failed != nil {
 		t.Fatalf("seed %d: %s", s.Failed.Seed, s.Failed.Failure)
 	}

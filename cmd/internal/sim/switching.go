@@ -2,9 +2,11 @@ package sim
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/cmd/internal/behind"
 	"github.com/crossfade-proxy/crossfade/killswitch"
 )
 
@@ -15,7 +17,7 @@ func (w *world) switching() {
 		w.thereAndBack()
 		return
 	}
-	if rng.IntN(2) == 0 {
+	if w.alone || rng.IntN(2) == 0 {
 		w.s.spawn(nil, "kill", func() {
 			for range 1 + rng.IntN(2) {
 				w.sleep(rng.IntN(150))
@@ -63,10 +65,13 @@ func (w *world) kill() {
 	if f, _ := w.redis.Fence(context.Background()); f.Stage == backends.Live || f.Stage == backends.Shadow {
 		r.Expect = f.Stage // each kill is meant, also the second
 	}
+	r.Carry = behind.Carry{Pod: p.pod, Docs: w.control}
 	res, err := killswitch.Kill(context.Background(), p.stores.Redis, w.control, driverClock{w}, r)
+	w.tell(func() string { return "kill " + show(res) + " " + fmt.Sprint(err) })
 	if err == nil && res.Verdict == killswitch.KillGo {
 		w.kills++
 	}
+	w.killed(res)
 }
 
 // move has a proxy, if it lives, carry the pod to a stage next to the present one.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/crossfade-proxy/crossfade/backends"
 	"github.com/crossfade-proxy/crossfade/backends/memstore"
+	"github.com/crossfade-proxy/crossfade/cmd/internal/behind"
 	"github.com/crossfade-proxy/crossfade/comparator"
 	"github.com/crossfade-proxy/crossfade/dualwrite"
 	"github.com/crossfade-proxy/crossfade/killswitch"
@@ -62,6 +63,11 @@ type world struct {
 	// orderly: every process came to its end, and nothing was lost on the way
 	orderly bool
 	failure string
+	// alone: MySQL may answer without Redis once the pod is marked, and Redis is away for a while.
+	alone  bool
+	behind behindSeen
+	// keepers are those of every start of every proxy.
+	keepers []*behind.Keeper
 }
 
 // proxy is a group with one Pod. It is rebuilt after a crash.
@@ -74,6 +80,8 @@ type proxy struct {
 	// stores as this proxy reaches them
 	stores dualwrite.Stores
 	cut    [3]time.Time // by side: unreachable until
+	keeper *behind.Keeper
+	disk   *disk // survives a crash
 }
 
 // instant is what the truth looked like after a step.
@@ -107,10 +115,12 @@ type op struct {
 	ended      bool
 	outcome    backends.Outcome
 	err        error
+	// listed: a kill has said that Redis may not have it.
+	listed bool
 }
 
 func newWorld(seed uint64, pool *coroutines) *world {
-	w := &world{s: newScheduler(seed, pool), seed: seed, counted: map[string]int{}, tight: seed%tightEvery == tightEvery-1}
+	w := &world{s: newScheduler(seed, pool), seed: seed, counted: map[string]int{}, tight: seed%tightEvery == tightEvery-1, alone: seed%aloneEvery == 0 || seed%tightAloneEvery == tightAloneEvery-1, behind: newBehindSeen()}
 	now := func() backends.Instant { return backends.Instant(w.s.now.UnixMilli()) }
 	outbox := 0
 	if w.tight {
@@ -175,7 +185,7 @@ func (w *world) truth() backends.Side {
 	rt := r.Admits(backends.Token{Epoch: r.Epoch}, backends.SideRedis)
 	mt := m.Admits(backends.Token{Epoch: m.Epoch}, backends.SideMySQL)
 	if mt && m.Arbitrates() {
-		mt = r.AdmitsMirror(backends.Token{Epoch: m.Epoch}, backends.SideRedis)
+		mt = r.AdmitsMirror(backends.Token{Epoch: m.Epoch}, backends.SideRedis) || m.MayAnswerAlone() && w.permitted(m.Epoch)
 	}
 	switch {
 	case rt && mt:
@@ -234,10 +244,13 @@ func (p *proxy) start() {
 		MySQL: &link{Store: w.mysql, w: w, g: p.g, side: backends.SideMySQL, down: down(backends.SideMySQL)},
 	}
 	p.stores = st
+	p.keeper = p.newKeeper()
 	p.pod = dualwrite.NewPod(podName, st, dualwrite.Options{
+		Lone:     p.keeper,
 		GateWait: 100 * time.Millisecond, OpTimeout: 200 * time.Millisecond, SweepAge: 20 * time.Millisecond,
 		Lanes: 2, LaneDepth: 4, Clock: clock{w.s}, Comparer: counter{w},
 	})
+	p.keeper.Bind(p.pod)
 	p.drv = p.driver(st)
 	for i, task := range p.tasks() {
 		w.s.spawn(p.g, fmt.Sprintf("proxy %d task %d", p.n, i), task)
@@ -256,7 +269,7 @@ func (p *proxy) tasks() []func() {
 			}
 		}
 	}
-	return []func(){
+	tasks := []func(){
 		func() { _ = p.pod.Refresh(ctx); loop(8, 30*time.Millisecond, func() { _ = p.pod.Refresh(ctx) })() },
 		loop(12, 5*time.Millisecond, func() { p.pod.LaneStep(ctx, 0) }),
 		loop(12, 5*time.Millisecond, func() { p.pod.LaneStep(ctx, 1) }),
@@ -269,6 +282,10 @@ func (p *proxy) tasks() []func() {
 		}),
 		loop(6, 15*time.Millisecond, p.follow),
 	}
+	if p.w.alone {
+		tasks = append(tasks, loop(aloneRounds, simLease/killswitch.RenewShare, func() { _ = p.keeper.Step(ctx) }))
+	}
+	return tasks
 }
 
 // follow is what a proxy's keeper does with the control store.
@@ -278,6 +295,7 @@ func (p *proxy) follow() {
 		p.pod.Gate().Withdraw()
 		return
 	}
+	p.keeper.Saw(st)
 	if epoch, holds := st.Hold(); holds {
 		p.pod.Gate().Announce(epoch)
 		return

@@ -127,7 +127,7 @@ func newGatedRig(t *testing.T, n int, gates string) *rig {
 type rigOptions struct {
 	control string
 	gates   string
-	pod     string // further lines of the pod
+	pod     string            // further lines of the pod
 	more    func(*rig) string // further pods
 }
 
