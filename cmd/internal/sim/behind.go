@@ -27,11 +27,17 @@ type disk struct{ kept []journal.Kept }
 // desk is a journal as one start of a proxy has it.
 type desk struct {
 	*disk
+	w   *world
 	run string
 }
 
-// Append implements behind.Journal, as do the methods below.
+// Append implements behind.Journal, as do the methods below. It takes its time, as a disk does.
 func (d desk) Append(epoch uint64, es []backends.Entry) error {
+	if rng := d.w.s.rng; rng.IntN(4) == 0 {
+		d.w.sleep(rng.IntN(100))
+	} else {
+		d.w.s.pause()
+	}
 	for _, e := range es {
 		d.kept = append(d.kept, journal.Kept{Run: d.run, Epoch: epoch, Entry: e})
 	}
@@ -61,7 +67,7 @@ func (p *proxy) newKeeper() *behind.Keeper {
 	run := fmt.Sprintf("%d.%d", p.n, p.w.s.steps)
 	k, err := behind.New(behind.Options{
 		Pod: podName, Control: p.w.control, Clock: driverClock{p.w}, Proxy: fmt.Sprintf("proxy-%d", p.n), Run: run,
-		Lease: simLease, Calm: simCalm, Answers: p.w.alone, Journal: desk{p.disk, run}, Voided: p.w.voided,
+		Lease: simLease, Calm: simCalm, Answers: p.w.alone, Journal: desk{p.disk, p.w, run}, Voided: p.w.voided,
 	})
 	if err != nil {
 		p.w.fail("journal: %v", err)
@@ -76,6 +82,24 @@ func (w *world) aloneAnswers() (n int) {
 		n += int(k.Answered())
 	}
 	return n
+}
+
+// witness sees that nothing is answered without Redis when Redis has gone on, and so may decide (P1).
+type witness struct {
+	*behind.Keeper
+	w *world
+}
+
+// Answer implements dualwrite.Lone.
+func (l witness) Answer(ctx context.Context, f backends.Fence, es []backends.Entry) error {
+	err := l.Keeper.Answer(ctx, f, es)
+	if err != nil {
+		return err
+	}
+	if at, _ := l.w.redis.Fence(ctx); at.Epoch > f.Epoch && at.Stage.Truth() == backends.SideRedis {
+		l.w.fail("P1: an answer of epoch %d was given without Redis when Redis was at %s", f.Epoch, at)
+	}
+	return nil
 }
 
 // permitted tells whether any process may answer without Redis at this instant.

@@ -34,7 +34,11 @@ func (c *control) Get(context.Context, backends.Pod) (killswitch.PodState, kills
 	if err := c.step("get"); err != nil {
 		return killswitch.PodState{}, 0, err
 	}
-	return c.state.Clone(), c.rev, nil
+	st, rev := c.state.Clone(), c.rev
+	if c.w.alone { // the answer is on its way for a while
+		c.w.s.pause()
+	}
+	return st, rev, nil
 }
 
 func (c *control) CompareAndSet(_ context.Context, _ backends.Pod, rev killswitch.Revision, next killswitch.PodState) (killswitch.Revision, error) {

@@ -70,6 +70,9 @@ func (w *world) play() {
 				p := w.proxies[rng.IntN(len(w.proxies))]
 				w.crashes++
 				w.s.kill(p.g)
+				if w.alone && rng.IntN(2) == 0 {
+					p.disk = &disk{} // the machine is lost as well
+				}
 				w.sleep(rng.IntN(60))
 				p.start()
 			}

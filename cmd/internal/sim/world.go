@@ -246,7 +246,7 @@ func (p *proxy) start() {
 	p.stores = st
 	p.keeper = p.newKeeper()
 	p.pod = dualwrite.NewPod(podName, st, dualwrite.Options{
-		Lone:     p.keeper,
+		Lone:     witness{p.keeper, w},
 		GateWait: 100 * time.Millisecond, OpTimeout: 200 * time.Millisecond, SweepAge: 20 * time.Millisecond,
 		Lanes: 2, LaneDepth: 4, Clock: clock{w.s}, Comparer: counter{w},
 	})
