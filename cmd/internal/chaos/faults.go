@@ -40,21 +40,26 @@ func (t *trial) command(ctx context.Context, by int, out any, args ...string) er
 
 // killPod gives the command, and measures from there to Redis's first grant through every proxy.
 func (t *trial) killPod(ctx context.Context, by int) error {
+	_, err := t.killBut(ctx, by, -1)
+	return err
+}
+
+// killBut is killPod while one proxy is stopped.
+func (t *trial) killBut(ctx context.Context, by, stopped int) (res killswitch.KillResult, err error) {
 	t.mark()
 	began := time.Now()
-	var res killswitch.KillResult
 	if err := t.command(ctx, by, &res, "kill", podName, "--from", "live", "--why", "chaos"); err != nil {
-		return err
+		return res, err
 	}
 	t.mark()
 	if res.Verdict != killswitch.KillGo {
-		return fmt.Errorf("the kill's verdict is %s", res.Verdict)
+		return res, fmt.Errorf("the kill's verdict is %s", res.Verdict)
 	}
-	worst, err := t.grantsUnder(ctx, res.To.Epoch, began)
+	worst, err := t.grantsBut(ctx, stopped, res.To.Epoch, began)
 	if err == nil {
 		t.figure(worst)
 	}
-	return err
+	return res, err
 }
 
 // mysqlFault is what happens to MySQL before a kill.

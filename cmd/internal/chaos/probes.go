@@ -47,12 +47,17 @@ func (l *load) servedAfter(proxy int, from time.Time) (time.Duration, error) {
 // grantsUnder waits until every proxy has been granted a unit by Redis under an epoch or a later one, and answers how long
 // after a moment the last of them was.
 func (t *trial) grantsUnder(ctx context.Context, epoch uint64, from time.Time) (worst time.Duration, err error) {
+	return t.grantsBut(ctx, -1, epoch, from)
+}
+
+// grantsBut is grantsUnder without one proxy, which is stopped.
+func (t *trial) grantsBut(ctx context.Context, stopped int, epoch uint64, from time.Time) (worst time.Duration, err error) {
 	const within = 15 * time.Second
 	seen := map[backends.HoldID]bool{} // known to be of an earlier epoch
 	first := map[int]time.Duration{}
 	err = eventually(ctx, within, "Redis grants through every proxy", func() error {
 		for n := range fleet {
-			if _, ok := first[n]; ok {
+			if _, ok := first[n]; ok || n == stopped {
 				continue
 			}
 			at, err := t.firstUnder(ctx, n, epoch, from, seen)

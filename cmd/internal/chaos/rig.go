@@ -40,6 +40,7 @@ type rig struct {
 	dir     string
 	sql, kv *lab.Server
 	control control
+	alone   bool // MySQL may answer without Redis
 	proxies [fleet]*proxy
 	// redis and mysql look at the stores directly, past all relays.
 	redis, mysql backends.Store
@@ -73,6 +74,7 @@ pods:
     sweep_age: 1s
     settle_window: 60s
     audit: {every: 0s}
+    redis_away: {{if .Alone}}answer{{else}}refuse{{end}}
     gates: {off: [readiness, shadow-p99]}
 `))
 
@@ -182,7 +184,7 @@ func (r *rig) addProxy(ctx context.Context, n int) (err error) {
 	var text bytes.Buffer
 	if err := proxyConfig.Execute(&text, map[string]any{
 		"N": n, "Dir": r.dir, "RESP": p.resp, "Admin": p.adminAddr, "Token": token, "Control": r.control.stanza(n),
-		"Redis": p.redis.addr(), "DSN": dsn.FormatDSN(),
+		"Redis": p.redis.addr(), "Alone": r.alone, "DSN": dsn.FormatDSN(),
 	}); err != nil {
 		return err
 	}

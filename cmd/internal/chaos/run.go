@@ -31,7 +31,9 @@ type faultCase struct {
 	bound  time.Duration
 	// once: one trial is all, however many are asked for.
 	once bool
-	play func(ctx context.Context, t *trial) error
+	// alone: the pod's policy is to answer without Redis while that is away.
+	alone bool
+	play  func(ctx context.Context, t *trial) error
 }
 
 // trial is one time that a fault is played.
@@ -115,11 +117,14 @@ type play struct {
 }
 
 // ready has a fleet that is at rest: the last one, or a new one.
-func (p *play) ready(ctx context.Context) error {
-	if p.rig != nil {
+func (p *play) ready(ctx context.Context, alone bool) error {
+	if p.rig != nil && p.rig.alone == alone {
 		return nil
 	}
-	p.rig = &rig{play: p}
+	if err := p.close(); err != nil {
+		return err
+	}
+	p.rig = &rig{play: p, alone: alone}
 	if err := p.rig.open(ctx); err != nil {
 		return err
 	}
@@ -147,7 +152,7 @@ func (p *play) all(ctx context.Context, row *Row, c *faultCase) error {
 			row.broken("%d of %d trials were not played: the time was over", n-no, n)
 			return nil
 		}
-		if err := p.ready(ctx); err != nil {
+		if err := p.ready(ctx, c.alone); err != nil {
 			return err
 		}
 		if err := p.rig.try(ctx, c, row, no); err != nil {

@@ -25,6 +25,7 @@ func scenarios() []scenario {
 		{"kill", killCases()},
 		{"failover", failoverCases()},
 		{"clock", clockCases()},
+		{"behind", behindCases()},
 	}
 }
 
