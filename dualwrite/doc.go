@@ -18,7 +18,8 @@
 //
 //   - A decision is answered only as the truth made it, under an epoch that its fence admitted
 //     (P1). In live, an answer is given only after Redis has accepted its mirror at that epoch,
-//     or, where nothing has changed, has confirmed that it still admits that epoch.
+//     or, where nothing has changed, has confirmed that it still admits that epoch. Where the fence allows it, a
+//     permission ([Lone]) takes the place of a Redis that cannot be reached; a fence that refuses is never passed by.
 //   - An entry is removed from the outbox only after the shadow has confirmed it (P4).
 //   - Outside live no answer waits for the shadow: offering to a lane never blocks, and
 //     neither a failing shadow nor a panicking comparer reaches the caller (P5).

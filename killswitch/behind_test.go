@@ -90,6 +90,8 @@ func (c *slowControl) CompareAndSet(_ context.Context, _ backends.Pod, rev Revis
 	return at, err
 }
 
+func (c *slowControl) AppendHistory(context.Context, backends.Pod, ...Change) error { return nil }
+
 func newMarks(answer time.Duration) *slowControl {
 	c := &slowControl{clock: &handClock{now: time.Unix(1_000_000, 0)}, rev: 1, answer: answer}
 	c.state = PodState{Pod: markPod, Stage: backends.Live, Epoch: 5, Filled: true, Alone: true, Phase: Serving}
@@ -196,6 +198,145 @@ func TestLeavingThatLandsLater(t *testing.T) {
 	c.ghost()
 	if b := c.state.Behind(5); !b.Holds("a") {
 		t.Errorf("it has a permission, and is not among the holders: %+v", b)
+	}
+}
+
+// TestNoPermissionBehindAMark: what reads that the mark is ending or barred, or that it is not among the holders, has no
+// permission any more.
+func TestNoPermissionBehindAMark(t *testing.T) {
+	for name, change := range map[string]func(*PodState){
+		"ending":   func(s *PodState) { s.RedisBehind.Mark = MarkEnding },
+		"barred":   func(s *PodState) { s.RedisBehind.Mark = MarkBarred },
+		"gone":     func(s *PodState) { s.RedisBehind = nil },
+		"left":     func(s *PodState) { s.leave(5, "a") },
+		"moved on": func(s *PodState) { s.Epoch = 6 },
+	} {
+		c := newMarks(0)
+		p := c.permit("a")
+		if err := p.Obtain(t.Context(), 5); err != nil || !p.Valid(5) {
+			t.Fatal(err)
+		}
+		change(&c.state)
+		if _, err := p.Renew(t.Context()); err != nil || p.Valid(5) {
+			t.Errorf("%s: it has a permission (%v)", name, err)
+		}
+	}
+}
+
+// fakeCarry is MySQL as a kill reaches it.
+type fakeCarry struct {
+	stay             int64
+	outbox, list     error
+	missing, missed  Missing
+	passes, listings int
+}
+
+func (c *fakeCarry) Outbox(context.Context, backends.Fence) (int64, error) {
+	c.passes++
+	return c.stay, c.outbox
+}
+
+func (c *fakeCarry) Outstanding(context.Context) (Missing, error) {
+	c.listings++
+	return c.missing, c.list
+}
+
+func (c *fakeCarry) Missed(context.Context, uint64, Holder) (Missing, error) { return c.missed, nil }
+
+// aloneRedis is a fence.
+type aloneRedis struct {
+	f      backends.Fence
+	raised func()
+}
+
+func (r *aloneRedis) Fence(context.Context) (backends.Fence, error) { return r.f, nil }
+
+func (r *aloneRedis) Raise(_ context.Context, f backends.Fence, _ uint64) (backends.Fence, error) {
+	if r.raised != nil {
+		r.raised()
+	}
+	r.f = f
+	return f, nil
+}
+
+// TestKillOfAMarkedPod: it waits for those who do not leave, says what Redis does not have, and claims completeness only when
+// MySQL's outbox was seen empty.
+func TestKillOfAMarkedPod(t *testing.T) {
+	away := errors.New("MySQL is away")
+	one := func(id backends.HoldID) (m Missing) {
+		m.Add(MissingState{Hold: id, State: backends.Held, Units: []backends.Units{{Quantity: 2}}})
+		return m
+	}
+	for name, v := range map[string]struct {
+		carry    fakeCarry
+		complete bool
+		missing  Missing
+		why      bool
+	}{
+		"all is brought":                 {fakeCarry{}, true, Missing{}, false},
+		"some stay":                      {fakeCarry{stay: 1, missing: one("h")}, false, one("h"), false},
+		"not to the end, but listed":     {fakeCarry{outbox: away, missing: one("h")}, false, one("h"), false},
+		"MySQL is away, its holders say": {fakeCarry{outbox: away, list: away, missed: one("j")}, false, one("j"), true},
+	} {
+		c := newMarks(0)
+		p := c.permit("a")
+		if err := p.Obtain(t.Context(), 5); err != nil {
+			t.Fatal(err)
+		}
+		redis := &aloneRedis{f: c.state.Fence()}
+		redis.raised = func() {
+			if p.Valid(5) {
+				t.Errorf("%s: Redis decides while a proxy has a permission", name)
+			}
+		}
+		began := c.clock.Now()
+		res, err := Kill(t.Context(), redis, c, c.clock, KillRequest{Pod: markPod, Who: "me", Why: "test", Carry: &v.carry})
+		b := res.Behind
+		if err != nil || b == nil || !b.Marked || b.Complete != v.complete || b.Why != "" != v.why || len(b.NotAsked) != 1 || !res.To.Alone || res.To.Stage != backends.Shadow {
+			t.Fatalf("%s: %v, %+v, %+v", name, err, res, b)
+		}
+		if diff := fmt.Sprint(b.Missing) != fmt.Sprint(v.missing); diff {
+			t.Errorf("%s: missing %+v", name, b.Missing)
+		}
+		if waited := c.clock.Now().Sub(began); waited < markLease || waited > markLease+time.Second {
+			t.Errorf("%s: it waited %s", name, waited)
+		}
+		if c.state.RedisBehind != nil || c.state.Stage != backends.Shadow || !c.state.Alone {
+			t.Errorf("%s: the record is %+v", name, c.state)
+		}
+	}
+}
+
+// TestKillThatNeedNotWait: of a pod that is not marked, and of one all of whose holders have left. A dry run says so and does
+// nothing; without the control store it is refused.
+func TestKillThatNeedNotWait(t *testing.T) {
+	c := newMarks(0)
+	redis := &aloneRedis{f: c.state.Fence()}
+	r := KillRequest{Pod: markPod, Who: "me", Why: "test", DryRun: true, Carry: &fakeCarry{}}
+	began := c.clock.Now()
+	res, err := Kill(t.Context(), redis, c, c.clock, r)
+	if err != nil || res.Behind == nil || res.Behind.Marked || c.rev != 1 || redis.f.Epoch != 5 {
+		t.Fatalf("dry run: %+v, %v", res, err)
+	}
+	p := c.permit("a")
+	if err := p.Obtain(t.Context(), 5); err != nil {
+		t.Fatal(err)
+	}
+	res, err = Kill(t.Context(), redis, c, c.clock, r)
+	if err != nil || !res.Behind.Marked || res.Behind.WaitMillis < 10_000 || !p.Valid(5) || redis.f.Epoch != 5 {
+		t.Fatalf("dry run of a marked pod: %+v, %v", res, err)
+	}
+	r.DryRun = false
+	var refused *KillRefusedError
+	if _, err = Kill(t.Context(), redis, nil, c.clock, r); !errors.As(err, &refused) || redis.f.Epoch != 5 {
+		t.Fatalf("without a control store: %v", err)
+	}
+	if err := p.Leave(t.Context(), 5, "a", func(context.Context) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	res, err = Kill(t.Context(), redis, c, c.clock, r)
+	if err != nil || !res.Behind.Complete || redis.f.Epoch != 6 || c.clock.Now().Sub(began) > time.Second {
+		t.Fatalf("%+v, %v", res, err)
 	}
 }
 

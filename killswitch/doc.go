@@ -11,7 +11,7 @@
 //     step is recorded before it is taken, so whoever finds a switch whose driver has died
 //     ([Driver.Resume]) repeats the recorded step and finishes, or takes it back ([UndoSteps]).
 //   - A kill ([Kill]) is one compare-and-set of Redis's fence. It needs no control store, no MySQL and
-//     no acknowledgement; all else is told afterwards, as well as may be. The same kill asked for twice
+//     no acknowledgement, but where answers may be given without Redis (see below); all else is told afterwards, as well as may be. The same kill asked for twice
 //     is made once: it names the stage that it leaves, or a shadow is left only if no kill led there.
 //   - What a kill or a switch leaves to be done when a store comes back is a pure function of the
 //     record and the fences ([WorkFor]).
@@ -23,6 +23,19 @@
 // mirrors under e. So in filled live Redis's fence alone arbitrates; in mysql-only and
 // unfilled live MySQL's fence alone does. [Acknowledgeable] is that definition; the tests check it
 // after every step of every schedule.
+//
+// # Answers without Redis
+//
+// Where the fence of filled live says Alone, MySQL's decision can be acknowledged without Redis as well, by a process that has
+// a permission ([Permit]). The invariants, whatever stops where:
+//
+//   - Permissions exist only for an epoch whose fence says Alone, so Redis's fence alone tells a killer that there are none.
+//   - A process has a permission only while the record has it among the holders of a mark of that epoch, or for a lease after it
+//     was changed. It enters by compare-and-set, and leaves only without a permission.
+//   - Nobody is given one while a switch is open, and none is opened while there is a mark, but for one that makes MySQL the
+//     truth again (a re-issue): its fences refuse whatever still has a permission.
+//   - A kill bars the mark first, and moves Redis's fence only when no permission can be valid: P1.
+//   - A mark goes only when Redis has everything; so a kill that finds none lists nothing: P4.
 //
 // # Invariants of the steps
 //

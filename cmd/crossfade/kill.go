@@ -17,6 +17,8 @@ func killCmd(g *globals) *cobra.Command {
 		Long: "From live to shadow, from shadow to redis-only, by one compare-and-set in Redis. It needs neither MySQL\n" +
 			"nor the control store, and asks no gate. In redis-only there is nothing to do; in mysql-only it is refused,\n" +
 			"with the way back.\n\n" +
+			"A pod with redis_away: answer leaves live only with the control store. Where its proxies answer without\n" +
+			"Redis, a kill takes up to a lease and a second, and lists what Redis does not have.\n\n" +
 			"The same kill given again is made once: a pod in shadow that a kill has led there is left alone, and the\n" +
 			"command says since when, with exit code 0. To go on to redis-only, say --from shadow. With --from a kill\n" +
 			"from another stage is refused (exit code 4), and no record is asked.",

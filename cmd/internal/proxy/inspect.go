@@ -44,7 +44,7 @@ func (p *Proxy) figures(ctx context.Context) []telemetry.PodFigures {
 func (p *podRuntime) figures(ctx context.Context) telemetry.PodFigures {
 	st := p.comparator.Stats()
 	f := telemetry.PodFigures{
-		Pod: p.name, Fence: p.pod.Gate().Serving(), BreakerOpen: p.pod.BreakerOpen(), LaneDepth: p.pod.LaneDepth(),
+		Pod: p.name, Fence: p.pod.Gate().Serving(), BreakerOpen: p.pod.BreakerOpen(), LaneDepth: p.pod.LaneDepth(), Behind: p.alone.Seen().RedisBehind != nil, Alone: p.alone.Answered(),
 		Outbox: map[backends.Side]backends.OutboxStats{}, Debt: map[backends.Side]int64{},
 		Decisions: map[string]int64{}, Findings: st.Confirmed, SpoolBytes: st.SpoolBytes, Pool: p.pools().Data, Audit: p.auditFigures(),
 	}

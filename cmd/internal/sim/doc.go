@@ -15,6 +15,8 @@
 //     lands late or a script that a stopped process had sent.
 //   - A tight schedule, one in eight, has outboxes that hold next to nothing, more counts, and a Redis that is
 //     away for a while, so that entries are dropped, and counts refused in live.
+//   - An alone schedule, one in four, begins in a live in which MySQL may answer without Redis. Redis is away for some proxies or all, sometimes MySQL
+//     as well, disks are slow, and machines are lost with their journals.
 //   - Time is virtual: it moves when nobody can run, and now and then by itself.
 //
 // # What is checked
@@ -23,6 +25,7 @@
 //     operations acknowledged and those of unknown outcome allow.
 //   - P2: at every step and every key of the truth; at the end in both stores.
 //   - P3: every sold-out was true at some instant of its call, in the store that was then the truth.
+//   - P1, P4, without Redis: see behind.go.
 //   - P5: outside live no caller's operation calls the shadow.
 //   - P6: no grant is counted twice; where nothing crashed and no message was lost, each decision
 //     that was begun has ended in one column of the account.

@@ -21,6 +21,8 @@ const (
 	Stage                = "crossfade_stage"                   // gauge: pod, stage; 1 for the stage served
 	Epoch                = "crossfade_epoch"                   // gauge: pod
 	BreakerOpen          = "crossfade_breaker_open"            // gauge: pod
+	RedisBehind          = "crossfade_redis_behind"            // gauge: pod; 1 while the pod is marked so, by what this proxy last read
+	AloneTotal           = "crossfade_answers_alone_total"     // counter: pod; given without Redis
 	LaneDepth            = "crossfade_lane_depth"              // gauge: pod
 	Decisions            = "crossfade_decisions"               // gauge: pod, column; of the coverage account, this proxy
 	FindingsTotal        = "crossfade_findings_total"          // counter: pod, class; confirmed by this proxy
@@ -40,7 +42,7 @@ func Names() []string {
 		OperationSeconds, StoreCallSeconds, GateWaitSeconds, MirrorLagSeconds, MirroredTotal, LaneFullTotal,
 		ApologyUnitsTotal, ResubmittedTotal, ConnectionSeconds, PoolConnections, PoolMax, PoolWaitsTotal,
 		PoolWaitSecondsTotal, OutboxEntries, OutboxOldestSeconds, OutboxLost,
-		Stage, Epoch, BreakerOpen, LaneDepth, Decisions, FindingsTotal, SpoolBytes, DebtUnits,
+		Stage, Epoch, BreakerOpen, RedisBehind, AloneTotal, LaneDepth, Decisions, FindingsTotal, SpoolBytes, DebtUnits,
 		AuditAgeSeconds, AuditFindings, AuditUndetermined, AuditRunning, AuditFailures, DoorConnections,
 	}
 }

@@ -28,6 +28,8 @@ type PodFigures struct {
 	Pod         backends.Pod
 	Fence       backends.Fence
 	BreakerOpen bool
+	Behind      bool  // the pod is marked as redis behind
+	Alone       int64 // answers of this proxy without Redis
 	LaneDepth   int
 	Outbox      map[backends.Side]backends.OutboxStats // sides that answered
 	Debt        map[backends.Side]int64                // sides whose levels were read
@@ -197,6 +199,7 @@ func (m *Metrics) Watch(figures func(context.Context) []PodFigures, connections 
 	stage := ig(Stage, "1 for the stage that this proxy serves.")
 	epoch := ig(Epoch, "The epoch that this proxy serves.")
 	open := ig(BreakerOpen, "1 when the shadow is not being asked.")
+	behind := ig(RedisBehind, "1 while the control store marks the pod as redis behind.")
 	depth := ig(LaneDepth, "Entries and probes waiting in lanes.")
 	decisions := ig(Decisions, "Decisions of this proxy by column of the coverage account.")
 	spool := ig(SpoolBytes, "Findings that wait on local disk.")
@@ -207,6 +210,8 @@ func (m *Metrics) Watch(figures func(context.Context) []PodFigures, connections 
 	oldest, err := m.meter.Float64ObservableGauge(OutboxOldestSeconds, metric.WithDescription("Age of the oldest entry in an outbox, in seconds."))
 	errs = append(errs, err)
 	found, err := m.meter.Int64ObservableCounter(FindingsTotal, metric.WithDescription("Findings confirmed by this proxy."))
+	errs = append(errs, err)
+	alone, err := m.meter.Int64ObservableCounter(AloneTotal, metric.WithDescription("Answers that were given without Redis."))
 	errs = append(errs, err)
 	pool, err := m.newPool()
 	errs = append(errs, err)
@@ -228,6 +233,8 @@ func (m *Metrics) Watch(figures func(context.Context) []PodFigures, connections 
 			}
 			o.ObserveInt64(epoch, int64(f.Fence.Epoch), attrs("pod", pod)) //nolint:gosec // epochs are small
 			o.ObserveInt64(open, flag(f.BreakerOpen), attrs("pod", pod))
+			o.ObserveInt64(behind, flag(f.Behind), attrs("pod", pod))
+			o.ObserveInt64(alone, f.Alone, attrs("pod", pod))
 			o.ObserveInt64(depth, int64(f.LaneDepth), attrs("pod", pod))
 			o.ObserveInt64(spool, f.SpoolBytes, attrs("pod", pod))
 			pool.observe(o, pod, f.Pool)
@@ -249,6 +256,6 @@ func (m *Metrics) Watch(figures func(context.Context) []PodFigures, connections 
 			}
 		}
 		return nil
-	}, append(append(pool.all(), auditOf.all()...), entries, lost, stage, epoch, open, depth, decisions, spool, debt, conns, oldest, found)...)
+	}, append(append(pool.all(), auditOf.all()...), entries, lost, stage, epoch, open, behind, alone, depth, decisions, spool, debt, conns, oldest, found)...)
 	return err
 }
