@@ -44,13 +44,8 @@ func (l *load) servedAfter(proxy int, from time.Time) (time.Duration, error) {
 	return ps[last+1].end.Sub(from), nil
 }
 
-// grantsUnder waits until every proxy has been granted a unit by Redis under an epoch or a later one, and answers how long
-// after a moment the last of them was.
-func (t *trial) grantsUnder(ctx context.Context, epoch uint64, from time.Time) (worst time.Duration, err error) {
-	return t.grantsBut(ctx, -1, epoch, from)
-}
-
-// grantsBut is grantsUnder without one proxy, which is stopped.
+// grantsBut waits until every proxy but one that is stopped (-1: every one) has been granted a unit by Redis under an epoch or a
+// later one, and answers how long after a moment the last of them was.
 func (t *trial) grantsBut(ctx context.Context, stopped int, epoch uint64, from time.Time) (worst time.Duration, err error) {
 	const within = 15 * time.Second
 	seen := map[backends.HoldID]bool{} // known to be of an earlier epoch

@@ -27,7 +27,7 @@ func TestShort(t *testing.T) {
 	want := len(short) + 1
 	o := chaos.Options{Scenarios: append(short, "switches"), Trials: 1, Rate: 150, Buyers: 32, Seed: 1, Fast: true, Lenient: true, Binary: binary, Keep: t.TempDir()}
 	if os.Getenv("CROSSFADE_LONG") != "" {
-		o.Scenarios = append(short[:2:2], "switches", "control", "kill")
+		o.Scenarios = append(short[:2:2], "switches", "control", "kill", "behind")
 	}
 	var progress, table bytes.Buffer
 	o.Progress = &progress

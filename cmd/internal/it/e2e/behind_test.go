@@ -93,7 +93,7 @@ func (r *rig) both(ids []string) {
 
 // TestRedisBehind stops Redis under a pod in live: answers go on; Redis comes back, and has everything.
 func TestRedisBehind(t *testing.T) {
-	for _, how := range []string{"stopped", "cut off"} {
+	for _, how := range []string{"stopped", "proxy killed", "restarted"} {
 		t.Run(how, func(t *testing.T) {
 			r := newBehindRig(t, "1000")
 			one, two := r.proxies[0], r.proxies[1]
@@ -127,7 +127,7 @@ func TestRedisBehind(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), "marked as redis behind") {
 				t.Errorf("a marked pod is moved: %v", err)
 			}
-			if how == "cut off" { // a proxy dies with its permission, and comes back
+			if how == "proxy killed" { // a proxy dies with its permission, and comes back
 				two.kill()
 				two.start()
 				two.awaitServing()
@@ -137,6 +137,10 @@ func TestRedisBehind(t *testing.T) {
 			if err := r.kv.Resume(); err != nil {
 				t.Fatal(err)
 			}
+			if how == "restarted" {
+				more := r.reissued()
+				during = append(during, more...)
+			}
 			r.mark(one, killswitch.MarkUnknown)
 			after, _ := r.buys("after-", 4, one, two)
 			r.drained(time.Minute)
@@ -144,6 +148,28 @@ func TestRedisBehind(t *testing.T) {
 			r.clean()
 		})
 	}
+}
+
+// reissued restarts Redis while the pod is marked: answers go on until an operator has looked at it, and after that.
+func (r *rig) reissued() []string {
+	r.t.Helper()
+	if err := r.kv.Restart(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+	ids, _ := r.buys("restarted-", 10, r.proxies...)
+	st, err := r.proxies[0].status()
+	if err != nil || !st.Serving || !slices.Contains(st.Work, killswitch.WorkReissue) || st.Behind == nil {
+		r.t.Fatalf("%+v, %v", st, err)
+	}
+	if _, err := r.proxies[0].run("reissue", podName, "--why", "test"); err != nil {
+		r.t.Fatalf("%v\n%s", err, r.logs())
+	}
+	more, _ := r.buys("reissued-", 10, r.proxies...)
+	r.settled()
+	if st, err = r.proxies[0].status(); err != nil || !st.Actual.MayAnswerAlone() {
+		r.t.Fatalf("%+v, %v", st, err)
+	}
+	return slices.Concat(ids, more)
 }
 
 // TestKillWhileBehind kills a marked pod while one of its proxies is stopped, with MySQL there and without.
