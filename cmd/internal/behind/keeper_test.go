@@ -64,11 +64,17 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
+	return newRigWith(t, 0)
+}
+
+// newRigWith bounds MySQL's outbox.
+func newRigWith(t *testing.T, outbox int) *rig {
+	t.Helper()
 	now := func() backends.Instant { return backends.Instant(time.Now().UnixMilli()) }
 	r := &rig{
 		t: t, dir: t.TempDir(), control: controltest.NewMemory(),
 		redis: &awayStore{Store: memstore.New(memstore.Options{Side: backends.SideRedis, Clock: now})},
-		mysql: memstore.New(memstore.Options{Side: backends.SideMySQL, Clock: now}),
+		mysql: memstore.New(memstore.Options{Side: backends.SideMySQL, Clock: now, OutboxMax: outbox}),
 	}
 	ctx := t.Context()
 	for _, f := range []backends.Fence{{Epoch: 2, Stage: backends.Shadow, Open: true}, live} {
@@ -188,6 +194,28 @@ func TestAwayAndBack(t *testing.T) {
 	}
 	if err := r.keeper.Step(t.Context()); err != nil || r.journal.Size() != 0 {
 		t.Fatalf("%v, %d bytes", err, r.journal.Size())
+	}
+}
+
+// TestNothingBeyondTheOutbox: what MySQL's full outbox has dropped is not answered without Redis, nor when it is asked for again:
+// nobody would bring it there.
+func TestNothingBeyondTheOutbox(t *testing.T) {
+	r := newRigWith(t, 1)
+	r.redis.away.Store(true)
+	if err := r.reserve("h1"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second finds the hold
+		if err := r.reserve("h2"); !errors.Is(err, backends.ErrUnavailable) {
+			t.Fatalf("answered: %v", err)
+		}
+	}
+	if r.keeper.Answered() != 1 {
+		t.Errorf("%d answers", r.keeper.Answered())
+	}
+	r.redis.away.Store(false)
+	if m := r.step(killswitch.MarkUnknown, 300*time.Millisecond); m != killswitch.MarkEnding {
+		t.Errorf("the mark is %s although MySQL's outbox has dropped something", m)
 	}
 }
 
