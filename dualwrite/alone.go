@@ -185,33 +185,32 @@ func (p *Pod) Carry(ctx context.Context, f backends.Fence, es []backends.Entry) 
 	}
 }
 
-// CarryOutbox brings what is in MySQL's outbox to Redis under f, whatever the breaker says, until it is empty, or nothing
-// more can be taken, or the context is done; and answers how many entries stay. An error says that this is not
-// known, or that the outbox has dropped some.
-func (p *Pod) CarryOutbox(ctx context.Context, f backends.Fence) (stay int64, err error) {
-	for {
-		took, err := p.carryPass(ctx, f)
-		if err != nil {
-			return 0, err
+// CarryOutbox brings what is in MySQL's outbox to Redis under f, whatever the breaker says, and answers what Redis did not
+// take. What is decided meanwhile is not waited for: of what was there when it was called nothing else is left out. It
+// goes round as long as there is progress: a count may wait for another's. An error says that it did not come to the end, or that the
+// outbox has dropped entries.
+func (p *Pod) CarryOutbox(ctx context.Context, f backends.Fence) (left []backends.Entry, err error) {
+	for before := -1; ; before = len(left) {
+		if left, err = p.carryPass(ctx, f); err != nil {
+			return nil, err
+		}
+		if len(left) > 0 && (before < 0 || len(left) < before) {
+			continue
 		}
 		st, err := p.stores.MySQL.OutboxStats(ctx)
-		switch {
-		case err != nil:
-			return 0, err
-		case st.Lost:
-			return 0, fmt.Errorf("%w: MySQL's outbox has dropped %d entries", backends.ErrUnavailable, st.Dropped)
-		case st.Entries == 0 || took == 0:
-			return st.Entries, nil
+		if err == nil && st.Lost {
+			err = fmt.Errorf("%w: MySQL's outbox has dropped %d entries", backends.ErrUnavailable, st.Dropped)
 		}
+		return left, err
 	}
 }
 
 // carryPass goes through the outbox once.
-func (p *Pod) carryPass(ctx context.Context, f backends.Fence) (took int, err error) {
+func (p *Pod) carryPass(ctx context.Context, f backends.Fence) (left []backends.Entry, err error) {
 	for after := ""; ; {
 		es, err := p.stores.MySQL.Pending(ctx, after, 0, SweepPage)
 		if err != nil {
-			return took, err
+			return nil, err
 		}
 		its := make([]item, len(es))
 		for i, e := range es {
@@ -220,13 +219,16 @@ func (p *Pod) carryPass(ctx context.Context, f backends.Fence) (took int, err er
 		for len(its) > 0 {
 			k := batchOf(its)
 			if _, err := p.apply(ctx, f, its[:k]); err != nil {
-				return took, err
+				return nil, err
 			}
-			took += p.finish(ctx, f, its[:k], true)
+			p.finish(ctx, f, its[:k], true)
+			for _, it := range unapplied(its[:k]) {
+				left = append(left, it.entry)
+			}
 			its = its[k:]
 		}
 		if len(es) < SweepPage {
-			return took, nil
+			return left, nil
 		}
 		after = es[len(es)-1].Seq
 	}

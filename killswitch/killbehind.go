@@ -19,7 +19,7 @@ import (
 //  2. It waits until all who had one have left: each brings its journal to Redis, and says what it could not. Who is
 //     paused or dead does not leave: a lease later its permission is over.
 //  3. Meanwhile, and once more then, it brings MySQL's outbox to Redis. What was acknowledged was committed before, so
-//     an outbox that is empty then says that nothing is missing.
+//     one whose entries Redis has all taken then says that nothing is missing.
 //  4. The compare-and-set.
 
 // Bounds of a kill of a marked pod. Together with the lease and its share for drifting clocks they keep it under lease + 1 s.
@@ -78,9 +78,9 @@ func (m *Missing) merge(o Missing) {
 
 // KillCarry is what a kill of a marked pod needs besides the control store. cmd fills it.
 type KillCarry interface {
-	// Outbox brings what is in MySQL's outbox to Redis, under the epoch of under, and answers how many entries stay there. An
-	// error says that it was not brought to the end.
-	Outbox(ctx context.Context, under backends.Fence) (stay int64, err error)
+	// Outbox brings to Redis what is in MySQL's outbox when it is called, under the epoch of under, and answers what Redis did
+	// not take. An error says that it did not come to the end.
+	Outbox(ctx context.Context, under backends.Fence) (Missing, error)
 	// Outstanding lists what is in MySQL's outbox. An error says that this is not known, or not all.
 	Outstanding(ctx context.Context) (Missing, error)
 	// Missed answers what a holder said it could not bring to Redis.
@@ -238,9 +238,9 @@ func (k *behindKill) wait(ctx context.Context, b RedisBehind, barred time.Time) 
 	}
 }
 
-func (k *behindKill) carry(ctx context.Context, epoch uint64) (stay int64, err error) {
+func (k *behindKill) carry(ctx context.Context, epoch uint64) (Missing, error) {
 	if k.r.Carry == nil {
-		return 0, fmt.Errorf("%w: this process has no way to MySQL", backends.ErrUnavailable)
+		return Missing{}, fmt.Errorf("%w: this process has no way to MySQL", backends.ErrUnavailable)
 	}
 	under := k.res.From
 	under.Epoch = epoch
@@ -248,16 +248,18 @@ func (k *behindKill) carry(ctx context.Context, epoch uint64) (stay int64, err e
 }
 
 // lastPass brings to Redis what MySQL still has, and lists what Redis does not get.
-func (k *behindKill) lastPass(ctx context.Context, b RedisBehind, left []Holder) {
+func (k *behindKill) lastPass(ctx context.Context, b RedisBehind, stay []Holder) {
 	out := k.res.Behind
-	for _, h := range left {
+	for _, h := range stay {
 		out.NotAsked = append(out.NotAsked, h.Proxy)
 	}
 	try, cancel := context.WithTimeout(ctx, killPass)
-	stay, err := k.carry(try, b.Epoch)
+	left, err := k.carry(try, b.Epoch)
 	cancel()
 	// The outbox has, or had, all that was answered, whoever did.
-	if out.Complete = err == nil && stay == 0; out.Complete {
+	out.Complete = err == nil && left.Count == 0
+	if err == nil {
+		out.Missing = left
 		return
 	}
 	if k.r.Carry == nil {

@@ -132,8 +132,12 @@ type Carry struct {
 var _ killswitch.KillCarry = Carry{}
 
 // Outbox implements killswitch.KillCarry.
-func (c Carry) Outbox(ctx context.Context, under backends.Fence) (stay int64, err error) {
-	return c.Pod.CarryOutbox(ctx, under)
+func (c Carry) Outbox(ctx context.Context, under backends.Fence) (m killswitch.Missing, err error) {
+	left, err := c.Pod.CarryOutbox(ctx, under)
+	for i := range left {
+		m.Add(stateOf(&left[i]))
+	}
+	return m, err
 }
 
 // Outstanding implements killswitch.KillCarry.

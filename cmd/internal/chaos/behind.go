@@ -88,12 +88,11 @@ func (t *trial) killBehind(ctx context.Context, stopped bool) error {
 	if err := t.load.warm(ctx, reserves); err != nil {
 		return err
 	}
-	victim, who, says := -1, -1, "MySQL is gone, and Redis as well"
-	if stopped {
-		victim = t.no % fleet
-		who, says = victim, "it is stopped"
+	victim, says := -1, "MySQL is gone, and Redis as well"
+	if stopped { // in the middle of transactions: MySQL keeps their rows from everybody
+		victim, says = t.no%fleet, "a proxy is stopped, with rows of MySQL locked, until the kill"
 	}
-	over := t.load.excuse(who, says)
+	over := t.load.excuse(-1, says)
 	if stopped {
 		if err := t.proxies[victim].signal(syscall.SIGSTOP); err != nil {
 			return err
