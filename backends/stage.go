@@ -130,7 +130,8 @@ type Fence struct {
 	Filled bool `json:"filled"`
 	// Alone in live, once filled: MySQL may answer without Redis in this epoch, while the control store marks the pod
 	// as redis behind (DESIGN §6), so a kill has to ask there first. Where Redis is the truth: MySQL may have done so in
-	// the epoch that a kill has ended, so what only MySQL has may have been acknowledged.
+	// the epoch that a kill has ended, and the kill could not bring all of it to Redis: what only MySQL has may have been
+	// acknowledged.
 	Alone bool `json:"alone,omitempty"`
 }
 

@@ -292,7 +292,7 @@ func TestKillOfAMarkedPod(t *testing.T) {
 		began := c.clock.Now()
 		res, err := Kill(t.Context(), redis, c, c.clock, KillRequest{Pod: markPod, Who: "me", Why: "test", Carry: &v.carry})
 		b := res.Behind
-		if err != nil || b == nil || !b.Marked || b.Complete != v.complete || b.Why != "" != v.why || len(b.NotAsked) != 1 || !res.To.Alone || res.To.Stage != backends.Shadow {
+		if err != nil || b == nil || !b.Marked || b.Complete != v.complete || b.Why != "" != v.why || len(b.NotAsked) != 1 || res.To.Alone == v.complete || res.To.Stage != backends.Shadow {
 			t.Fatalf("%s: %v, %+v, %+v", name, err, res, b)
 		}
 		if diff := fmt.Sprint(b.Missing) != fmt.Sprint(v.missing); diff {
@@ -301,7 +301,7 @@ func TestKillOfAMarkedPod(t *testing.T) {
 		if waited := c.clock.Now().Sub(began); waited < markLease || waited > markLease+time.Second {
 			t.Errorf("%s: it waited %s", name, waited)
 		}
-		if c.state.RedisBehind != nil || c.state.Stage != backends.Shadow || !c.state.Alone {
+		if c.state.RedisBehind != nil || c.state.Stage != backends.Shadow || c.state.Alone == v.complete {
 			t.Errorf("%s: the record is %+v", name, c.state)
 		}
 	}

@@ -167,8 +167,7 @@ func (k *behindKill) clear(ctx context.Context) error {
 		return nil
 	}
 	*k.res.Behind = KillBehind{Marked: true, Since: b.Since, Who: b.Who, WaitMillis: millis(b.Wait())}
-	k.res.To.Alone = true
-	if k.r.DryRun {
+	if k.res.To.Alone = true; k.r.DryRun {
 		return nil
 	}
 	k.timed("bar answers without Redis", start)
@@ -179,6 +178,7 @@ func (k *behindKill) clear(ctx context.Context) error {
 	}
 	start = k.clock.Now()
 	k.lastPass(ctx, *b, left)
+	k.res.To.Alone = !k.res.Behind.Complete // else nothing that settling voids can have been acknowledged
 	k.timed("bring to Redis what was answered without it", start)
 	k.res.Behind.WaitedMillis = millis(k.clock.Now().Sub(barred))
 	return nil
