@@ -205,6 +205,7 @@ func (p *Pod) handle(ctx context.Context, its []item) {
 		case kindApplied:
 			p.finish(ctx, f, batch, false)
 		default:
+			p.giveBack(ctx, f, batch)
 			p.Mirror(ctx, f, batch, false)
 			if left := unapplied(batch); len(left) < len(batch) {
 				// A lock was in the way of some. Later states of theirs may come next in this lane, and must not overtake them.

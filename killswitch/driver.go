@@ -65,7 +65,7 @@ type DriverOptions struct {
 	Control ControlStore
 	// Stores answers a pod's stores, or an error for a pod that this process does not know.
 	Stores  func(backends.Pod) (Stores, error)
-	Carrier Carrier
+	Carrier FullCarrier
 	Clock   Clock
 	Limits  Limits
 }

@@ -15,6 +15,7 @@ const (
 	ActUnknown Act = iota
 	ActRaise       // move a store's fence
 	ActDrain       // empty the outbox of the truth of Fence.Stage into the other store, under Fence
+	ActRestore     // give Redis back what it has lost and MySQL has; Fence says whether it is closed
 	ActServe       // write down what is served now, and close the record of the switch
 )
 
@@ -29,6 +30,8 @@ type Step struct {
 	// server that has lost its data. For MySQL, and where Redis goes along if possible (no kill is
 	// possible there), rank alone decides.
 	Expect []backends.Fence
+	// Anew: Redis may be another server than the one at which its fence was raised.
+	Anew bool
 	// BestEffort: the switch goes on without it; what is left is then found by WorkFor.
 	BestEffort bool
 }
@@ -125,6 +128,11 @@ func (s Step) ifPossible() Step {
 	return s
 }
 
+func (s Step) anew() Step {
+	s.Anew = true
+	return s
+}
+
 // from and target are the open fences before and after the switch.
 func (sw *Switch) from() backends.Fence { return fence(sw.FromEpoch, sw.From, sw.FromFilled) }
 
@@ -141,8 +149,13 @@ func (sw *Switch) is(from, to backends.Stage) bool {
 
 // holds tells whether there is a moment in the switch at which neither store decides.
 func (sw *Switch) holds() bool {
-	return sw.Kind == KindFill || sw.is(backends.Shadow, backends.Live) ||
+	return sw.Kind == KindFill || sw.restores() || sw.is(backends.Shadow, backends.Live) ||
 		sw.is(backends.Live, backends.Shadow) || sw.is(backends.Live, backends.MySQLOnly) && sw.FromFilled
+}
+
+// restores tells whether Redis goes on as the truth, and may have lost what it had acknowledged.
+func (sw *Switch) restores() bool {
+	return sw.Kind == KindRealign && sw.To.Truth() == backends.SideRedis
 }
 
 // Steps lists the steps of a switch. They follow from the record alone, so that every process sees the
@@ -158,6 +171,12 @@ func (sw *Switch) forward() []Step {
 		// MySQL is closed so that nothing is decided that Redis has not; once Redis is at the new
 		// epoch a kill is possible, and MySQL is not open without it any more.
 		return []Step{mysql(closed(f)), drain(sw.from()), redis(f), mysql(f), serve(f)}
+	case sw.restores():
+		// Closed, so that nothing is sold twice before it is known again. MySQL comes first to the new epoch: what
+		// a lane brings it late, under the old one, would not be restored.
+		// Redis is closed in redis-only, where there is nothing to kill: in shadow a kill would open it too soon.
+		shut := closed(fence(sw.Epoch, backends.RedisOnly, false))
+		return []Step{redis(shut).anew(), mysql(f).ifPossible(), restore(closed(f)).ifPossible(), redis(f), serve(f)}
 	case sw.Kind == KindRealign, sw.Kind == KindInit:
 		return realignSteps(f)
 	case sw.is(backends.RedisOnly, backends.Shadow):
@@ -191,7 +210,7 @@ func realignSteps(f backends.Fence) []Step {
 	case backends.RedisOnly, backends.Shadow:
 		return []Step{redis(f), mysql(f).ifPossible(), serve(f)}
 	case backends.Live:
-		return []Step{redis(f), mysql(f), serve(f)}
+		return []Step{redis(f).anew(), mysql(f), serve(f)}
 	case backends.MySQLOnly:
 		return []Step{mysql(f), redis(f).ifPossible(), serve(f)}
 	default:
@@ -350,6 +369,13 @@ func Plan(seen Seen, to backends.Stage) (Switch, error) {
 	}
 	if err := CheckMove(st, to); err != nil {
 		return Switch{}, err
+	}
+	if st.Stage.Truth() == backends.SideRedis || to.Truth() == backends.SideRedis {
+		// A Redis that may have lost acknowledged writes is given them back first; a move would leave them lost.
+		restarted := seen.Redis.Known && seen.Redis.Fence == closed(st.Fence())
+		if restarted || slices.Contains(redisWork(st, st.Fence(), seen.Redis), WorkReissue) {
+			return Switch{}, &ReissueError{Pod: st.Pod, Have: seen.Redis.Fence, Want: st.Fence()}
+		}
 	}
 	sw := seen.begin(KindMove, to)
 	if to == backends.Live && st.Stage == backends.Shadow {

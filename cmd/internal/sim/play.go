@@ -45,7 +45,7 @@ func (w *world) setUp() {
 	w.control.state = killswitch.PodState{Pod: podName, Stage: first.Stage, Epoch: first.Epoch, Filled: first.Filled, Phase: killswitch.Serving, MaxEpoch: first.Epoch, Who: "sim", Why: "sim", Since: w.s.now}
 	w.control.rev = 1
 	w.mutated()
-	for i := range proxyCount {
+	for i := range w.fleet() {
 		p := &proxy{w: w, n: i}
 		w.proxies = append(w.proxies, p)
 		p.start()
@@ -86,6 +86,15 @@ func (w *world) play() {
 				p.cut[backends.SideRedis] = back
 			}
 		})
+	}
+	if w.failover {
+		w.failingOver()
+	}
+	if w.seed%awayEvery == 4 {
+		w.controlAway()
+	}
+	if w.seed%murderEvery == 2 {
+		w.murders = 1 + rng.IntN(60)
 	}
 	w.switching()
 }

@@ -18,11 +18,16 @@ import (
 // Bounds of one schedule. Small worlds find what large ones hide: a promise that breaks, breaks with
 // two proxies, two items and a handful of operations.
 const (
-	maxSteps   = 4000
-	proxyCount = 2
-	holdTTL    = 200 * time.Millisecond
+	maxSteps = 4000
+	holdTTL  = 200 * time.Millisecond
 	// tightOutbox is the bound of the outboxes in one of tightEvery schedules.
 	tightEvery, tightOutbox = 8, 2
+	// failoverEvery: in one of so many schedules Redis is replaced by a replica without the last writes.
+	failoverEvery = 5
+	// fleetEvery: of so many schedules three have three proxies, the others two.
+	fleetEvery = 7
+	// murderEvery: in one of so many a driver dies at one of its calls, and in one the control store is away.
+	murderEvery, awayEvery = 4, 9
 )
 
 const podName backends.Pod = "pod"
@@ -48,20 +53,40 @@ type world struct {
 	roundTrip bool
 	// tight: the outboxes hold next to nothing, and Redis is away for a while: what is dropped for want
 	// of room must not have been acknowledged, or has to be made up for.
-	tight    bool
-	ops      []*op
-	holds    []backends.HoldID
-	nextID   int
-	crashes  int
-	kills    int
-	switches int
-	control  *control
-	counted  map[string]int // grants compared, by hold
+	tight bool
+	// replica is what the replica of Redis has, while it lags; failover tells that it will be promoted.
+	failover  bool
+	replica   *memstore.Snapshot
+	failovers int
+	// lostHolds and lostKeys are those of which a failover has lost something that MySQL did not have.
+	lostHolds map[backends.HoldID]bool
+	lostKeys  map[backends.Key]bool
+	repairs   int
+	listed    bool // a restore has told of units on hand that it could not set right
+	murders   int  // calls of drivers until one of them dies; 0: none does
+	ops       []*op
+	holds     []backends.HoldID
+	nextID    int
+	crashes   int
+	kills     int
+	switches  int
+	control   *control
+	counted   map[string]int // grants compared, by hold
 	// the account of decisions, for P6
 	begun, observed, sampledOut, lost int64
 	// orderly: every process came to its end, and nothing was lost on the way
 	orderly bool
 	failure string
+}
+
+// fleet is how many proxies serve the pod.
+func (w *world) fleet() int {
+	switch w.seed % fleetEvery {
+	case 0, 2, 5:
+		return 3
+	default:
+		return 2
+	}
 }
 
 // proxy is a group with one Pod. It is rebuilt after a crash.
@@ -110,7 +135,8 @@ type op struct {
 }
 
 func newWorld(seed uint64, pool *coroutines) *world {
-	w := &world{s: newScheduler(seed, pool), seed: seed, counted: map[string]int{}, tight: seed%tightEvery == tightEvery-1}
+	w := &world{s: newScheduler(seed, pool), seed: seed, counted: map[string]int{}, tight: seed%tightEvery == tightEvery-1,
+		failover: seed%failoverEvery == 2, lostHolds: map[backends.HoldID]bool{}, lostKeys: map[backends.Key]bool{}}
 	now := func() backends.Instant { return backends.Instant(w.s.now.UnixMilli()) }
 	outbox := 0
 	if w.tight {

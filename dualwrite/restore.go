@@ -1,0 +1,255 @@
+package dualwrite
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/crossfade-proxy/crossfade/backends"
+)
+
+// Restored is what a truth was given back.
+type Restored struct {
+	Holds  int `json:"holds"`   // states of holds
+	Taken  int `json:"taken"`   // sums of takes
+	OnHand int `json:"on_hand"` // keys whose units on hand were set to the ledger's
+	// Differ are keys whose units on hand differ from the ledger's and were left as they are.
+	Differ int `json:"differ"`
+}
+
+// errNoRestorer: a store that cannot be given anything back. Redis can.
+var errNoRestorer = errors.New("this store cannot be given back what it has lost")
+
+// Restore gives Redis, which is the truth under f, what it has lost and MySQL still has: a Redis that was replaced by
+// a replica without the last writes knows less than its shadow. What Redis still has to tell goes to MySQL first.
+// Then MySQL has the newest state that anybody knows, and Redis follows it by versions: again is safe, and so is a Redis
+// that has lost nothing.
+//
+// Under a closed fence nothing is decided meanwhile, so the units on hand are set to the ledger's as well: that is how
+// a lost restock comes back. Under an open one they are only compared, and takes follow only where none came since.
+//
+// A hold that MySQL has, and that nobody was told of, comes back too: it ends by its time.
+func (p *Pod) Restore(ctx context.Context, f backends.Fence) (Restored, error) {
+	to, ok := p.stores.Redis.(backends.Restorer)
+	switch {
+	case f.Stage.Truth() != backends.SideRedis:
+		return Restored{}, nil
+	case !ok:
+		return Restored{}, errNoRestorer
+	}
+	r := restore{p: p, f: f, t: backends.Token{Epoch: f.Epoch}, to: to}
+	for _, phase := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"what Redis still has to tell", func(ctx context.Context) error { return r.told(ctx) }},
+		{"holds", r.holds},
+		{"takes", r.levels},
+		{"units on hand", r.onHand},
+	} {
+		if err := phase.do(ctx); err != nil {
+			return r.done, fmt.Errorf("restoring Redis from MySQL, %s: %w", phase.name, err)
+		}
+	}
+	return r.done, nil
+}
+
+type restore struct {
+	p    *Pod
+	f    backends.Fence
+	t    backends.Token
+	to   backends.Restorer
+	done Restored
+}
+
+// told brings Redis's outbox to MySQL; under traffic the sweep does.
+func (r *restore) told(ctx context.Context) error {
+	if r.f.Open {
+		return nil
+	}
+	return r.p.Drain(ctx, r.f)
+}
+
+func (r *restore) give(ctx context.Context, es []backends.Entry) (int, error) {
+	if len(es) == 0 {
+		return 0, nil
+	}
+	now, err := r.p.stores.Redis.Now(ctx)
+	if err != nil {
+		return 0, err
+	}
+	as, err := r.to.Restore(ctx, r.t, now, es)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for i := range as {
+		if as[i].Err != nil {
+			return n, as[i].Err
+		}
+		if as[i].Changed {
+			n++
+		}
+	}
+	return n, nil
+}
+
+func (r *restore) holds(ctx context.Context) error {
+	for cursor := ""; ; {
+		hs, next, err := r.p.stores.MySQL.ScanHolds(ctx, cursor, backfillPage, false)
+		if err != nil {
+			return err
+		}
+		known := map[backends.HoldID]*backends.Hold{}
+		if len(hs) > 0 {
+			if known, err = r.p.stores.Redis.GetMany(ctx, idsOf(hs)); err != nil {
+				return err
+			}
+		}
+		var es []backends.Entry
+		for _, h := range hs {
+			if err := r.claim(ctx, h, known[h.ID]); err != nil {
+				return err
+			}
+			// What has ended without a sale, and is not known, has no footprint to bring.
+			if k := known[h.ID]; k == nil && h.State.Takes() || k != nil && h.Version.After(k.Version) {
+				es = append(es, backends.Entry{Op: backends.OpReemit, Hold: h})
+			}
+		}
+		n, err := r.give(ctx, es)
+		r.done.Holds += n
+		if err != nil || next == "" {
+			return err
+		}
+		cursor = next
+	}
+}
+
+// claim follows the claim rule where versions do not help: a hold that Redis had lost the claim of and has ended since,
+// by its time, was paid for all the same. What is not there any more is an apology.
+func (r *restore) claim(ctx context.Context, h, known *backends.Hold) error {
+	if !r.f.Open || h.State != backends.Claimed || known == nil || known.State == backends.Claimed || h.Version.After(known.Version) {
+		return nil
+	}
+	d, err := r.p.stores.Redis.Claim(ctx, r.t, &backends.ClaimRequest{ID: h.ID, Shop: h.Shop, Lines: h.Lines, Caller: h.Caller})
+	if err != nil {
+		return err
+	}
+	for _, a := range d.Apologies {
+		r.p.o.Observer.Apology(r.p.name, a)
+	}
+	r.done.Holds++
+	return nil
+}
+
+func (r *restore) levels(ctx context.Context) error {
+	return r.pages(ctx, func(ls []backends.Level) error {
+		var es []backends.Entry
+		for _, l := range ls {
+			if l.TakenVersion != (backends.Version{}) {
+				es = append(es, backends.Entry{Op: backends.OpReemit, Level: &backends.LevelChange{Key: l.Key, Taken: l.Taken, Version: l.TakenVersion}})
+			}
+		}
+		n, err := r.give(ctx, es)
+		r.done.Taken += n
+		return err
+	})
+}
+
+func (r *restore) pages(ctx context.Context, do func([]backends.Level) error) error {
+	for cursor := ""; ; {
+		ls, next, err := r.p.stores.MySQL.ScanLevels(ctx, cursor, backfillPage)
+		if err == nil && len(ls) > 0 {
+			err = do(ls)
+		}
+		if err != nil || next == "" {
+			return err
+		}
+		cursor = next
+	}
+}
+
+// onHand sets the units on hand to the ledger's, which is authoritative in every stage. A ledger without any units is one
+// that was never loaded: it is not taken for the shop's stock. Nor is one with claims that are still to be settled: they
+// are in it, and reach Redis by being settled.
+func (r *restore) onHand(ctx context.Context) error {
+	loaded := false
+	unsettled, err := r.p.stores.MySQL.OutboxStats(ctx)
+	if err != nil {
+		return err
+	}
+	if err = r.pages(ctx, func(ls []backends.Level) error {
+		for _, l := range ls {
+			loaded = loaded || l.OnHand != 0
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	return r.pages(ctx, func(ls []backends.Level) error {
+		have, err := r.p.stores.Redis.Levels(ctx, keysOf(ls))
+		if err != nil {
+			return err
+		}
+		onHand := make(map[backends.Key]int64, len(have))
+		for _, l := range have {
+			onHand[l.Key] = l.OnHand
+		}
+		for _, l := range ls {
+			switch by := l.OnHand - onHand[l.Key]; {
+			case by == 0:
+			case r.f.Open || !loaded || unsettled.Entries > 0:
+				r.done.Differ++
+			default:
+				if err := r.correct(ctx, l.Key, by); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// correct moves one level, under an operation id that whoever restores the pod in this epoch gives it: two
+// who find the same difference move it once.
+func (r *restore) correct(ctx context.Context, k backends.Key, by int64) error {
+	now, err := r.p.stores.Redis.Now(ctx)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256([]byte(strconv.FormatUint(r.f.Epoch, 10) + " " + k.String()))
+	c := &backends.Correction{OpID: backends.OpID("restore:" + hex.EncodeToString(sum[:16])), Key: k, Sellable: by, OnHand: by}
+	moved, err := r.to.RestoreLevel(ctx, r.t, now, c)
+	if moved {
+		r.done.OnHand++
+	}
+	return err
+}
+
+// giveBack gives the truth what it decided under an earlier epoch: it may have lost that since, and then a lane of this
+// proxy is the only one who knows. What it still has is not changed. Whatever becomes of it, the shadow is told.
+func (p *Pod) giveBack(ctx context.Context, f backends.Fence, its []item) {
+	to, ok := p.stores.Of(f.Stage.Truth()).(backends.Restorer)
+	if !ok {
+		return
+	}
+	var es []backends.Entry
+	for i := range its {
+		if its[i].fence.Epoch < f.Epoch {
+			es = append(es, its[i].entry)
+		}
+	}
+	if len(es) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.o.MirrorTimeout)
+	defer cancel()
+	now, err := p.stores.Of(f.Stage.Truth()).Now(ctx)
+	if err != nil {
+		return
+	}
+	_, _ = to.Restore(ctx, backends.Token{Epoch: f.Epoch}, now, es) // where it fails the audit finds a hold that only the shadow has
+}
