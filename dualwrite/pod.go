@@ -90,6 +90,8 @@ type Options struct {
 	Observer   Observer
 	Comparer   Comparer
 	Guard      Guard
+	// Filer lists what is lost for good.
+	Filer Filer
 }
 
 func (o Options) withDefaults() Options {
@@ -117,6 +119,9 @@ func (o Options) withDefaults() Options {
 	if o.Comparer == nil {
 		o.Comparer = NoComparer{}
 	}
+	if o.Filer == nil {
+		o.Filer = NoFiler{}
+	}
 	if o.Guard == nil {
 		o.Guard = NoGuard{}
 	}
@@ -130,6 +135,7 @@ type Pod struct {
 	gate   *Gate
 	o      Options
 	lanes  *lanes
+	kept   kept
 	nows   nowCache // the shadow's clock
 	probes sampler
 	// the truth's clock, apart, so that the two do not displace each other

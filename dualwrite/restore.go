@@ -16,23 +16,25 @@ type Restored struct {
 	Holds  int `json:"holds"`   // states of holds
 	Taken  int `json:"taken"`   // sums of takes
 	OnHand int `json:"on_hand"` // keys whose units on hand were set to the ledger's
-	// Differ are keys whose units on hand differ from the ledger's and were left as they are.
-	Differ int `json:"differ"`
+	// Differ are keys whose units on hand differ from the ledger's and were left as they are, and Left why.
+	Differ int    `json:"differ"`
+	Left   string `json:"left,omitempty"`
 }
 
 // errNoRestorer: a store that cannot be given anything back. Redis can.
 var errNoRestorer = errors.New("this store cannot be given back what it has lost")
 
 // Restore gives Redis, which is the truth under f, what it has lost and MySQL still has: a Redis that was replaced by
-// a replica without the last writes knows less than its shadow. What Redis still has to tell goes to MySQL first.
-// Then MySQL has the newest state that anybody knows, and Redis follows it by versions: again is safe, and so is a Redis
-// that has lost nothing.
+// a replica without the last writes knows less than its shadow. What proxies keep, and what Redis still has to tell, goes
+// first. Then MySQL has the newest state that anybody knows, and Redis follows it by versions: again is safe, and so is a
+// Redis that has lost nothing.
 //
-// Under a closed fence nothing is decided meanwhile, so the units on hand are set to the ledger's as well: that is how
-// a lost restock comes back. Under an open one they are only compared, and takes follow only where none came since.
+// Under a closed fence nothing is decided meanwhile. Then the units on hand are set to the ledger's as well, where
+// complete says that MySQL had all of Redis's (its backfill was done): that is how a lost restock comes back. Otherwise
+// they are only compared. Under an open fence what comes back may find its units sold: that is filed as an apology.
 //
 // A hold that MySQL has, and that nobody was told of, comes back too: it ends by its time.
-func (p *Pod) Restore(ctx context.Context, f backends.Fence) (Restored, error) {
+func (p *Pod) Restore(ctx context.Context, f backends.Fence, complete bool) (Restored, error) {
 	to, ok := p.stores.Redis.(backends.Restorer)
 	switch {
 	case f.Stage.Truth() != backends.SideRedis:
@@ -41,11 +43,18 @@ func (p *Pod) Restore(ctx context.Context, f backends.Fence) (Restored, error) {
 		return Restored{}, errNoRestorer
 	}
 	r := restore{p: p, f: f, t: backends.Token{Epoch: f.Epoch}, to: to}
+	switch {
+	case f.Open:
+		r.why = "Redis decides already"
+	case !complete:
+		r.why = "MySQL was not known to have all of Redis's, since its backfill had not ended"
+	}
 	for _, phase := range []struct {
 		name string
 		do   func(context.Context) error
 	}{
-		{"what Redis still has to tell", func(ctx context.Context) error { return r.told(ctx) }},
+		{"what proxies keep", r.kept},
+		{"what Redis still has to tell", r.told},
 		{"holds", r.holds},
 		{"takes", r.levels},
 		{"units on hand", r.onHand},
@@ -53,6 +62,9 @@ func (p *Pod) Restore(ctx context.Context, f backends.Fence) (Restored, error) {
 		if err := phase.do(ctx); err != nil {
 			return r.done, fmt.Errorf("restoring Redis from MySQL, %s: %w", phase.name, err)
 		}
+	}
+	if r.done.Left = r.why; r.zero {
+		r.done.Left = "the ledger has none of them"
 	}
 	return r.done, nil
 }
@@ -62,7 +74,21 @@ type restore struct {
 	f    backends.Fence
 	t    backends.Token
 	to   backends.Restorer
+	zero bool   // a ledger's zero was left
+	why  string // units on hand are not set; empty: they are
 	done Restored
+}
+
+// kept waits until proxies have given Redis what they keep: they do so as soon as they see the closed fence. Who is cut
+// off gives it back later, under the open one.
+func (r *restore) kept(ctx context.Context) error {
+	if r.f.Open {
+		return nil
+	}
+	if err := r.p.giveClosed(ctx, r.f.Epoch); err != nil {
+		return err
+	}
+	return r.p.o.Clock.Wait(ctx, nil, giveBackWait)
 }
 
 // told brings Redis's outbox to MySQL; under traffic the sweep does.
@@ -87,6 +113,9 @@ func (r *restore) give(ctx context.Context, es []backends.Entry) (int, error) {
 	}
 	n := 0
 	for i := range as {
+		if r.f.Open {
+			r.p.apologise(ctx, sorryFor(&es[i], &as[i], now))
+		}
 		if as[i].Err != nil {
 			return n, as[i].Err
 		}
@@ -134,15 +163,8 @@ func (r *restore) claim(ctx context.Context, h, known *backends.Hold) error {
 	if !r.f.Open || h.State != backends.Claimed || known == nil || known.State == backends.Claimed || h.Version.After(known.Version) {
 		return nil
 	}
-	d, err := r.p.stores.Redis.Claim(ctx, r.t, &backends.ClaimRequest{ID: h.ID, Shop: h.Shop, Lines: h.Lines, Caller: h.Caller})
-	if err != nil {
-		return err
-	}
-	for _, a := range d.Apologies {
-		r.p.o.Observer.Apology(r.p.name, a)
-	}
 	r.done.Holds++
-	return nil
+	return r.p.claimAgain(ctx, r.t, h)
 }
 
 func (r *restore) levels(ctx context.Context) error {
@@ -172,45 +194,65 @@ func (r *restore) pages(ctx context.Context, do func([]backends.Level) error) er
 	}
 }
 
-// onHand sets the units on hand to the ledger's, which is authoritative in every stage. A ledger without any units is one
-// that was never loaded: it is not taken for the shop's stock. Nor is one with claims that are still to be settled: they
-// are in it, and reach Redis by being settled.
+// onHand sets the units on hand to the ledger's, which is authoritative in every stage. Where the ledger says none there may
+// be no row of it, and Redis's are left. They are left as well while claims are still to be settled: those are in the
+// ledger, and reach Redis by being settled.
 func (r *restore) onHand(ctx context.Context) error {
-	loaded := false
 	unsettled, err := r.p.stores.MySQL.OutboxStats(ctx)
 	if err != nil {
 		return err
 	}
-	if err = r.pages(ctx, func(ls []backends.Level) error {
-		for _, l := range ls {
-			loaded = loaded || l.OnHand != 0
-		}
-		return nil
-	}); err != nil {
-		return err
+	if unsettled.Entries > 0 && r.why == "" {
+		r.why = "MySQL's outbox from before a kill was not settled"
 	}
 	return r.pages(ctx, func(ls []backends.Level) error {
 		have, err := r.p.stores.Redis.Levels(ctx, keysOf(ls))
 		if err != nil {
 			return err
 		}
-		onHand := make(map[backends.Key]int64, len(have))
-		for _, l := range have {
-			onHand[l.Key] = l.OnHand
+		// Read after Redis's, and Redis still closed after both: nobody has moved either between.
+		if ls, err = r.p.stores.MySQL.Levels(ctx, keysOf(ls)); err != nil {
+			return err
 		}
-		for _, l := range ls {
-			switch by := l.OnHand - onHand[l.Key]; {
-			case by == 0:
-			case r.f.Open || !loaded || unsettled.Entries > 0:
-				r.done.Differ++
-			default:
-				if err := r.correct(ctx, l.Key, by); err != nil {
-					return err
-				}
+		if err := r.closed(ctx); err != nil {
+			return err
+		}
+		return r.onHandOf(ctx, ls, have)
+	})
+}
+
+// closed complains when a restore that began under a closed fence is late.
+func (r *restore) closed(ctx context.Context) error {
+	if r.f.Open {
+		return nil
+	}
+	have, err := r.p.stores.Redis.Fence(ctx)
+	if err == nil && (have.Open || have.Epoch != r.f.Epoch) {
+		err = ErrEpochMoved
+	}
+	return err
+}
+
+func (r *restore) onHandOf(ctx context.Context, ls, have []backends.Level) error {
+	onHand := make(map[backends.Key]int64, len(have))
+	for _, l := range have {
+		onHand[l.Key] = l.OnHand
+	}
+	for _, l := range ls {
+		switch by := l.OnHand - onHand[l.Key]; {
+		case by == 0:
+		case r.why != "":
+			r.done.Differ++
+		case l.OnHand == 0:
+			r.done.Differ++
+			r.zero = true
+		default:
+			if err := r.correct(ctx, l.Key, by); err != nil {
+				return err
 			}
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // correct moves one level, under an operation id that whoever restores the pod in this epoch gives it: two
@@ -227,29 +269,4 @@ func (r *restore) correct(ctx context.Context, k backends.Key, by int64) error {
 		r.done.OnHand++
 	}
 	return err
-}
-
-// giveBack gives the truth what it decided under an earlier epoch: it may have lost that since, and then a lane of this
-// proxy is the only one who knows. What it still has is not changed. Whatever becomes of it, the shadow is told.
-func (p *Pod) giveBack(ctx context.Context, f backends.Fence, its []item) {
-	to, ok := p.stores.Of(f.Stage.Truth()).(backends.Restorer)
-	if !ok {
-		return
-	}
-	var es []backends.Entry
-	for i := range its {
-		if its[i].fence.Epoch < f.Epoch {
-			es = append(es, its[i].entry)
-		}
-	}
-	if len(es) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, p.o.MirrorTimeout)
-	defer cancel()
-	now, err := p.stores.Of(f.Stage.Truth()).Now(ctx)
-	if err != nil {
-		return
-	}
-	_, _ = to.Restore(ctx, backends.Token{Epoch: f.Epoch}, now, es) // where it fails the audit finds a hold that only the shadow has
 }

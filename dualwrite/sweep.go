@@ -120,9 +120,7 @@ func (p *Pod) Expire(ctx context.Context) (int, error) {
 			continue
 		}
 		it := item{fence: f, entry: *d.Entry, decision: d, at: now}
-		if !p.lanes.offer(laneOf(&it), it) {
-			p.o.Observer.LaneFull(p.name, "entry")
-		}
+		p.offer(&it)
 	}
 	return len(ds), nil
 }

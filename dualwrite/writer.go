@@ -238,9 +238,7 @@ func (p *Pod) follow(ctx context.Context, f backends.Fence, d *backends.Decision
 				return
 			}
 		}
-		if !p.lanes.offer(laneOf(&it), it) {
-			p.o.Observer.LaneFull(p.name, "entry")
-		}
+		p.offer(&it)
 	case d.Op == backends.OpReserve && d.Outcome == backends.OutcomeSoldOut && f.Stage.Dual():
 		p.offerProbe(it)
 	}

@@ -23,6 +23,7 @@ type carrier struct {
 	backfills int
 	settles   int
 	restores  int
+	complete  bool // what the last restore was told
 }
 
 func (c *carrier) of(side backends.Side) *memstore.Store {
@@ -145,8 +146,9 @@ func (c *carrier) Backfill(ctx context.Context, pod backends.Pod, under backends
 }
 
 // Restore gives Redis what MySQL has, one hold at a time.
-func (c *carrier) Restore(ctx context.Context, _ backends.Pod, under backends.Fence) (killswitch.Restored, error) {
+func (c *carrier) Restore(ctx context.Context, _ backends.Pod, under backends.Fence, complete bool) (killswitch.Restored, error) {
 	res := killswitch.Restored{}
+	c.complete = complete
 	if err := c.reach(); err != nil {
 		return res, err
 	}

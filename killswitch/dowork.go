@@ -175,7 +175,7 @@ func (w *worker) do(ctx context.Context, x Work, progress func(Progress)) (err e
 		case WorkSettle:
 			err = w.d.o.Carrier.Settle(ctx, w.pod, w.want)
 		case WorkRestore:
-			_, err = w.d.o.Carrier.Restore(ctx, w.pod, w.want)
+			_, err = w.d.o.Carrier.Restore(ctx, w.pod, w.want, false)
 		default:
 			err = w.d.o.Carrier.Backfill(ctx, w.pod, w.want, progress)
 		}

@@ -30,6 +30,8 @@ type Step struct {
 	// server that has lost its data. For MySQL, and where Redis goes along if possible (no kill is
 	// possible there), rank alone decides.
 	Expect []backends.Fence
+	// Complete belongs to ActRestore: see [Restorer].
+	Complete bool
 	// Anew: Redis may be another server than the one at which its fence was raised.
 	Anew bool
 	// BestEffort: the switch goes on without it; what is left is then found by WorkFor.
@@ -176,7 +178,7 @@ func (sw *Switch) forward() []Step {
 		// a lane brings it late, under the old one, would not be restored.
 		// Redis is closed in redis-only, where there is nothing to kill: in shadow a kill would open it too soon.
 		shut := closed(fence(sw.Epoch, backends.RedisOnly, false))
-		return []Step{redis(shut).anew(), mysql(f).ifPossible(), restore(closed(f)).ifPossible(), redis(f), serve(f)}
+		return []Step{redis(shut).anew(), mysql(f).ifPossible(), restore(closed(f), sw.Complete).ifPossible(), redis(f), serve(f)}
 	case sw.Kind == KindRealign, sw.Kind == KindInit:
 		return realignSteps(f)
 	case sw.is(backends.RedisOnly, backends.Shadow):
@@ -419,6 +421,7 @@ func (s Seen) begin(k Kind, to backends.Stage) Switch {
 	if !s.Redis.Known {
 		sw.RedisWas = st.Fence() // where it should be; only moves that can do without Redis get here
 	}
+	sw.Complete = st.Stage == backends.Shadow && !slices.Contains(st.Due, WorkBackfill)
 	sw.Name = Steps(sw)[0].Name
 	return sw
 }

@@ -10,21 +10,25 @@ import (
 // Restorer is what a [Carrier] does besides for a pod whose Redis may have lost acknowledged writes.
 type Restorer interface {
 	// Restore gives Redis, the truth of under.Stage, what it has lost and MySQL still has. Both fences are at
-	// under's epoch; Redis's is closed or open as under says. Again is safe.
-	Restore(ctx context.Context, pod backends.Pod, under backends.Fence) (Restored, error)
+	// under's epoch; Redis's is closed or open as under says. Where complete, the shadow was known to have all of Redis's
+	// before, and units on hand may be set to the ledger's while Redis is closed. Again is safe.
+	Restore(ctx context.Context, pod backends.Pod, under backends.Fence, complete bool) (Restored, error)
 }
 
 // Restored counts what Redis was given back.
 type Restored struct {
 	Holds, Taken, OnHand int
-	// Differ are keys whose units on hand differ from the ledger's and were left.
+	// Differ are keys whose units on hand differ from the ledger's and were left, and Left why.
 	Differ int
+	Left   string
 }
 
 func (r Restored) String() string {
 	s := fmt.Sprintf("given back from MySQL: %d states of holds, %d sums of takes, the units on hand of %d keys", r.Holds, r.Taken, r.OnHand)
 	if r.Differ > 0 {
-		s += fmt.Sprintf("; the units on hand of %d keys differ from the ledger's and were left: see 'crossfade audit'", r.Differ)
+		s += fmt.Sprintf("; the units on hand of %d keys differ from the ledger's and were left, for %s: see 'crossfade audit'", r.Differ, r.Left)
+	} else if r.Left != "" {
+		s += "; units on hand were not set, for " + r.Left
 	}
 	return s
 }
@@ -35,8 +39,8 @@ type FullCarrier interface {
 	Restorer
 }
 
-func restore(under backends.Fence) Step {
-	return Step{Name: "restore Redis from MySQL", Act: ActRestore, Fence: under}
+func restore(under backends.Fence, complete bool) Step {
+	return Step{Name: "restore Redis from MySQL", Act: ActRestore, Fence: under, Complete: complete}
 }
 
 // restore is bounded to half of what a switch has to finish: the pod answers nobody meanwhile, and what is not
@@ -49,7 +53,7 @@ func (r *Run) restore(ctx context.Context, s Step) (note string, err error) {
 			break
 		}
 		var res Restored
-		if res, err = r.d.o.Carrier.Restore(ctx, r.pod, s.Fence); err == nil {
+		if res, err = r.d.o.Carrier.Restore(ctx, r.pod, s.Fence, s.Complete); err == nil {
 			return Clip(res.String()), nil
 		}
 	}

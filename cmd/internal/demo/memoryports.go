@@ -166,13 +166,13 @@ func (c memoryCarrier) Backfill(ctx context.Context, pod backends.Pod, under bac
 }
 
 // Restore implements killswitch.Restorer.
-func (c memoryCarrier) Restore(ctx context.Context, pod backends.Pod, under backends.Fence) (killswitch.Restored, error) {
+func (c memoryCarrier) Restore(ctx context.Context, pod backends.Pod, under backends.Fence, complete bool) (killswitch.Restored, error) {
 	p, err := c.m.pod(pod)
 	if err != nil {
 		return killswitch.Restored{}, err
 	}
 	p.Gate().Adopt(under)
-	r, err := p.Restore(ctx, under)
+	r, err := p.Restore(ctx, under, complete)
 	return killswitch.Restored(r), err
 }
 

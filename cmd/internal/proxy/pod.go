@@ -406,12 +406,12 @@ func (c carrier) Backfill(ctx context.Context, pod backends.Pod, under backends.
 }
 
 // Restore implements killswitch.Restorer.
-func (c carrier) Restore(ctx context.Context, pod backends.Pod, under backends.Fence) (killswitch.Restored, error) {
+func (c carrier) Restore(ctx context.Context, pod backends.Pod, under backends.Fence, complete bool) (killswitch.Restored, error) {
 	p, err := c.pod(pod)
 	if err != nil {
 		return killswitch.Restored{}, err
 	}
 	p.pod.Gate().Adopt(under)
-	r, err := p.pod.Restore(ctx, under)
+	r, err := p.pod.Restore(ctx, under, complete)
 	return killswitch.Restored(r), err
 }

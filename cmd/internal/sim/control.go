@@ -121,9 +121,9 @@ func (c carrier) Backfill(ctx context.Context, _ backends.Pod, under backends.Fe
 	return c.pod.Backfill(ctx, nil)
 }
 
-func (c carrier) Restore(ctx context.Context, _ backends.Pod, under backends.Fence) (killswitch.Restored, error) {
+func (c carrier) Restore(ctx context.Context, _ backends.Pod, under backends.Fence, complete bool) (killswitch.Restored, error) {
 	c.pod.Gate().Adopt(under)
-	r, err := c.pod.Restore(ctx, under)
+	r, err := c.pod.Restore(ctx, under, complete)
 	c.w.listed = c.w.listed || err == nil && r.Differ > 0
 	return killswitch.Restored(r), err
 }

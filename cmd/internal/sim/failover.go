@@ -159,7 +159,7 @@ func (w *world) healthy() *proxy {
 		sweep := func() { _, _, _ = p.pod.SweepNow(context.Background(), 0) }
 		p.stores = dualwrite.Stores{Redis: singly{w.redis, sweep}, MySQL: singly{w.mysql, sweep}}
 	}
-	p.pod = dualwrite.NewPod(podName, p.stores, dualwrite.Options{Lanes: 1, LaneDepth: 1, Clock: clock{w.s}, Comparer: counter{w}})
+	p.pod = dualwrite.NewPod(podName, p.stores, dualwrite.Options{Lanes: 1, LaneDepth: 1, Clock: clock{w.s}, Comparer: counter{w}, Filer: lister{w}})
 	return p
 }
 
@@ -234,3 +234,14 @@ func (w *world) murder(p *process) {
 }
 
 var _ killswitch.Restorer = carrier{}
+
+// lister is what operators are told of: promises that a failover has broken.
+type lister struct{ w *world }
+
+func (l lister) FileApologies(_ context.Context, _ backends.Pod, _ backends.Side, as []backends.Apology) error {
+	for _, a := range as {
+		l.w.listedHolds[a.Hold] = true
+		l.w.tell(func() string { return fmt.Sprintf("listed: %+v", a) })
+	}
+	return nil
+}

@@ -59,19 +59,20 @@ type world struct {
 	replica   *memstore.Snapshot
 	failovers int
 	// lostHolds and lostKeys are those of which a failover has lost something that MySQL did not have.
-	lostHolds map[backends.HoldID]bool
-	lostKeys  map[backends.Key]bool
-	repairs   int
-	listed    bool // a restore has told of units on hand that it could not set right
-	murders   int  // calls of drivers until one of them dies; 0: none does
-	ops       []*op
-	holds     []backends.HoldID
-	nextID    int
-	crashes   int
-	kills     int
-	switches  int
-	control   *control
-	counted   map[string]int // grants compared, by hold
+	lostHolds   map[backends.HoldID]bool
+	lostKeys    map[backends.Key]bool
+	listedHolds map[backends.HoldID]bool // filed as apologies by proxies
+	repairs     int
+	listed      bool // a restore has told of units on hand that it could not set right
+	murders     int  // calls of drivers until one of them dies; 0: none does
+	ops         []*op
+	holds       []backends.HoldID
+	nextID      int
+	crashes     int
+	kills       int
+	switches    int
+	control     *control
+	counted     map[string]int // grants compared, by hold
 	// the account of decisions, for P6
 	begun, observed, sampledOut, lost int64
 	// orderly: every process came to its end, and nothing was lost on the way
@@ -136,7 +137,7 @@ type op struct {
 
 func newWorld(seed uint64, pool *coroutines) *world {
 	w := &world{s: newScheduler(seed, pool), seed: seed, counted: map[string]int{}, tight: seed%tightEvery == tightEvery-1,
-		failover: seed%failoverEvery == 2, lostHolds: map[backends.HoldID]bool{}, lostKeys: map[backends.Key]bool{}}
+		failover: seed%failoverEvery == 2, lostHolds: map[backends.HoldID]bool{}, listedHolds: map[backends.HoldID]bool{}, lostKeys: map[backends.Key]bool{}}
 	now := func() backends.Instant { return backends.Instant(w.s.now.UnixMilli()) }
 	outbox := 0
 	if w.tight {
@@ -262,7 +263,7 @@ func (p *proxy) start() {
 	p.stores = st
 	p.pod = dualwrite.NewPod(podName, st, dualwrite.Options{
 		GateWait: 100 * time.Millisecond, OpTimeout: 200 * time.Millisecond, SweepAge: 20 * time.Millisecond,
-		Lanes: 2, LaneDepth: 4, Clock: clock{w.s}, Comparer: counter{w},
+		Lanes: 2, LaneDepth: 4, Clock: clock{w.s}, Comparer: counter{w}, Filer: lister{w},
 	})
 	p.drv = p.driver(st)
 	for i, task := range p.tasks() {
@@ -294,6 +295,7 @@ func (p *proxy) tasks() []func() {
 			_, _ = p.drv.Work(ctx, podName, nil)
 		}),
 		loop(6, 15*time.Millisecond, p.follow),
+		loop(8, 25*time.Millisecond, func() { _ = p.pod.GiveBack(ctx) }),
 	}
 }
 
