@@ -182,7 +182,7 @@ func (b *backfill) lateClaims(ctx context.Context) error {
 		n, err := b.reemit(ctx, slices.DeleteFunc(hs, func(h *backends.Hold) bool {
 			k := known[h.ID]
 			if k == nil {
-				return h.LedgerOwed || now.Sub(h.EndedAt) > backends.DefaultRetain/2
+				return h.LedgerOwed || now.Sub(h.EndedAt) > b.p.o.Retain/2
 			}
 			return k.State == backends.Claimed
 		}))

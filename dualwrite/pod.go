@@ -90,6 +90,8 @@ type Options struct {
 	Observer   Observer
 	Comparer   Comparer
 	Guard      Guard
+	// Retain is how long both stores keep ended holds.
+	Retain time.Duration
 	// Filer lists what is lost for good.
 	Filer Filer
 }
@@ -104,6 +106,7 @@ func (o Options) withDefaults() Options {
 	def(&o.OpTimeout, DefaultOpTimeout)
 	def(&o.MirrorTimeout, DefaultMirrorTimeout)
 	def(&o.SweepAge, DefaultSweepAge)
+	def(&o.Retain, backends.DefaultRetain)
 	if o.Lanes <= 0 {
 		o.Lanes = DefaultLanes
 	}

@@ -55,7 +55,8 @@ func (p *Pod) Restore(ctx context.Context, f backends.Fence, complete bool) (Res
 	}{
 		{"what proxies keep", r.kept},
 		{"what Redis still has to tell", r.told},
-		{"holds", r.holds},
+		{"open holds", r.open},
+		{"ended holds", r.ended},
 		{"takes", r.levels},
 		{"units on hand", r.onHand},
 	} {
@@ -126,9 +127,18 @@ func (r *restore) give(ctx context.Context, es []backends.Entry) (int, error) {
 	return n, nil
 }
 
-func (r *restore) holds(ctx context.Context) error {
+// open are the holds that somebody may still claim; they come first, since a restore is bounded in time.
+func (r *restore) open(ctx context.Context) error { return r.holds(ctx, true) }
+
+func (r *restore) ended(ctx context.Context) error { return r.holds(ctx, false) }
+
+func (r *restore) holds(ctx context.Context, openOnly bool) error {
+	now, err := r.p.stores.Redis.Now(ctx)
+	if err != nil {
+		return err
+	}
 	for cursor := ""; ; {
-		hs, next, err := r.p.stores.MySQL.ScanHolds(ctx, cursor, backfillPage, false)
+		hs, next, err := r.p.stores.MySQL.ScanHolds(ctx, cursor, backfillPage, openOnly)
 		if err != nil {
 			return err
 		}
@@ -143,8 +153,7 @@ func (r *restore) holds(ctx context.Context) error {
 			if err := r.claim(ctx, h, known[h.ID]); err != nil {
 				return err
 			}
-			// What has ended without a sale, and is not known, has no footprint to bring.
-			if k := known[h.ID]; k == nil && h.State.Takes() || k != nil && h.Version.After(k.Version) {
+			if k := known[h.ID]; k == nil && r.unforgotten(h, now) || k != nil && h.Version.After(k.Version) {
 				es = append(es, backends.Entry{Op: backends.OpReemit, Hold: h})
 			}
 		}
@@ -154,6 +163,21 @@ func (r *restore) holds(ctx context.Context) error {
 			return err
 		}
 		cursor = next
+	}
+}
+
+// unforgotten tells whether Redis would know the hold, had it lost nothing. One that ended long ago it has forgotten for its
+// age, and a claim of that kind would be deducted once more. What ended without a sale is brought so that its id is
+// not granted again, and only as far back as a replica may be behind.
+func (r *restore) unforgotten(h *backends.Hold, now backends.Instant) bool {
+	ago := now.Sub(h.EndedAt)
+	switch h.State {
+	case backends.Held:
+		return true
+	case backends.Claimed:
+		return ago <= r.p.o.Retain/2
+	default:
+		return ago <= min(r.p.o.Retain/2, keptFor)
 	}
 }
 

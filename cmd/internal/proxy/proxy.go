@@ -166,9 +166,8 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 		return nil, err
 	}
 	r.pod = dualwrite.NewPod(name, r.stores, dualwrite.Options{
-		Filer:      kept,
 		ProbeShare: c.ProbeShare, Observer: p.metrics, Comparer: r.comparator, Guard: newBreaker("shadow of " + c.Name),
-		SweepAge: time.Duration(c.SweepAge),
+		SweepAge: time.Duration(c.SweepAge), Retain: time.Duration(c.Retain), Filer: kept,
 	})
 	r.service = dualwrite.NewService(r.pod, r.report)
 	return r, nil
