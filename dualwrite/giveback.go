@@ -55,12 +55,18 @@ func (r *ride) mayBeLost(epoch uint64) bool {
 	return r.fence.Stage.Truth() == backends.SideRedis && r.fence.Epoch < epoch
 }
 
-// movesOnHand: while the fence is closed units on hand are compared with the ledger's, and what moves them waits.
-func (r *ride) movesOnHand() bool {
-	if l := r.entry.Level; l != nil {
-		return l.OpID != ""
+// unmoving is what of it does not move units on hand: as long as the fence is closed those are compared with the ledger's, and
+// the rest waits. A sum of takes must not wait: Redis numbers it anew once it decides.
+func (r *ride) unmoving() (e backends.Entry, ok bool) {
+	l := r.entry.Level
+	switch {
+	case l == nil:
+		return r.entry, r.entry.Hold.State != backends.Claimed
+	case l.OnHandDelta == 0:
+		return r.entry, true
 	}
-	return r.entry.Hold.State == backends.Claimed
+	sum := &backends.LevelChange{Key: l.Key, Taken: l.Taken, Version: l.Version}
+	return backends.Entry{Op: backends.OpReemit, At: r.entry.At, Level: sum}, l.Version != (backends.Version{})
 }
 
 // kept are states that have left the lanes without MySQL's word.
@@ -183,8 +189,10 @@ func (p *Pod) giveClosed(ctx context.Context, epoch uint64) error {
 	p.kept.mu.Unlock()
 	var es []backends.Entry
 	for i := range rs {
-		if r := &rs[i]; r.mayBeLost(epoch) && r.given < epoch && !r.movesOnHand() {
-			es = append(es, r.entry)
+		if r := &rs[i]; r.mayBeLost(epoch) && r.given < epoch {
+			if e, ok := r.unmoving(); ok {
+				es = append(es, e)
+			}
 		}
 	}
 	to, ok := p.stores.Redis.(backends.Restorer)

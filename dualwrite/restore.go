@@ -24,7 +24,7 @@ type Restored struct {
 // errNoRestorer: a store that cannot be given anything back. Redis can.
 var errNoRestorer = errors.New("this store cannot be given back what it has lost")
 
-// Restore gives Redis, which is the truth under f, what it has lost and MySQL still has: a Redis that was replaced by
+// Restore gives Redis, which is the truth under f or in live the shadow, what it has lost and MySQL still has: a Redis that was replaced by
 // a replica without the last writes knows less than its shadow. What proxies keep, and what Redis still has to tell, goes
 // first. Then MySQL has the newest state that anybody knows, and Redis follows it by versions: again is safe, and so is a
 // Redis that has lost nothing.
@@ -37,8 +37,10 @@ var errNoRestorer = errors.New("this store cannot be given back what it has lost
 func (p *Pod) Restore(ctx context.Context, f backends.Fence, complete bool) (Restored, error) {
 	to, ok := p.stores.Redis.(backends.Restorer)
 	switch {
-	case f.Stage.Truth() != backends.SideRedis:
+	case !f.Stage.Dual() && f.Stage.Truth() != backends.SideRedis:
 		return Restored{}, nil
+	case f.Stage.Truth() != backends.SideRedis:
+		to = follower{p.stores.Redis}
 	case !ok:
 		return Restored{}, errNoRestorer
 	}
@@ -54,7 +56,7 @@ func (p *Pod) Restore(ctx context.Context, f backends.Fence, complete bool) (Res
 		do   func(context.Context) error
 	}{
 		{"what proxies keep", r.kept},
-		{"what Redis still has to tell", r.told},
+		{"what the truth still has to tell", r.told},
 		{"open holds", r.open},
 		{"ended holds", r.ended},
 		{"takes", r.levels},
@@ -70,6 +72,19 @@ func (p *Pod) Restore(ctx context.Context, f backends.Fence, complete bool) (Res
 	return r.done, nil
 }
 
+// follower is Redis where it is the shadow: it follows as it always does.
+type follower struct{ backends.Store }
+
+// Restore implements backends.Restorer.
+func (s follower) Restore(ctx context.Context, t backends.Token, asOf backends.Instant, es []backends.Entry) ([]backends.Applied, error) {
+	return s.Apply(ctx, t, asOf, es)
+}
+
+// RestoreLevel implements backends.Restorer.
+func (s follower) RestoreLevel(ctx context.Context, t backends.Token, asOf backends.Instant, c *backends.Correction) (bool, error) {
+	return s.Correct(ctx, t, asOf, c)
+}
+
 type restore struct {
 	p    *Pod
 	f    backends.Fence
@@ -83,7 +98,7 @@ type restore struct {
 // kept waits until proxies have given Redis what they keep: they do so as soon as they see the closed fence. Who is cut
 // off gives it back later, under the open one.
 func (r *restore) kept(ctx context.Context) error {
-	if r.f.Open {
+	if r.f.Open || r.f.Stage.Truth() != backends.SideRedis {
 		return nil
 	}
 	if err := r.p.giveClosed(ctx, r.f.Epoch); err != nil {
@@ -92,7 +107,7 @@ func (r *restore) kept(ctx context.Context) error {
 	return r.p.o.Clock.Wait(ctx, nil, giveBackWait)
 }
 
-// told brings Redis's outbox to MySQL; under traffic the sweep does.
+// told brings the truth's outbox to the other store; under traffic the sweep does.
 func (r *restore) told(ctx context.Context) error {
 	if r.f.Open {
 		return nil
@@ -250,7 +265,7 @@ func (r *restore) closed(ctx context.Context) error {
 	if r.f.Open {
 		return nil
 	}
-	have, err := r.p.stores.Redis.Fence(ctx)
+	have, err := r.p.stores.Of(r.f.Stage.Truth()).Fence(ctx)
 	if err == nil && (have.Open || have.Epoch != r.f.Epoch) {
 		err = ErrEpochMoved
 	}

@@ -98,6 +98,8 @@ func (s Step) means(holds bool) (text string) {
 	switch {
 	case s.Act == ActDrain:
 		return "what the old truth has decided reaches the other store"
+	case s.Act == ActRestore:
+		return "Redis gets back what it has lost and MySQL has, as far as that is done in time"
 	case s.Act == ActServe && holds:
 		return "written down as served; callers go on"
 	case s.Act == ActServe:
@@ -151,13 +153,19 @@ func (sw *Switch) is(from, to backends.Stage) bool {
 
 // holds tells whether there is a moment in the switch at which neither store decides.
 func (sw *Switch) holds() bool {
-	return sw.Kind == KindFill || sw.restores() || sw.is(backends.Shadow, backends.Live) ||
+	return sw.Kind == KindFill || sw.restores() || sw.refills() || sw.is(backends.Shadow, backends.Live) ||
 		sw.is(backends.Live, backends.Shadow) || sw.is(backends.Live, backends.MySQLOnly) && sw.FromFilled
 }
 
 // restores tells whether Redis goes on as the truth, and may have lost what it had acknowledged.
 func (sw *Switch) restores() bool {
 	return sw.Kind == KindRealign && sw.To.Truth() == backends.SideRedis
+}
+
+// refills tells whether Redis goes on as the shadow of live, which it was the arbiter of: another server, which may lack what
+// it had.
+func (sw *Switch) refills() bool {
+	return sw.Kind == KindRealign && sw.To == backends.Live && sw.Complete
 }
 
 // Steps lists the steps of a switch. They follow from the record alone, so that every process sees the
@@ -179,6 +187,9 @@ func (sw *Switch) forward() []Step {
 		// Redis is closed in redis-only, where there is nothing to kill: in shadow a kill would open it too soon.
 		shut := closed(fence(sw.Epoch, backends.RedisOnly, false))
 		return []Step{redis(shut).anew(), mysql(f).ifPossible(), restore(closed(f), sw.Complete).ifPossible(), redis(f), serve(f)}
+	case sw.refills():
+		// No kill is possible before Redis is filled. MySQL is closed so that what is compared stands still.
+		return []Step{redis(f).anew(), mysql(closed(f)), restore(closed(f), true).ifPossible(), mysql(f), serve(f)}
 	case sw.Kind == KindRealign, sw.Kind == KindInit:
 		return realignSteps(f)
 	case sw.is(backends.RedisOnly, backends.Shadow):
@@ -410,6 +421,12 @@ func (s Seen) of(side backends.Side) View {
 	return s.MySQL
 }
 
+// arbiterReplaced tells whether Redis was complete in live, and is another server since.
+func (s Seen) arbiterReplaced() bool {
+	f := s.State.Fence()
+	return f.Arbitrates() && s.Redis.Known && s.Redis.Fence == closed(f)
+}
+
 // begin makes the record of a switch, at its first step, with an epoch above all that were seen.
 func (s Seen) begin(k Kind, to backends.Stage) Switch {
 	st := s.State
@@ -421,7 +438,7 @@ func (s Seen) begin(k Kind, to backends.Stage) Switch {
 	if !s.Redis.Known {
 		sw.RedisWas = st.Fence() // where it should be; only moves that can do without Redis get here
 	}
-	sw.Complete = st.Stage == backends.Shadow && !slices.Contains(st.Due, WorkBackfill)
+	sw.Complete = !slices.Contains(st.Due, WorkBackfill) && (st.Stage == backends.Shadow || s.arbiterReplaced())
 	sw.Name = Steps(sw)[0].Name
 	return sw
 }

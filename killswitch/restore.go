@@ -9,8 +9,8 @@ import (
 
 // Restorer is what a [Carrier] does besides for a pod whose Redis may have lost acknowledged writes.
 type Restorer interface {
-	// Restore gives Redis, the truth of under.Stage, what it has lost and MySQL still has. Both fences are at
-	// under's epoch; Redis's is closed or open as under says. Where complete, the shadow was known to have all of Redis's
+	// Restore gives Redis, which is the truth under under.Stage or in live the shadow, what it has lost and MySQL still has.
+	// Both fences are at under's epoch; the truth's is closed or open as under says. Where complete, the shadow was known to have all of Redis's
 	// before, and units on hand may be set to the ledger's while Redis is closed. Again is safe.
 	Restore(ctx context.Context, pod backends.Pod, under backends.Fence, complete bool) (Restored, error)
 }

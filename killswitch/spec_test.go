@@ -39,6 +39,7 @@ func specPlans() []Switch {
 		move(backends.MySQLOnly, backends.Live, false),
 		{Kind: KindFill, From: backends.Live, To: backends.Live},
 		realign(backends.RedisOnly), realign(backends.Shadow), realign(backends.Live), realign(backends.MySQLOnly),
+		{Kind: KindRealign, From: backends.Live, To: backends.Live, Complete: true},
 	}
 }
 

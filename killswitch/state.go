@@ -136,7 +136,7 @@ type Switch struct {
 	Epoch      uint64 `json:"epoch"`
 	// RedisWas is Redis's fence as it was when the switch began: what its first move expects.
 	RedisWas backends.Fence `json:"redis_was"`
-	// Complete: the backfill of MySQL had ended, so it had all that Redis had told.
+	// Complete: before, each store was known to have what the other one has.
 	Complete bool `json:"complete,omitempty"`
 	// Step is the step that is being taken, by its place in Steps, or in UndoSteps once Undo.
 	Step int    `json:"step"`

@@ -65,6 +65,11 @@ inline the_step() {
   :: c_plan == 11 && c_undo == 0 && c_step == 0 -> s_act = RAISE_M; s_fence = FENCE(c_epoch,3,1,0); s_best = 0; s_anew = 0 /* open MySQL, mysql-only */
   :: c_plan == 11 && c_undo == 0 && c_step == 1 -> s_act = RAISE_R; s_fence = FENCE(c_epoch,3,1,0); s_best = 1; s_anew = 0 /* open Redis, mysql-only */
   :: c_plan == 11 && c_undo == 0 && c_step == 2 -> s_act = SERVE; s_fence = FENCE(c_epoch,3,1,0); s_best = 0; s_anew = 0 /* serve mysql-only */
+  :: c_plan == 12 && c_undo == 0 && c_step == 0 -> s_act = RAISE_R; s_fence = FENCE(c_epoch,2,1,0); s_best = 0; s_anew = 1 /* open Redis, live (filling) */
+  :: c_plan == 12 && c_undo == 0 && c_step == 1 -> s_act = RAISE_M; s_fence = FENCE(c_epoch,2,0,0); s_best = 0; s_anew = 0 /* close MySQL, live (filling) */
+  :: c_plan == 12 && c_undo == 0 && c_step == 2 -> s_act = RESTORE; s_fence = FENCE(c_epoch,2,0,0); s_best = 1; s_anew = 0 /* restore Redis from MySQL */
+  :: c_plan == 12 && c_undo == 0 && c_step == 3 -> s_act = RAISE_M; s_fence = FENCE(c_epoch,2,1,0); s_best = 0; s_anew = 0 /* open MySQL, live (filling) */
+  :: c_plan == 12 && c_undo == 0 && c_step == 4 -> s_act = SERVE; s_fence = FENCE(c_epoch,2,1,0); s_best = 0; s_anew = 0 /* serve live */
   fi
 }
 /* Whether a raise of Redis may start from have. */
@@ -92,6 +97,7 @@ inline expected() {
   :: c_plan == 9 && c_undo == 0 && c_step == 0 -> yes = (have == c_was)
   :: c_plan == 9 && c_undo == 0 && c_step == 3 -> yes = (have == FENCE(c_epoch,0,0,0))
   :: c_plan == 10 && c_undo == 0 && c_step == 0 -> yes = (have == c_was)
+  :: c_plan == 12 && c_undo == 0 && c_step == 0 -> yes = (have == c_was)
   :: else -> yes = 1
   fi
 }
@@ -183,6 +189,11 @@ inline on_path() {
   :: c_plan == 11 && c_undo == 0 && c_step == 0 -> yes = (have == c_was)
   :: c_plan == 11 && c_undo == 0 && c_step == 1 -> yes = (have == c_was || have == FENCE(c_epoch,3,1,0))
   :: c_plan == 11 && c_undo == 0 && c_step == 2 -> yes = (have == c_was || have == FENCE(c_epoch,3,1,0))
+  :: c_plan == 12 && c_undo == 0 && c_step == 0 -> yes = (have == c_was || have == FENCE(c_epoch,2,1,0))
+  :: c_plan == 12 && c_undo == 0 && c_step == 1 -> yes = (have == FENCE(c_epoch,2,1,0))
+  :: c_plan == 12 && c_undo == 0 && c_step == 2 -> yes = (have == FENCE(c_epoch,2,1,0))
+  :: c_plan == 12 && c_undo == 0 && c_step == 3 -> yes = (have == FENCE(c_epoch,2,1,0))
+  :: c_plan == 12 && c_undo == 0 && c_step == 4 -> yes = (have == FENCE(c_epoch,2,1,0))
   :: else -> yes = 0
   fi
 }
@@ -201,6 +212,7 @@ inline no_return() {
   :: c_plan == 9 -> limit = 0
   :: c_plan == 10 -> limit = 0
   :: c_plan == 11 -> limit = 0
+  :: c_plan == 12 -> limit = 0
   fi
 }
 /* From which step on MySQL may have been opened where it did not decide before. */
@@ -218,5 +230,6 @@ inline may_open_from() {
   :: c_plan == 9 -> opened = 9
   :: c_plan == 10 -> opened = 9
   :: c_plan == 11 -> opened = 9
+  :: c_plan == 12 -> opened = 9
   fi
 }

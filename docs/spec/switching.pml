@@ -321,6 +321,9 @@ inline restored() {
   :: whole && EPOCH(redis) == EPOCH(s_fence) && STAGE(redis) < 2 && MYSQL_FOLLOWS(mysql) ->
        in_mysql[0] = in_mysql[0] || out_redis[0]; in_mysql[1] = in_mysql[1] || out_redis[1]; out_redis[0] = 0; out_redis[1] = 0;
        in_redis[0] = in_redis[0] || in_mysql[0]; in_redis[1] = in_redis[1] || in_mysql[1]
+  :: whole && EPOCH(redis) == EPOCH(s_fence) && REDIS_FOLLOWS(redis) && mysql == s_fence ->
+       in_redis[0] = in_redis[0] || in_mysql[0]; in_redis[1] = in_redis[1] || in_mysql[1]; out_mysql[0] = 0; out_mysql[1] = 0;
+       fresh[0] = in_redis[0]; fresh[1] = in_redis[1]
   :: else
   fi;
   asked = 2
@@ -351,6 +354,7 @@ end:
        if
        :: st < 2 && SHOWN == RECORD -> if :: OUTRANKS(RECORD, mysql) -> mysql = RECORD :: else -> begin(8+st) fi
        :: st == 3 && mysql == RECORD && whole -> if :: OUTRANKS(RECORD, redis) -> redis = RECORD; fresh[0] = 0; fresh[1] = 0 :: else -> begin(8+st) fi
+       :: st == 2 && fil && !whole && EPOCH(redis) == ep -> begin(12)
        :: else -> begin(8+st)
        fi; copy(); check() }
   /* what a kill or a switch has left, each under fences that are at the record's */

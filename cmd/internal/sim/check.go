@@ -29,6 +29,7 @@ func (w *world) quiesce() {
 		}
 	}
 	w.putInOrder()
+	w.giveBack(ctx)
 	f, _ := w.redis.Fence(ctx)
 	m, _ := w.mysql.Fence(ctx)
 	to := backends.Fence{Epoch: max(f.Epoch, m.Epoch) + 1, Stage: backends.Shadow, Open: true}
@@ -219,7 +220,7 @@ func (w *world) checkOps(ctx context.Context, truth backends.Store) {
 		}
 	}
 	for id, s := range all {
-		if w.lostHolds[id] {
+		if _, lost := w.lostHolds[id]; lost && (w.forgiven(string(id)) || w.listedHolds[id]) {
 			continue // nobody has it
 		}
 		h, _ := truth.Get(ctx, id)
@@ -250,7 +251,8 @@ func (w *world) checkOps(ctx context.Context, truth backends.Store) {
 // unaccountable tells whether a failover has lost something at a key, or may have made a count twice that was decided
 // again between a kill and its settling (docs/limits.md).
 func (w *world) unaccountable(k backends.Key) bool {
-	return w.lostKeys[k] || w.failovers > 0 && w.kills > 0
+	counted := slices.ContainsFunc(w.ops, func(o *op) bool { return o.kind == backends.OpCount && keys[o.key] == k })
+	return w.lostAt(k) || w.failovers > 0 && w.kills > 0 && counted
 }
 
 // checkTotals: what was ever there = what is there + what was sold, per key.
@@ -258,7 +260,7 @@ func (w *world) checkTotals(ctx context.Context, truth backends.Store, levels []
 	aps, _, _ := truth.Apologies(ctx, "", 100)
 	sa, _, _ := w.store(truth.Side().Other()).Apologies(ctx, "", 100)
 	// What was restored while others bought already leaves a debt.
-	overdrawn := len(aps)+len(sa) > 0 || w.failovers > 0 && (len(w.lostKeys) > 0 || w.faultPct > 0 || w.crashes > 0 || w.kills > 0)
+	overdrawn := len(aps)+len(sa) > 0 || w.failovers > 0 && (len(w.lostHolds)+len(w.lostOps) > 0 || w.faultPct > 0 || w.crashes > 0 || w.kills > 0)
 	for i, k := range keys {
 		lo, hi := w.initial[i], w.initial[i]
 		for _, o := range w.ops {

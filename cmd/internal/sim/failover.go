@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -45,11 +47,13 @@ func (w *world) promote() {
 	for _, id := range w.holds {
 		before[id], _ = w.redis.Get(ctx, id)
 	}
-	ids := map[backends.OpID]int{}
+	f, _ := w.redis.Fence(ctx)
+	alone := f.Stage == backends.RedisOnly // in which only claims and restocks are for MySQL, and so in the memory of proxies
+	ids, counts := map[backends.OpID]int{}, map[backends.OpID]bool{}
 	for _, o := range w.ops {
 		if o.opID != "" {
 			for id := o.opID; w.redis.Knows(id); id += "'" { // as w.do makes them
-				ids[id] = o.key
+				ids[id], counts[id] = o.key, o.kind == backends.OpCount
 			}
 		}
 	}
@@ -60,19 +64,20 @@ func (w *world) promote() {
 		if h == nil || !newer(ctx, h, w.redis) || !newer(ctx, h, w.mysql) {
 			continue
 		}
-		w.lostHolds[id] = true
-		for _, u := range h.Takes() {
-			w.lose(u.Key)
-		}
+		w.lostHolds[id] = append(w.lostHolds[id], h.Takes()...)
+		w.unwritten[string(id)] = w.unwritten[string(id)] || alone && h.State != backends.Claimed
 	}
 	unsettled := w.unsettled(ctx)
 	for id, key := range ids {
 		if !w.redis.Knows(id) && (!w.mysql.Knows(id) || unsettled[id]) {
-			w.lose(keys[key])
+			w.lostOps[id] = keys[key]
+			w.unwritten[string(id)] = w.unwritten[string(id)] || alone && counts[id]
 		}
 	}
 	w.mutated()
-	w.tell(func() string { return fmt.Sprintf("failover: lost holds %v, lost at keys %v", w.lostHolds, w.lostKeys) })
+	w.tell(func() string {
+		return fmt.Sprintf("failover: lost holds %v, lost operations %v", w.lostHolds, w.lostOps)
+	})
 }
 
 // unsettled are operations in MySQL's outbox from before a kill: what MySQL knows of them is not what Redis has decided
@@ -91,7 +96,44 @@ func (w *world) unsettled(ctx context.Context) map[backends.OpID]bool {
 	return out
 }
 
-func (w *world) lose(k backends.Key) { w.lostKeys[k] = true }
+// forgiven tells whether what a failover has lost may stay lost: nobody was told of it, or a proxy that told has
+// died since, and with it the memory of it, or it never was in that. What a living proxy has told it gives back.
+func (w *world) forgiven(id string) bool {
+	told := w.tellers[id]
+	return len(told) == 0 || w.unwritten[id] || slices.ContainsFunc(told, func(g *group) bool { return g.dead })
+}
+
+// lostAt tells whether something is lost for good at a key.
+func (w *world) lostAt(k backends.Key) bool {
+	for id, us := range w.lostHolds {
+		if w.forgiven(string(id)) && slices.ContainsFunc(us, func(u backends.Units) bool { return u.Key == k }) {
+			return true
+		}
+	}
+	for id, at := range w.lostOps {
+		if at == k && (w.hastened || w.forgiven(strings.TrimRight(string(id), "'"))) {
+			return true
+		}
+	}
+	return w.setAside[k]
+}
+
+// giveBack has the proxies that live do what their loops do: what they keep goes back to Redis.
+func (w *world) giveBack(ctx context.Context) {
+	for _, p := range w.proxies {
+		if p.g.dead {
+			continue
+		}
+		p.cut = [3]time.Time{}
+		_ = p.pod.Refresh(ctx)
+		for range healthyRounds {
+			for lane := range 2 {
+				p.pod.LaneStep(ctx, lane)
+			}
+			_ = p.pod.GiveBack(ctx)
+		}
+	}
+}
 
 // newer tells whether h is a later state than the store's.
 func newer(ctx context.Context, h *backends.Hold, s backends.Inspector) bool {
@@ -126,6 +168,8 @@ func (w *world) putInOrder() {
 	ctx := context.Background()
 	p := w.healthy()
 	p.drv = p.driver(p.stores)
+	sw := w.control.state.Switch
+	w.hastened = w.redis.Restarted() || sw != nil && sw.Kind == killswitch.KindRealign
 	var last error
 	for range healthyRounds {
 		w.s.now = w.s.now.Add(simTakeover)
@@ -168,8 +212,8 @@ func (w *world) settleListed(ctx context.Context, truth, shadow *memstore.Store)
 	ls, _ := truth.Levels(ctx, keys[:])
 	for _, l := range ls {
 		have, _ := shadow.Levels(ctx, []backends.Key{l.Key})
-		if (w.listed || w.lostKeys[l.Key]) && len(have) == 1 && have[0].OnHand != l.OnHand {
-			w.lose(l.Key)
+		if (w.listed || w.lostAt(l.Key)) && len(have) == 1 && have[0].OnHand != l.OnHand {
+			w.setAside[l.Key] = true
 			w.correct(ctx, shadow, l.Key, l.OnHand-have[0].OnHand)
 		}
 	}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -120,11 +121,15 @@ func (w *world) client(c, n int) {
 			}
 			w.ops = append(w.ops, o)
 			o.start = len(w.hist) - 1
-			proc := w.s.spawn(p.g, fmt.Sprintf("client %d %s %s", c, o.kind, o.hold), func() {
+			g := p.g
+			proc := w.s.spawn(g, fmt.Sprintf("client %d %s %s", c, o.kind, o.hold), func() {
 				w.tell(func() string { return fmt.Sprintf("begins key=%d delta=%d want=%v", o.key, o.delta, o.want) })
 				w.do(p, o)
 				w.tell(func() string { return fmt.Sprintf("ends %s %v", o.outcome, o.err) })
 				o.end, o.ended = len(w.hist), true
+				if id := cmp.Or(string(o.hold), string(o.opID)); o.err == nil {
+					w.tellers[id] = append(w.tellers[id], g)
+				}
 			})
 			proc.caller = true
 			for !o.ended && !proc.dead {

@@ -58,9 +58,15 @@ type world struct {
 	failover  bool
 	replica   *memstore.Snapshot
 	failovers int
-	// lostHolds and lostKeys are those of which a failover has lost something that MySQL did not have.
-	lostHolds   map[backends.HoldID]bool
-	lostKeys    map[backends.Key]bool
+	// lostHolds and lostOps are those of which a failover has lost something that MySQL did not have, and tellers the proxies
+	// that had told somebody of them. setAside are keys at which an operator has decided.
+	lostHolds map[backends.HoldID][]backends.Units
+	lostOps   map[backends.OpID]backends.Key
+	tellers   map[string][]*group
+	setAside  map[backends.Key]bool
+	unwritten map[string]bool // had no outbox entry: nobody but Redis knew of it
+	// hastened: the re-issue came when the loops of the proxies had ended; sums of takes came too late then (docs/limits.md).
+	hastened    bool
 	listedHolds map[backends.HoldID]bool // filed as apologies by proxies
 	repairs     int
 	listed      bool // a restore has told of units on hand that it could not set right
@@ -137,7 +143,7 @@ type op struct {
 
 func newWorld(seed uint64, pool *coroutines) *world {
 	w := &world{s: newScheduler(seed, pool), seed: seed, counted: map[string]int{}, tight: seed%tightEvery == tightEvery-1,
-		failover: seed%failoverEvery == 2, lostHolds: map[backends.HoldID]bool{}, listedHolds: map[backends.HoldID]bool{}, lostKeys: map[backends.Key]bool{}}
+		failover: seed%failoverEvery == 2, lostHolds: map[backends.HoldID][]backends.Units{}, lostOps: map[backends.OpID]backends.Key{}, setAside: map[backends.Key]bool{}, unwritten: map[string]bool{}, tellers: map[string][]*group{}, listedHolds: map[backends.HoldID]bool{}}
 	now := func() backends.Instant { return backends.Instant(w.s.now.UnixMilli()) }
 	outbox := 0
 	if w.tight {
@@ -295,7 +301,7 @@ func (p *proxy) tasks() []func() {
 			_, _ = p.drv.Work(ctx, podName, nil)
 		}),
 		loop(6, 15*time.Millisecond, p.follow),
-		loop(8, 25*time.Millisecond, func() { _ = p.pod.GiveBack(ctx) }),
+		loop(40, 40*time.Millisecond, func() { _ = p.pod.Refresh(ctx); _ = p.pod.GiveBack(ctx) }),
 	}
 }
 
