@@ -239,6 +239,9 @@ func (p *Pod) follow(ctx context.Context, f backends.Fence, d *backends.Decision
 			}
 		}
 		p.offer(&it)
+	case d.Dropped && d.Hold != nil: // nobody else knows, should Redis lose it
+		it.entry = backends.Entry{Op: d.Op, Hold: d.Hold}
+		p.keep(it)
 	case d.Op == backends.OpReserve && d.Outcome == backends.OutcomeSoldOut && f.Stage.Dual():
 		p.offerProbe(it)
 	}

@@ -48,7 +48,7 @@ func (w *world) promote() {
 		before[id], _ = w.redis.Get(ctx, id)
 	}
 	f, _ := w.redis.Fence(ctx)
-	alone := f.Stage == backends.RedisOnly // in which only claims and restocks are for MySQL, and so in the memory of proxies
+	alone := f.Stage == backends.RedisOnly // in which only claims and restocks are for MySQL, and so in the memory of proxies; a full outbox drops takes as well
 	ids, counts := map[backends.OpID]int{}, map[backends.OpID]bool{}
 	for _, o := range w.ops {
 		if o.opID != "" {
@@ -71,7 +71,7 @@ func (w *world) promote() {
 	for id, key := range ids {
 		if !w.redis.Knows(id) && (!w.mysql.Knows(id) || unsettled[id]) {
 			w.lostOps[id] = keys[key]
-			w.unwritten[string(id)] = w.unwritten[string(id)] || alone && counts[id]
+			w.unwritten[string(id)] = w.unwritten[string(id)] || (alone || w.tight) && counts[id]
 		}
 	}
 	w.mutated()

@@ -131,7 +131,7 @@ func (c config) search(ctx context.Context, spin *lab.Program, model string) (fo
 	}
 	steps := []*exec.Cmd{
 		spin.Command(ctx, append(args, "-a", "switching.pml")...),
-		exec.CommandContext(ctx, "cc", "-O1", "-w", "-DSAFETY", "-DCOLLAPSE", fmt.Sprintf("-DMEMLIM=%d", searchMemory), "-o", "pan", "pan.c"),
+		exec.CommandContext(ctx, "cc", "-O2", "-w", "-DSAFETY", fmt.Sprintf("-DMEMLIM=%d", searchMemory), "-o", "pan", "pan.c"),
 		exec.CommandContext(ctx, filepath.Join(dir, "pan"), fmt.Sprintf("-m%d", searchDepth), "-w24"), //nolint:gosec // made here
 	}
 	var out []byte
