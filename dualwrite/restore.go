@@ -190,7 +190,7 @@ func (r *restore) unforgotten(h *backends.Hold, now backends.Instant) bool {
 	case backends.Held:
 		return true
 	case backends.Claimed:
-		return ago <= r.p.o.Retain/2
+		return !h.LedgerOwed && ago <= r.p.o.Retain/2 // what is owed travels with the level
 	default:
 		return ago <= min(r.p.o.Retain/2, keptFor)
 	}
