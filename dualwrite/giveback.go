@@ -3,6 +3,7 @@ package dualwrite
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,12 +49,17 @@ type ride struct {
 	entry backends.Entry
 	at    time.Time
 	given uint64 // the last epoch under which Redis was given it
+	// news: MySQL did not have it before this proxy brought it there.
+	news bool
 }
 
 // mayBeLost tells whether a failover of Redis may have lost it, as far as one knows under epoch.
 func (r *ride) mayBeLost(epoch uint64) bool {
 	return r.fence.Stage.Truth() == backends.SideRedis && r.fence.Epoch < epoch
 }
+
+// delta tells whether it moves units on hand by an operation id, and not by a state.
+func (r *ride) delta() bool { return r.entry.Level != nil && r.entry.Level.OnHandDelta != 0 }
 
 // unmoving is what of it does not move units on hand: as long as the fence is closed those are compared with the ledger's, and
 // the rest waits. A sum of takes must not wait: Redis numbers it anew once it decides.
@@ -150,6 +156,19 @@ func (p *Pod) GiveBack(ctx context.Context) error {
 			left = append(left, r)
 		}
 	}
+	var deltas []ride
+	due = slices.DeleteFunc(due, func(r ride) bool {
+		if r.delta() && f.Stage.Truth() == backends.SideRedis {
+			deltas = append(deltas, r)
+			return true
+		}
+		return false
+	})
+	for i := range deltas {
+		if e := p.giveDelta(ctx, f, &deltas[i]); e != nil {
+			left, err = append(left, deltas[i]), errors.Join(err, e)
+		}
+	}
 	for len(due) > 0 {
 		n := min(len(due), MirrorBatch)
 		more, e := p.giveOpen(ctx, f, due[:n])
@@ -241,6 +260,21 @@ func (p *Pod) giveOpen(ctx context.Context, f backends.Fence, rs []ride) (left [
 		}
 	}
 	return left, nil
+}
+
+// giveDelta gives back a restock. One that MySQL had is in the ledger, and so in what Redis's units on hand were set to
+// or are compared with: given by its operation id as well it would count twice. So MySQL comes first.
+func (p *Pod) giveDelta(ctx context.Context, f backends.Fence, r *ride) error {
+	if !r.news {
+		its := []item{{fence: f, entry: r.entry}}
+		if p.Mirror(ctx, f, its, true); its[0].applied == nil {
+			return backends.ErrUnavailable
+		}
+		if r.news = its[0].applied.Changed; !r.news {
+			return nil
+		}
+	}
+	return p.give(ctx, f, []*ride{r})
 }
 
 // give gives Redis, the truth under the open fence f, what it does not have. A claim that it had forgotten, of a hold

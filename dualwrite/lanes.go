@@ -240,6 +240,10 @@ func (p *Pod) handle(ctx context.Context, its []item) {
 // carry brings entries to the shadow. What it does not confirm is kept, and what an earlier epoch decided goes to the truth
 // first: a Redis that was replaced since does not have it.
 func (p *Pod) carry(ctx context.Context, f backends.Fence, batch []item) {
+	batch = p.withoutDeltas(f, batch)
+	if len(batch) == 0 {
+		return
+	}
 	if p.returned(ctx, f, batch) != nil {
 		p.keep(batch...)
 		return
@@ -250,6 +254,18 @@ func (p *Pod) carry(ctx context.Context, f backends.Fence, batch []item) {
 		p.Mirror(ctx, f, left, false)
 	}
 	p.keep(batch...)
+}
+
+// withoutDeltas leaves restocks of an earlier epoch to GiveBack, which asks MySQL first.
+func (p *Pod) withoutDeltas(f backends.Fence, batch []item) (rest []item) {
+	for i := range batch {
+		if r := (ride{fence: batch[i].fence, entry: batch[i].entry}); r.mayBeLost(f.Epoch) && r.delta() {
+			p.keep(batch[i])
+		} else {
+			rest = append(rest, batch[i])
+		}
+	}
+	return rest
 }
 
 // returned gives Redis what it had decided under an earlier epoch.
