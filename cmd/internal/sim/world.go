@@ -76,6 +76,7 @@ type world struct {
 	nextID      int
 	crashes     int
 	kills       int
+	cuts        int // proxies that were cut off from a store
 	switches    int
 	control     *control
 	counted     map[string]int // grants compared, by hold
