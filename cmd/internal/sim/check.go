@@ -264,6 +264,25 @@ func (w *world) mayBeOverdrawn(ctx context.Context, truth backends.Store) bool {
 	return len(aps)+len(sa)+len(w.listedHolds) > 0 || w.failovers > 0 && disturbed
 }
 
+// soldAt is what claims have taken at a key.
+func (w *world) soldAt(ctx context.Context, truth backends.Store, k backends.Key) int64 {
+	var sold int64
+	for _, id := range w.holds {
+		h, _ := truth.Get(ctx, id)
+		if h == nil { // as in checkOps
+			h, _ = w.store(truth.Side().Other()).Get(ctx, id)
+		}
+		if h != nil && h.State == backends.Claimed {
+			for _, u := range h.Takes() {
+				if u.Key == k {
+					sold += u.Quantity
+				}
+			}
+		}
+	}
+	return sold
+}
+
 // checkTotals: what was ever there = what is there + what was sold, per key.
 func (w *world) checkTotals(ctx context.Context, truth backends.Store, levels []backends.Level) {
 	overdrawn := w.mayBeOverdrawn(ctx, truth)
@@ -280,20 +299,7 @@ func (w *world) checkTotals(ctx context.Context, truth backends.Store, levels []
 				lo, hi = lo+min(0, o.delta), hi+max(0, o.delta)
 			}
 		}
-		var sold int64
-		for _, id := range w.holds {
-			h, _ := truth.Get(ctx, id)
-			if h == nil { // as in checkOps
-				h, _ = w.store(truth.Side().Other()).Get(ctx, id)
-			}
-			if h != nil && h.State == backends.Claimed {
-				for _, u := range h.Takes() {
-					if u.Key == k {
-						sold += u.Quantity
-					}
-				}
-			}
-		}
+		sold := w.soldAt(ctx, truth, k)
 		at := slices.IndexFunc(levels, func(l backends.Level) bool { return l.Key == k })
 		if at < 0 {
 			w.fail("P4: level %s is gone", k)
