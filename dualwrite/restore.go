@@ -69,7 +69,7 @@ func (p *Pod) Restore(ctx context.Context, f backends.Fence, complete bool) (Res
 	if r.done.Left = r.why; r.zero {
 		r.done.Left = "the ledger has none of them"
 	}
-	return r.done, nil
+	return r.done, p.listLacks(ctx, f)
 }
 
 // follower is Redis where it is the shadow: it follows as it always does.
@@ -129,8 +129,11 @@ func (r *restore) give(ctx context.Context, es []backends.Entry) (int, error) {
 	}
 	n := 0
 	for i := range as {
-		if r.f.Open {
+		switch {
+		case r.f.Open:
 			r.p.apologise(ctx, sorryFor(&es[i], &as[i], now))
+		case r.f.Stage.Truth() == backends.SideRedis: // where it is the shadow, the truth has its apologies
+			r.p.lacks(r.f.Epoch, &es[i], &as[i], now)
 		}
 		if as[i].Err != nil {
 			return n, as[i].Err

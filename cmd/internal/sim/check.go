@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -255,13 +256,17 @@ func (w *world) unaccountable(k backends.Key) bool {
 	return w.lostAt(k) || w.failovers > 0 && w.kills > 0 && counted
 }
 
-// mayBeOverdrawn tells whether units may be short without a bug: that was filed, or what a failover had lost was restored while
-// others bought already, since the restore had been disturbed.
-func (w *world) mayBeOverdrawn(ctx context.Context, truth backends.Store) bool {
-	aps, _, _ := truth.Apologies(ctx, "", 100)
-	sa, _, _ := w.store(truth.Side().Other()).Apologies(ctx, "", 100)
-	disturbed := len(w.lostHolds)+len(w.lostOps) > 0 || w.faultPct > 0 || w.crashes > 0 || w.kills > 0 || w.cuts > 0
-	return len(aps)+len(sa)+len(w.listedHolds) > 0 || w.failovers > 0 && disturbed
+// apologisedAt are the keys at which units may be short: that was filed, by a store or by a proxy that gave back what a
+// failover had lost.
+func (w *world) apologisedAt(ctx context.Context) map[backends.Key]bool {
+	out := maps.Clone(w.listedAt)
+	for _, s := range []*memstore.Store{w.redis, w.mysql} {
+		as, _, _ := s.Apologies(ctx, "", backends.MaxPage)
+		for _, a := range as {
+			out[a.Key] = true
+		}
+	}
+	return out
 }
 
 // soldAt is what claims have taken at a key.
@@ -285,8 +290,9 @@ func (w *world) soldAt(ctx context.Context, truth backends.Store, k backends.Key
 
 // checkTotals: what was ever there = what is there + what was sold, per key.
 func (w *world) checkTotals(ctx context.Context, truth backends.Store, levels []backends.Level) {
-	overdrawn := w.mayBeOverdrawn(ctx, truth)
+	apologised := w.apologisedAt(ctx)
 	for i, k := range keys {
+		overdrawn := apologised[k]
 		lo, hi := w.initial[i], w.initial[i]
 		for _, o := range w.ops {
 			if o.hold != "" || o.key != i {

@@ -76,7 +76,6 @@ func (w *world) play() {
 		w.s.spawn(nil, "cutter", func() {
 			w.sleep(rng.IntN(100))
 			p := w.proxies[rng.IntN(len(w.proxies))]
-			w.cuts++
 			p.cut[1+rng.IntN(2)] = w.s.now.Add(time.Duration(rng.IntN(200)) * time.Millisecond)
 		})
 	}
