@@ -66,6 +66,7 @@ func (w *world) promote() {
 		}
 		w.lostHolds[id] = append(w.lostHolds[id], h.Takes()...)
 		w.unwritten[string(id)] = w.unwritten[string(id)] || alone && h.State != backends.Claimed
+		w.bareClaims[id] = w.bareClaims[id] || alone && h.State == backends.Claimed
 	}
 	unsettled := w.unsettled(ctx)
 	for id, key := range ids {
@@ -100,7 +101,17 @@ func (w *world) unsettled(ctx context.Context) map[backends.OpID]bool {
 // died since, and with it the memory of it, or it never was in that. What a living proxy has told it gives back.
 func (w *world) forgiven(id string) bool {
 	told := w.tellers[id]
+	if w.bareClaims[backends.HoldID(id)] && !w.toldClaimed(backends.HoldID(id)) {
+		return true // the grant was in no outbox, and the claim was a message that the network had doubled
+	}
 	return len(told) == 0 || w.unwritten[id] || slices.ContainsFunc(told, func(g *group) bool { return g.dead })
+}
+
+// toldClaimed tells whether somebody was told that a hold is claimed.
+func (w *world) toldClaimed(id backends.HoldID) bool {
+	return slices.ContainsFunc(w.ops, func(o *op) bool {
+		return o.hold == id && o.kind == backends.OpClaim && o.ended && o.err == nil && o.outcome == backends.OutcomeClaimed
+	})
 }
 
 // lostAt tells whether something is lost for good at a key.

@@ -65,6 +65,8 @@ type world struct {
 	tellers   map[string][]*group
 	setAside  map[backends.Key]bool
 	unwritten map[string]bool // had no outbox entry: nobody but Redis knew of it
+	// bareClaims were claimed in redis-only: of them only the claim was for MySQL.
+	bareClaims map[backends.HoldID]bool
 	// hastened: the re-issue came when the loops of the proxies had ended; sums of takes came too late then (docs/limits.md).
 	hastened    bool
 	listedHolds map[backends.HoldID]bool // filed as apologies by proxies
@@ -144,7 +146,7 @@ type op struct {
 
 func newWorld(seed uint64, pool *coroutines) *world {
 	w := &world{s: newScheduler(seed, pool), seed: seed, counted: map[string]int{}, tight: seed%tightEvery == tightEvery-1,
-		failover: seed%failoverEvery == 2, lostHolds: map[backends.HoldID][]backends.Units{}, lostOps: map[backends.OpID]backends.Key{}, setAside: map[backends.Key]bool{}, unwritten: map[string]bool{}, tellers: map[string][]*group{}, listedHolds: map[backends.HoldID]bool{}, listedAt: map[backends.Key]bool{}}
+		failover: seed%failoverEvery == 2, lostHolds: map[backends.HoldID][]backends.Units{}, lostOps: map[backends.OpID]backends.Key{}, setAside: map[backends.Key]bool{}, unwritten: map[string]bool{}, bareClaims: map[backends.HoldID]bool{}, tellers: map[string][]*group{}, listedHolds: map[backends.HoldID]bool{}, listedAt: map[backends.Key]bool{}}
 	now := func() backends.Instant { return backends.Instant(w.s.now.UnixMilli()) }
 	outbox := 0
 	if w.tight {
