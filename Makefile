@@ -76,6 +76,10 @@ else
 	CROSSFADE_SCHEDULES=$(SCHEDULES) go test -count=1 -v -timeout 30m -run '^TestSchedules$$' ./cmd/internal/sim
 endif
 
+.PHONY: spec
+spec: ## check the specification of switch, kill and failover in docs/spec, exhaustively within bounds, and each rule broken (RUN=regexp)
+	@go run ./cmd/internal/spec -run '$(RUN)'
+
 .PHONY: bench
 bench: build ## measure against the opponents, side by side, and judge the targets, about 40 minutes (ONLY=names, QUICK=1)
 	@bin/crossfade bench $(if $(ONLY),--only '$(ONLY)') $(if $(QUICK),--quick)

@@ -93,7 +93,9 @@ type Fencer interface {
 	// Raise installs f if it outranks the present one and answers the fence after it. Raising to
 	// what is there already changes nothing. Otherwise it answers the present fence and a
 	// *FencedError. When it returns, no write of a lower rank can still commit. With ifEpoch not
-	// zero it does so only if the present epoch is ifEpoch: the compare-and-set of a kill.
+	// zero it does so only if the present epoch is ifEpoch, at the server where that was raised: the compare-and-set
+	// of a kill. A server that was restarted or replaced since answers ErrRestarted to it, and to any f of
+	// its present epoch: a fence is re-issued by a higher epoch and without condition.
 	Raise(ctx context.Context, f Fence, ifEpoch uint64) (Fence, error)
 }
 

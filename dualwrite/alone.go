@@ -250,10 +250,10 @@ func (p *Pod) Outstanding(ctx context.Context, limit int) (es []backends.Entry, 
 	return es, nil
 }
 
-// apologise has a hold that settling will void made known, where it may have been acknowledged: MySQL had answered
+// voiding has a hold that settling will void made known, where it may have been acknowledged: MySQL had answered
 // without Redis in the epoch that a kill has ended.
 // A claim is not voided: it follows the claim rule.
-func (p *Pod) apologise(ctx context.Context, f backends.Fence, e *backends.Entry) error {
+func (p *Pod) voiding(ctx context.Context, f backends.Fence, e *backends.Entry) error {
 	if !f.Alone || p.o.Lone == nil || e.Hold.State != backends.Held {
 		return nil
 	}

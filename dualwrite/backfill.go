@@ -153,19 +153,25 @@ func (b *backfill) strays(ctx context.Context) error {
 	})
 }
 
-// lateClaims are holds that ended in both stores and were claimed in mysql-only afterwards: open nowhere,
-// and released or expired as far as Redis knows, which would take their units again if it was asked to
-// claim them once more as the truth. Only MySQL makes them: in redis-only claims go through the outbox.
+// lateClaims are holds that are claimed in MySQL and not in Redis, and open nowhere: those that had ended in both stores
+// and were claimed in mysql-only afterwards, which Redis would take the units of again if it was asked to claim them once
+// more as the truth; and those that a Redis which was replaced by a replica has lost, from their first state to their
+// claim. One that Redis has forgotten for its age was deducted long ago. Only MySQL makes them: in redis-only claims go
+// through the outbox.
 func (b *backfill) lateClaims(ctx context.Context) error {
 	if b.f.Stage.Truth() != backends.SideMySQL {
 		return nil
+	}
+	now, err := b.truth.Now(ctx)
+	if err != nil {
+		return err
 	}
 	return b.pages(ctx, func(cursor string) (string, int, error) {
 		hs, next, err := b.truth.ScanHolds(ctx, cursor, backfillPage, false)
 		if err != nil {
 			return "", 0, err
 		}
-		hs = slices.DeleteFunc(hs, func(h *backends.Hold) bool { return h.State != backends.Claimed || !h.LedgerOwed })
+		hs = slices.DeleteFunc(hs, func(h *backends.Hold) bool { return h.State != backends.Claimed })
 		if len(hs) == 0 {
 			return next, 0, nil
 		}
@@ -173,7 +179,13 @@ func (b *backfill) lateClaims(ctx context.Context) error {
 		if err != nil {
 			return "", 0, err
 		}
-		n, err := b.reemit(ctx, slices.DeleteFunc(hs, func(h *backends.Hold) bool { k := known[h.ID]; return k == nil || k.State == backends.Claimed }))
+		n, err := b.reemit(ctx, slices.DeleteFunc(hs, func(h *backends.Hold) bool {
+			k := known[h.ID]
+			if k == nil {
+				return h.LedgerOwed || now.Sub(h.EndedAt) > b.p.o.Retain/2
+			}
+			return k.State == backends.Claimed
+		}))
 		b.done.Holds += n
 		return next, n, err
 	})

@@ -147,6 +147,13 @@ func (g *Gate) wake() {
 // Serving is the last open fence seen: what background work runs under. Zero before the first.
 func (g *Gate) Serving() backends.Fence { return g.view.Load().serving }
 
+// Seen is the highest fence seen, which may be closed.
+func (g *Gate) Seen() backends.Fence {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.seen
+}
+
 // State tells the last open fence, whether new operations are held, and a channel that is closed
 // at the next change.
 func (g *Gate) State() (serving backends.Fence, held bool, changed <-chan struct{}) {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/crossfade-proxy/crossfade/backends"
 )
 
 // lanes are bounded queues; what belongs to one hold (or one key) always takes the same lane, so
@@ -20,11 +22,11 @@ type lanes struct {
 	// riding are the outbox entries that are in a lane, or being mirrored from one: a sweep leaves
 	// them alone, or a shadow that has fallen behind would be given everything twice.
 	mu     sync.Mutex
-	riding map[string]struct{}
+	riding map[string]ride
 }
 
 func newLanes(n, depth int) *lanes {
-	l := &lanes{qs: make([]chan item, n), waited: make([]atomic.Int64, n), riding: map[string]struct{}{}}
+	l := &lanes{qs: make([]chan item, n), waited: make([]atomic.Int64, n), riding: map[string]ride{}}
 	for i := range l.qs {
 		l.qs[i] = make(chan item, depth)
 	}
@@ -60,7 +62,7 @@ func (l *lanes) offer(h uint64, it item) bool {
 	seq := it.entry.Seq
 	if seq != "" {
 		l.mu.Lock()
-		l.riding[seq] = struct{}{}
+		l.riding[seq] = ride{fence: it.fence, entry: it.entry}
 		l.mu.Unlock()
 	}
 	select {
@@ -87,6 +89,30 @@ func (l *lanes) rides(seq string) bool {
 	defer l.mu.Unlock()
 	_, ok := l.riding[seq]
 	return ok
+}
+
+// all are the entries that ride, in the order of their places in the outbox: a simulated schedule replays.
+func (l *lanes) all() []ride {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make([]ride, 0, len(l.riding))
+	for _, r := range l.riding {
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b ride) int { return cmp.Compare(a.entry.Seq, b.entry.Seq) })
+	return out
+}
+
+// given notes that Redis has been given what rides from before an epoch.
+func (l *lanes) given(rs []ride, epoch uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range rs {
+		if r, ok := l.riding[rs[i].entry.Seq]; ok {
+			r.given = epoch
+			l.riding[rs[i].entry.Seq] = r
+		}
+	}
 }
 
 // depth counts what waits.
@@ -196,6 +222,7 @@ func (p *Pod) handle(ctx context.Context, its []item) {
 		its = its[n:]
 		f := p.gate.Serving()
 		if f.Stage.Truth() != batch[0].fence.Stage.Truth() || !f.Stage.TakesMirrors(shadowOf(f)) {
+			p.keep(batch...)
 			p.abandon(batch)
 			continue
 		}
@@ -205,13 +232,51 @@ func (p *Pod) handle(ctx context.Context, its []item) {
 		case kindApplied:
 			p.finish(ctx, f, batch, false)
 		default:
-			p.Mirror(ctx, f, batch, false)
-			if left := unapplied(batch); len(left) < len(batch) {
-				// A lock was in the way of some. Later states of theirs may come next in this lane, and must not overtake them.
-				p.Mirror(ctx, f, left, false)
-			}
+			p.carry(ctx, f, batch)
 		}
 	}
+}
+
+// carry brings entries to the shadow. What it does not confirm is kept, and what an earlier epoch decided goes to the truth
+// first: a Redis that was replaced since does not have it.
+func (p *Pod) carry(ctx context.Context, f backends.Fence, batch []item) {
+	batch = p.withoutDeltas(f, batch)
+	if len(batch) == 0 {
+		return
+	}
+	if p.returned(ctx, f, batch) != nil {
+		p.keep(batch...)
+		return
+	}
+	p.Mirror(ctx, f, batch, false)
+	if left := unapplied(batch); len(left) < len(batch) {
+		// A lock was in the way of some. Later states of theirs may come next in this lane, and must not overtake them.
+		p.Mirror(ctx, f, left, false)
+	}
+	p.keep(batch...)
+}
+
+// withoutDeltas leaves restocks of an earlier epoch to GiveBack, which asks MySQL first.
+func (p *Pod) withoutDeltas(f backends.Fence, batch []item) (rest []item) {
+	for i := range batch {
+		if r := (ride{fence: batch[i].fence, entry: batch[i].entry}); r.mayBeLost(f.Epoch) && r.delta() {
+			p.keep(batch[i])
+		} else {
+			rest = append(rest, batch[i])
+		}
+	}
+	return rest
+}
+
+// returned gives Redis what it had decided under an earlier epoch.
+func (p *Pod) returned(ctx context.Context, f backends.Fence, batch []item) error {
+	var rs []*ride
+	for i := range batch {
+		if r := (ride{fence: batch[i].fence, entry: batch[i].entry}); r.mayBeLost(f.Epoch) {
+			rs = append(rs, &r)
+		}
+	}
+	return p.give(ctx, f, rs)
 }
 
 // unapplied are the items of a step that the shadow has not confirmed.

@@ -80,8 +80,8 @@ func (p *Pod) applyNow(ctx context.Context, f backends.Fence, items []item) erro
 		}
 	}
 	for _, it := range items {
-		if it.entry.Seq != "" && !p.lanes.offer(laneOf(&it), it) {
-			p.o.Observer.LaneFull(p.name, "entry")
+		if it.entry.Seq != "" {
+			p.offer(&it)
 		}
 	}
 	return nil

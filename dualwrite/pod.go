@@ -92,6 +92,10 @@ type Options struct {
 	Guard      Guard
 	// Lone permits answers without Redis where a fence allows them; nil permits none.
 	Lone Lone
+	// Retain is how long both stores keep ended holds.
+	Retain time.Duration
+	// Filer lists what is lost for good.
+	Filer Filer
 }
 
 func (o Options) withDefaults() Options {
@@ -104,6 +108,7 @@ func (o Options) withDefaults() Options {
 	def(&o.OpTimeout, DefaultOpTimeout)
 	def(&o.MirrorTimeout, DefaultMirrorTimeout)
 	def(&o.SweepAge, DefaultSweepAge)
+	def(&o.Retain, backends.DefaultRetain)
 	if o.Lanes <= 0 {
 		o.Lanes = DefaultLanes
 	}
@@ -119,6 +124,9 @@ func (o Options) withDefaults() Options {
 	if o.Comparer == nil {
 		o.Comparer = NoComparer{}
 	}
+	if o.Filer == nil {
+		o.Filer = NoFiler{}
+	}
 	if o.Guard == nil {
 		o.Guard = NoGuard{}
 	}
@@ -132,6 +140,7 @@ type Pod struct {
 	gate   *Gate
 	o      Options
 	lanes  *lanes
+	kept   kept
 	nows   nowCache // the shadow's clock
 	probes sampler
 	// the truth's clock, apart, so that the two do not displace each other

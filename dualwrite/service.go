@@ -88,6 +88,7 @@ func (s *Service) Start(ctx context.Context) {
 	})
 	s.loop(ctx, "refresh", s.refresh)
 	s.loop(ctx, "settle", s.settle)
+	s.loop(ctx, "give back", func(ctx context.Context) (time.Duration, error) { return giveBackEvery, p.GiveBack(ctx) })
 }
 
 // sweepAge is how long an entry stays with the proxy that made it. While the shadow is behind, what other proxies have

@@ -120,9 +120,7 @@ func (p *Pod) Expire(ctx context.Context) (int, error) {
 			continue
 		}
 		it := item{fence: f, entry: *d.Entry, decision: d, at: now}
-		if !p.lanes.offer(laneOf(&it), it) {
-			p.o.Observer.LaneFull(p.name, "entry")
-		}
+		p.offer(&it)
 	}
 	return len(ds), nil
 }
@@ -213,7 +211,7 @@ func (p *Pod) Settle(ctx context.Context) (int, error) {
 func (p *Pod) settleOne(ctx context.Context, t backends.Token, e *backends.Entry) error {
 	redis := p.stores.Redis
 	if h := e.Hold; h != nil {
-		if err := p.apologise(ctx, p.gate.Serving(), e); err != nil {
+		if err := p.voiding(ctx, p.gate.Serving(), e); err != nil {
 			return fmt.Errorf("settling hold %q: %w", h.ID, err)
 		}
 		if h.State == backends.Claimed {

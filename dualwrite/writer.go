@@ -238,9 +238,11 @@ func (p *Pod) follow(ctx context.Context, f backends.Fence, d *backends.Decision
 				return
 			}
 		}
-		if !p.lanes.offer(laneOf(&it), it) {
-			p.o.Observer.LaneFull(p.name, "entry")
-		}
+		p.offer(&it)
+	case d.Hold != nil && (d.Dropped || d.Replayed) && (f.Stage.Dual() || d.Hold.State == backends.Claimed):
+		// Its entry was dropped, or is that of a try whose answer was lost: should Redis lose it, this proxy knows it.
+		it.entry = backends.Entry{Op: d.Op, Hold: d.Hold}
+		p.keep(it)
 	case d.Op == backends.OpReserve && d.Outcome == backends.OutcomeSoldOut && f.Stage.Dual():
 		p.offerProbe(it)
 	}

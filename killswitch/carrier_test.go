@@ -22,6 +22,8 @@ type carrier struct {
 	pauses    []time.Duration
 	backfills int
 	settles   int
+	restores  int
+	complete  bool // what the last restore was told
 }
 
 func (c *carrier) of(side backends.Side) *memstore.Store {
@@ -141,4 +143,30 @@ func (c *carrier) Backfill(ctx context.Context, pod backends.Pod, under backends
 		elapse(d)
 	}
 	return c.Drain(ctx, pod, under)
+}
+
+// Restore gives Redis what MySQL has, one hold at a time.
+func (c *carrier) Restore(ctx context.Context, _ backends.Pod, under backends.Fence, complete bool) (killswitch.Restored, error) {
+	res := killswitch.Restored{}
+	c.complete = complete
+	if err := c.reach(); err != nil {
+		return res, err
+	}
+	if c.restores++; !under.Open {
+		if err := c.Drain(ctx, "", under); err != nil {
+			return res, err
+		}
+	}
+	hs, _, err := c.p.w.mysql.ScanHolds(ctx, "", 1000, false)
+	for _, h := range hs {
+		if err := c.reach(); err != nil {
+			return res, err
+		}
+		now, _ := c.p.w.redis.Now(ctx)
+		if _, err := c.p.w.redis.Restore(ctx, backends.Token{Epoch: under.Epoch}, now, []backends.Entry{{Op: backends.OpReemit, Hold: h}}); err != nil {
+			return res, err
+		}
+		res.Holds++
+	}
+	return res, err
 }

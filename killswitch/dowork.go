@@ -167,14 +167,17 @@ func (w *worker) do(ctx context.Context, x Work, progress func(Progress)) (err e
 		return w.raise(ctx, w.stores.MySQL)
 	case WorkRaiseRedis:
 		return w.raise(ctx, w.stores.Redis)
-	case WorkSettle, WorkBackfill:
+	case WorkSettle, WorkRestore, WorkBackfill:
 		// Both fences have to be at want; one that could not be read before is made sure of here.
 		if err = w.raise(ctx, w.stores.MySQL); err != nil {
 			break
 		}
-		if x == WorkSettle {
+		switch x {
+		case WorkSettle:
 			err = w.d.o.Carrier.Settle(ctx, w.pod, w.want)
-		} else {
+		case WorkRestore:
+			_, err = w.d.o.Carrier.Restore(ctx, w.pod, w.want, false)
+		default:
 			err = w.d.o.Carrier.Backfill(ctx, w.pod, w.want, progress)
 		}
 	default:

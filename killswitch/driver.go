@@ -65,7 +65,7 @@ type DriverOptions struct {
 	Control ControlStore
 	// Stores answers a pod's stores, or an error for a pod that this process does not know.
 	Stores  func(backends.Pod) (Stores, error)
-	Carrier Carrier
+	Carrier FullCarrier
 	// Alone tells whether MySQL may answer for a pod without Redis in live, once the pod is marked; nil for no pod.
 	Alone  func(backends.Pod) bool
 	Clock  Clock

@@ -71,6 +71,8 @@ func DecideKill(pod backends.Pod, f backends.Fence) (to backends.Fence, v Verdic
 		to = fence(f.Epoch+1, backends.RedisOnly, false)
 		to.Alone = f.Alone // MySQL may not be settled yet
 		return to, KillGo, nil
+	case f.Stage == backends.RedisOnly && !f.Open:
+		return refuse("Redis was restarted or replaced, or is being given back what it has lost", fmt.Sprintf("see 'crossfade status %s': a re-issue of its fence ends in seconds", pod))
 	case f.Stage == backends.RedisOnly:
 		return f, KillNothing, nil
 	case f.Stage == backends.MySQLOnly:
@@ -200,6 +202,8 @@ func killFence(ctx context.Context, redis backends.Fencer, from, to backends.Fen
 			return nil // an earlier try, or another kill of the same fence
 		case errors.As(err, &fe):
 			return fmt.Errorf("not killed: Redis's fence was moved meanwhile, from %s to %s; look again ('crossfade status'), then kill if it is still wanted: %w", from, fe.Have, err)
+		case errors.Is(err, backends.ErrRestarted):
+			return fmt.Errorf("not killed: Redis was restarted or replaced, and may have lost what it had acknowledged; have its fence re-issued ('crossfade reissue'), which gives it back what MySQL has: %w", err)
 		case ctx.Err() != nil:
 			return fmt.Errorf("the kill from %s to %s may have taken effect; give the same kill again, it is made once: %w", from, to, errors.Join(backends.ErrAmbiguous, err))
 		}

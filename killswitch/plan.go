@@ -15,6 +15,7 @@ const (
 	ActUnknown Act = iota
 	ActRaise       // move a store's fence
 	ActDrain       // empty the outbox of the truth of Fence.Stage into the other store, under Fence
+	ActRestore     // give Redis back what it has lost and MySQL has; Fence says whether it is closed
 	ActServe       // write down what is served now, and close the record of the switch
 )
 
@@ -29,6 +30,10 @@ type Step struct {
 	// server that has lost its data. For MySQL, and where Redis goes along if possible (no kill is
 	// possible there), rank alone decides.
 	Expect []backends.Fence
+	// Complete belongs to ActRestore: see [Restorer].
+	Complete bool
+	// Anew: Redis may be another server than the one at which its fence was raised.
+	Anew bool
 	// BestEffort: the switch goes on without it; what is left is then found by WorkFor.
 	BestEffort bool
 }
@@ -93,6 +98,8 @@ func (s Step) means(holds bool) (text string) {
 	switch {
 	case s.Act == ActDrain:
 		return "what the old truth has decided reaches the other store"
+	case s.Act == ActRestore:
+		return "Redis gets back what it has lost and MySQL has, as far as that is done in time"
 	case s.Act == ActServe && holds:
 		return "written down as served; callers go on"
 	case s.Act == ActServe:
@@ -122,6 +129,11 @@ func serve(f backends.Fence) Step {
 
 func (s Step) ifPossible() Step {
 	s.BestEffort = true
+	return s
+}
+
+func (s Step) anew() Step {
+	s.Anew = true
 	return s
 }
 
@@ -156,8 +168,19 @@ func (sw *Switch) is(from, to backends.Stage) bool {
 
 // holds tells whether there is a moment in the switch at which neither store decides.
 func (sw *Switch) holds() bool {
-	return sw.Kind == KindFill || sw.is(backends.Shadow, backends.Live) ||
+	return sw.Kind == KindFill || sw.restores() || sw.refills() || sw.is(backends.Shadow, backends.Live) ||
 		sw.is(backends.Live, backends.Shadow) || sw.is(backends.Live, backends.MySQLOnly) && sw.FromFilled
+}
+
+// restores tells whether Redis goes on as the truth, and may have lost what it had acknowledged.
+func (sw *Switch) restores() bool {
+	return sw.Kind == KindRealign && sw.To.Truth() == backends.SideRedis
+}
+
+// refills tells whether Redis goes on as the shadow of live, which it was the arbiter of: another server, which may lack what
+// it had.
+func (sw *Switch) refills() bool {
+	return sw.Kind == KindRealign && sw.To == backends.Live && sw.Complete
 }
 
 // Steps lists the steps of a switch. They follow from the record alone, so that every process sees the
@@ -173,6 +196,16 @@ func (sw *Switch) forward() []Step {
 		// MySQL is closed so that nothing is decided that Redis has not; once Redis is at the new
 		// epoch a kill is possible, and MySQL is not open without it any more.
 		return []Step{mysql(closed(f)), drain(sw.from()), redis(f), mysql(f), serve(f)}
+	case sw.restores():
+		// Closed, so that nothing is sold twice before it is known again. MySQL comes first to the new epoch: what
+		// a lane brings it late, under the old one, would not be restored.
+		// Redis is closed in redis-only, where there is nothing to kill: in shadow a kill would open it too soon.
+		shut := closed(fence(sw.Epoch, backends.RedisOnly, false))
+		shut.Alone = f.Alone
+		return []Step{redis(shut).anew(), mysql(f).ifPossible(), restore(closed(f), sw.Complete).ifPossible(), redis(f), serve(f)}
+	case sw.refills():
+		// No kill is possible before Redis is filled. MySQL is closed so that what is compared stands still.
+		return []Step{redis(f).anew(), mysql(closed(f)), restore(closed(f), true).ifPossible(), mysql(f), serve(f)}
 	case sw.Kind == KindRealign, sw.Kind == KindInit:
 		return realignSteps(f)
 	case sw.is(backends.RedisOnly, backends.Shadow):
@@ -206,7 +239,7 @@ func realignSteps(f backends.Fence) []Step {
 	case backends.RedisOnly, backends.Shadow:
 		return []Step{redis(f), mysql(f).ifPossible(), serve(f)}
 	case backends.Live:
-		return []Step{redis(f), mysql(f), serve(f)}
+		return []Step{redis(f).anew(), mysql(f), serve(f)}
 	case backends.MySQLOnly:
 		return []Step{mysql(f), redis(f).ifPossible(), serve(f)}
 	default:
@@ -369,6 +402,13 @@ func Plan(seen Seen, to backends.Stage) (Switch, error) {
 	if b := st.Behind(st.Epoch); b != nil {
 		return Switch{}, &BehindError{Pod: st.Pod, Behind: *b}
 	}
+	if st.Stage.Truth() == backends.SideRedis || to.Truth() == backends.SideRedis {
+		// A Redis that may have lost acknowledged writes is given them back first; a move would leave them lost.
+		restarted := seen.Redis.Known && seen.Redis.Fence == closed(st.Fence())
+		if restarted || slices.Contains(redisWork(st, st.Fence(), seen.Redis), WorkReissue) {
+			return Switch{}, &ReissueError{Pod: st.Pod, Have: seen.Redis.Fence, Want: st.Fence()}
+		}
+	}
 	sw := seen.begin(KindMove, to)
 	if to == backends.Live && st.Stage == backends.Shadow {
 		if w := WorkFor(seen); len(w) > 0 {
@@ -400,6 +440,12 @@ func (s Seen) of(side backends.Side) View {
 	return s.MySQL
 }
 
+// arbiterReplaced tells whether Redis was complete in live, and is another server since.
+func (s Seen) arbiterReplaced() bool {
+	f := s.State.Fence()
+	return f.Arbitrates() && s.Redis.Known && s.Redis.Fence == closed(f)
+}
+
 // begin makes the record of a switch, at its first step, with an epoch above all that were seen.
 func (s Seen) begin(k Kind, to backends.Stage) Switch {
 	st := s.State
@@ -411,6 +457,7 @@ func (s Seen) begin(k Kind, to backends.Stage) Switch {
 	if !s.Redis.Known {
 		sw.RedisWas = st.Fence() // where it should be; only moves that can do without Redis get here
 	}
+	sw.Complete = !slices.Contains(st.Due, WorkBackfill) && (st.Stage == backends.Shadow || s.arbiterReplaced())
 	sw.Name = Steps(sw)[0].Name
 	return sw
 }

@@ -140,6 +140,9 @@ func adopt(st PodState, f backends.Fence, c Change) PodState {
 	opened := st.Stage.Truth() != backends.SideRedis
 	if sw := st.Switch; sw != nil {
 		opened = opened || sw.mayHaveOpenedMySQL()
+		if sw.restores() {
+			st.owe(WorkRestore, WorkBackfill)
+		}
 		c.Steps = append(slices.Clone(sw.Steps), c.Steps...)
 		c.Cause = fmt.Sprintf("the switch from %s to %s by %s was superseded at step %q", sw.From, sw.To, sw.Who, sw.Name)
 		if len(c.Steps) > MaxSteps {

@@ -84,6 +84,9 @@ func (r *Run) act(ctx context.Context, s Step) (note string, err error) {
 	if s.Act == ActDrain {
 		return "", r.drain(ctx, s)
 	}
+	if s.Act == ActRestore {
+		return r.restore(ctx, s)
+	}
 	if !s.BestEffort {
 		return "", r.raise(ctx, s, raiseAttempts)
 	}
@@ -103,7 +106,7 @@ func (r *Run) raise(ctx context.Context, s Step, attempts int) (err error) {
 		}
 		var fe *backends.FencedError
 		var me *mismatchError
-		if errors.As(err, &fe) || errors.As(err, &me) {
+		if errors.As(err, &fe) || errors.As(err, &me) || errors.Is(err, backends.ErrRestarted) {
 			return err
 		}
 	}
@@ -129,6 +132,10 @@ func (r *Run) raiseOnce(ctx context.Context, s Step) error {
 		ifEpoch = have.Epoch
 	}
 	_, err := store.Raise(ctx, s.Fence, ifEpoch)
+	if s.Anew && errors.Is(err, backends.ErrRestarted) {
+		// No kill can have come between: it is refused by such a server as well.
+		_, err = store.Raise(ctx, s.Fence, 0)
+	}
 	var fe *backends.FencedError
 	switch fenced := errors.As(err, &fe); {
 	case fenced && fe.Have == s.Fence:
@@ -171,8 +178,8 @@ func (r *Run) failed(ctx context.Context, sw Switch, cause error) (done bool, er
 	var fe *backends.FencedError
 	fenced := errors.As(cause, &fe)
 	switch {
-	case errors.As(cause, &me):
-		return false, r.yield(ctx, cause)
+	case errors.As(cause, &me), errors.Is(cause, backends.ErrRestarted):
+		return false, r.yield(ctx, cause) // what Redis has lost comes first: see Plan
 	case !sw.Undo && sw.Step == 0 && !r.touched:
 		return true, r.cancel(ctx, sw, cause)
 	case !sw.Undo && sw.Step < NoReturn(sw):
@@ -261,7 +268,9 @@ func (sw *Switch) leaves() []Work {
 		return fill // what has kept it from draining may have made Redis incomplete
 	case sw.Undo || sw.Kind == KindFill:
 		return nil
-	case sw.To == backends.Shadow && sw.Kind != KindRealign:
+	case sw.restores():
+		return []Work{WorkRestore, WorkBackfill} // what came late to MySQL, and what it has missed
+	case sw.To == backends.Shadow:
 		return []Work{WorkBackfill}
 	case sw.To == backends.Live && !sw.target().Filled:
 		return fill

@@ -133,6 +133,8 @@ type Switch struct {
 	Alone bool `json:"alone,omitempty"`
 	// RedisWas is Redis's fence as it was when the switch began: what its first move expects.
 	RedisWas backends.Fence `json:"redis_was"`
+	// Complete: before, each store was known to have what the other one has.
+	Complete bool `json:"complete,omitempty"`
 	// Step is the step that is being taken, by its place in Steps, or in UndoSteps once Undo.
 	Step int    `json:"step"`
 	Name string `json:"name"` // the step's name, for people

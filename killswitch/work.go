@@ -18,11 +18,12 @@ const (
 	WorkRaiseMySQL      // MySQL's fence is behind
 	WorkRaiseRedis      // Redis's fence is behind, where it does not arbitrate
 	WorkSettle          // MySQL's outbox is from before Redis became the truth
+	WorkRestore         // Redis, the truth, may have lost what MySQL has
 	WorkBackfill        // the shadow is not complete
 	WorkFill            // live: Redis is complete and can become the arbiter
 )
 
-var workNamesOf = [...]string{"unknown", "re-issue Redis's fence", "realign fences", "raise MySQL's fence", "raise Redis's fence", "settle MySQL's outbox", "backfill", "complete filling"}
+var workNamesOf = [...]string{"unknown", "re-issue Redis's fence", "realign fences", "raise MySQL's fence", "raise Redis's fence", "settle MySQL's outbox", "restore Redis from MySQL", "backfill", "complete filling"}
 
 func (w Work) String() string { return name(workNamesOf[:], int(w)) }
 
@@ -103,7 +104,7 @@ func fitting(st PodState) []Work {
 	for _, w := range st.Due {
 		ok := false
 		switch w {
-		case WorkSettle:
+		case WorkSettle, WorkRestore:
 			ok = st.Stage.Truth() == backends.SideRedis
 		case WorkBackfill:
 			ok = st.Stage == backends.Shadow || st.Stage == backends.Live && !st.Filled

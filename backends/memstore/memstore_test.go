@@ -27,6 +27,11 @@ func TestConformance(t *testing.T) {
 		Corrupt: func(_ *testing.T, s backends.Store, k backends.Key, delta int64) {
 			s.(*memstore.Store).Bypass(k, delta)
 		},
+		Replaced: func(_ *testing.T, s backends.Store) backends.Store {
+			m := s.(*memstore.Store)
+			m.Promote(m.Snapshot())
+			return m
+		},
 		Checks: 150,
 	})
 }

@@ -17,13 +17,20 @@ var (
 
 // Apply follows entries of the other store.
 func (s *Store) Apply(ctx context.Context, t backends.Token, asOf backends.Instant, entries []backends.Entry) ([]backends.Applied, error) {
+	return s.follow(ctx, t, asOf, entries, backends.Fence.AdmitsMirror)
+}
+
+// rule is a rule of a fence.
+type rule func(backends.Fence, backends.Token, backends.Side) bool
+
+func (s *Store) follow(ctx context.Context, t backends.Token, asOf backends.Instant, entries []backends.Entry, admits rule) ([]backends.Applied, error) {
 	d, err := s.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer d.mu.Unlock()
-	if !d.fence.AdmitsMirror(t, d.opt.Side) {
-		return nil, d.fenced(t)
+	if err := d.admitBy(t, admits); err != nil {
+		return nil, err
 	}
 	if d.opt.Clock().Sub(asOf) > d.opt.Retain/2 {
 		return nil, backends.ErrStaleAttempt

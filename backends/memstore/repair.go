@@ -73,6 +73,10 @@ func (s *Store) RestateTaken(ctx context.Context, t backends.Token, ks []backend
 
 // Correct moves a level of a shadow, once for each operation id.
 func (s *Store) Correct(ctx context.Context, t backends.Token, asOf backends.Instant, c *backends.Correction) (bool, error) {
+	return s.correct(ctx, t, asOf, c, backends.Fence.AdmitsMirror)
+}
+
+func (s *Store) correct(ctx context.Context, t backends.Token, asOf backends.Instant, c *backends.Correction, admits rule) (bool, error) {
 	if err := c.Check(); err != nil {
 		return false, err
 	}
@@ -81,8 +85,8 @@ func (s *Store) Correct(ctx context.Context, t backends.Token, asOf backends.Ins
 		return false, err
 	}
 	defer d.mu.Unlock()
-	if !d.fence.AdmitsMirror(t, d.opt.Side) {
-		return false, d.fenced(t)
+	if err := d.admitBy(t, admits); err != nil {
+		return false, err
 	}
 	if d.opt.Clock().Sub(asOf) > d.opt.Retain/2 {
 		return false, backends.ErrStaleAttempt

@@ -38,6 +38,7 @@ type data struct {
 	mu        sync.Mutex
 	opt       Options
 	fence     backends.Fence
+	doubtful  bool // the fence was raised at another run of the server: see Promote
 	levels    map[backends.Key]*level
 	levelList []*level // in the order of creation; levels are never removed
 	holds     map[backends.HoldID]*record
@@ -123,11 +124,23 @@ func (s *Store) lockTruth(ctx context.Context, t backends.Token) (*data, error) 
 	if err != nil {
 		return nil, err
 	}
-	if !d.fence.Admits(t, d.opt.Side) {
+	if err := d.admitBy(t, backends.Fence.Admits); err != nil {
 		defer d.mu.Unlock()
-		return nil, d.fenced(t)
+		return nil, err
 	}
 	return d, nil
+}
+
+// admitBy asks one of the fence's rules.
+func (d *data) admitBy(t backends.Token, admits rule) error {
+	switch {
+	case d.doubtful:
+		return errRestarted
+	case !admits(d.fence, t, d.opt.Side):
+		return d.fenced(t)
+	default:
+		return nil
+	}
 }
 
 func (d *data) fenced(t backends.Token) error {
@@ -166,14 +179,14 @@ func (s *Store) Now(ctx context.Context) (backends.Instant, error) {
 	return d.opt.Clock(), nil
 }
 
-// Fence reads the fence.
+// Fence reads the fence; after Promote it is shown as closed.
 func (s *Store) Fence(ctx context.Context) (backends.Fence, error) {
 	d, err := s.lock(ctx)
 	if err != nil {
 		return backends.Fence{}, err
 	}
 	defer d.mu.Unlock()
-	return d.fence, nil
+	return d.shown(), nil
 }
 
 // Raise moves the fence upwards only.
@@ -183,13 +196,19 @@ func (s *Store) Raise(ctx context.Context, f backends.Fence, ifEpoch uint64) (ba
 		return backends.Fence{}, err
 	}
 	defer d.mu.Unlock()
+	if d.doubtful && f.Epoch == d.fence.Epoch {
+		return d.shown(), errRestarted
+	}
 	if f == d.fence {
 		return d.fence, nil
 	}
 	if !f.Outranks(d.fence) || ifEpoch != 0 && ifEpoch != d.fence.Epoch {
-		return d.fence, d.fenced(backends.Token{Epoch: f.Epoch})
+		return d.shown(), d.fenced(backends.Token{Epoch: f.Epoch})
 	}
-	d.fence = f
+	if d.doubtful && ifEpoch != 0 {
+		return d.shown(), errRestarted
+	}
+	d.fence, d.doubtful = f, false
 	return d.fence, nil
 }
 
@@ -200,14 +219,10 @@ func (s *Store) Admitted(ctx context.Context, t backends.Token, asMirror bool) e
 		return err
 	}
 	defer d.mu.Unlock()
-	ok := d.fence.Admits(t, d.opt.Side)
 	if asMirror {
-		ok = d.fence.AdmitsMirror(t, d.opt.Side)
+		return d.admitBy(t, backends.Fence.AdmitsMirror)
 	}
-	if !ok {
-		return d.fenced(t)
-	}
-	return nil
+	return d.admitBy(t, backends.Fence.Admits)
 }
 
 // Maintain removes ended holds and operation ids older than retain. There is no pool to refill,
@@ -218,8 +233,11 @@ func (s *Store) Maintain(ctx context.Context, t backends.Token) (bool, error) {
 		return false, err
 	}
 	defer d.mu.Unlock()
-	if !d.fence.Admits(t, d.opt.Side) && !d.fence.AdmitsMirror(t, d.opt.Side) {
-		return false, d.fenced(t)
+	either := func(f backends.Fence, t backends.Token, side backends.Side) bool {
+		return f.Admits(t, side) || f.AdmitsMirror(t, side)
+	}
+	if err := d.admitBy(t, either); err != nil {
+		return false, err
 	}
 	oldest := d.opt.Clock().Add(-d.opt.Retain)
 	more := d.purgeHolds(oldest)

@@ -23,8 +23,10 @@ func (e *RestartedError) Error() string {
 	return fmt.Sprintf("redis was restarted or replaced since its fence was raised (run id was %q, is %q) and may have lost writes: raise the fence under a new epoch", e.Was, e.Now)
 }
 
-// Is makes it a case of ErrUnavailable.
-func (e *RestartedError) Is(target error) bool { return target == backends.ErrUnavailable }
+// Is makes it a case of ErrUnavailable and of ErrRestarted.
+func (e *RestartedError) Is(target error) bool {
+	return target == backends.ErrUnavailable || target == backends.ErrRestarted
+}
 
 // ReplicationError: the fence was raised at the primary, but not all of its replicas have
 // confirmed it in time. One that is promoted may come up with the fence as it was before.

@@ -18,6 +18,7 @@ import (
 const (
 	asTruth      = "truth"
 	asMirrorRole = "mirror"
+	asRestored   = "restore"
 )
 
 // Bounds of one call. The script has a bound of its own for what it does, and leaves the members for

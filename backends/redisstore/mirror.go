@@ -17,13 +17,22 @@ var errNothing = errors.New("the entry has neither a hold nor a level")
 
 // Apply follows entries of the other store. Each is one atomic step; they are done in order.
 func (s *Store) Apply(ctx context.Context, t backends.Token, asOf backends.Instant, entries []backends.Entry) ([]backends.Applied, error) {
-	out := make([]backends.Applied, 0, len(entries))
 	if len(entries) == 0 {
-		return out, s.Admitted(ctx, t, true)
+		return []backends.Applied{}, s.Admitted(ctx, t, true)
 	}
+	return s.applyAs(ctx, asMirrorRole, t, asOf, entries)
+}
+
+// Restore follows states of the other store in the truth.
+func (s *Store) Restore(ctx context.Context, t backends.Token, asOf backends.Instant, entries []backends.Entry) ([]backends.Applied, error) {
+	return s.applyAs(ctx, asRestored, t, asOf, entries)
+}
+
+func (s *Store) applyAs(ctx context.Context, role string, t backends.Token, asOf backends.Instant, entries []backends.Entry) ([]backends.Applied, error) {
+	out := make([]backends.Applied, 0, len(entries))
 	s.reconsider(ctx)
 	for from := 0; from < len(entries); from += applyChunk {
-		part, err := s.applySome(ctx, t, asOf, entries[from:min(from+applyChunk, len(entries))])
+		part, err := s.applySome(ctx, role, t, asOf, entries[from:min(from+applyChunk, len(entries))])
 		if err != nil {
 			return nil, err
 		}
@@ -32,7 +41,7 @@ func (s *Store) Apply(ctx context.Context, t backends.Token, asOf backends.Insta
 	return out, nil
 }
 
-func (s *Store) applySome(ctx context.Context, t backends.Token, asOf backends.Instant, entries []backends.Entry) ([]backends.Applied, error) {
+func (s *Store) applySome(ctx context.Context, role string, t backends.Token, asOf backends.Instant, entries []backends.Entry) ([]backends.Applied, error) {
 	out := make([]backends.Applied, len(entries))
 	at := attempt{asOf: int64(asOf), age: (s.retain / 2).Milliseconds()}
 	members, whose := make([]member, 0, len(entries)), make([]int, 0, len(entries))
@@ -43,10 +52,13 @@ func (s *Store) applySome(ctx context.Context, t backends.Token, asOf backends.I
 			members, whose = append(members, m), append(whose, i)
 		}
 	}
-	if len(members) == 0 {
+	if len(members) == 0 && role == asMirrorRole {
 		return out, s.Admitted(ctx, t, true)
 	}
-	vs, err := s.fold(ctx, s.fast, t, asMirrorRole, members...)
+	if len(members) == 0 {
+		return out, nil
+	}
+	vs, err := s.fold(ctx, s.fast, t, role, members...)
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,17 @@ func (s *Store) RestateTaken(ctx context.Context, t backends.Token, ks []backend
 
 // Correct moves a level of a shadow, once for each operation id.
 func (s *Store) Correct(ctx context.Context, t backends.Token, asOf backends.Instant, c *backends.Correction) (bool, error) {
+	return s.correctAs(ctx, asMirrorRole, t, asOf, c)
+}
+
+// RestoreLevel moves a level of the truth, once for each operation id.
+func (s *Store) RestoreLevel(ctx context.Context, t backends.Token, asOf backends.Instant, c *backends.Correction) (bool, error) {
+	return s.correctAs(ctx, asRestored, t, asOf, c)
+}
+
+var _ backends.Restorer = (*Store)(nil)
+
+func (s *Store) correctAs(ctx context.Context, role string, t backends.Token, asOf backends.Instant, c *backends.Correction) (bool, error) {
 	if err := c.Check(); err != nil {
 		return false, err
 	}
@@ -46,7 +57,7 @@ func (s *Store) Correct(ctx context.Context, t backends.Token, asOf backends.Ins
 	}
 	v, err := s.write(ctx, s.bulk, s.script(correctScript, t, []string{counter, s.names.op(c.OpID)},
 		strconv.FormatInt(int64(asOf), 10), strconv.FormatInt((s.retain/2).Milliseconds(), 10), field(c.Key),
-		strconv.FormatInt(c.Sellable, 10), strconv.FormatInt(c.OnHand, 10), strconv.FormatInt(c.Held, 10)))
+		strconv.FormatInt(c.Sellable, 10), strconv.FormatInt(c.OnHand, 10), strconv.FormatInt(c.Held, 10), role))
 	if err != nil {
 		return false, err
 	}

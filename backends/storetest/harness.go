@@ -37,6 +37,9 @@ type Harness struct {
 	// positive), so that P2 is broken there. Nil for a store whose data nobody else can reach;
 	// Differences then says why.
 	Corrupt func(t *testing.T, s backends.Store, k backends.Key, delta int64)
+	// Replaced puts a server with all that the store has in the place of its server, as a failover does, and gives a store
+	// on it. Nil for a store whose servers are not replaced like that; Differences then says why.
+	Replaced func(t *testing.T, s backends.Store) backends.Store
 	// Only names the chapters to run; empty: all.
 	Only []string
 	// Checks is how many random sequences each property tries; 0 is DefaultChecks. The flag
@@ -51,6 +54,8 @@ type Harness struct {
 type Differences struct {
 	// NoCorruption: why Corrupt is nil.
 	NoCorruption string
+	// NotReplaced: why Replaced is nil.
+	NotReplaced string
 }
 
 const (
@@ -69,6 +74,9 @@ func Run(t *testing.T, h Harness) {
 	}
 	if (h.Corrupt == nil) != (h.Differences.NoCorruption != "") {
 		t.Fatal("storetest: a harness has either Corrupt or the reason why not")
+	}
+	if (h.Replaced == nil) != (h.Differences.NotReplaced != "") {
+		t.Fatal("storetest: a harness has either Replaced or the reason why not")
 	}
 	setChecks(t, h.Checks)
 	for _, side := range h.Sides {
@@ -109,6 +117,7 @@ var suite = []chapter{
 	{"mirror", mirrorParts},
 	{"backfill", backfillParts},
 	{"repair", repairParts},
+	{"restore", restoreParts},
 	{"inspection", inspectParts},
 	{"crowd", crowdParts},
 	{"together", togetherParts},

@@ -69,11 +69,13 @@ local ADMITS = {
   truth = {['redis-only'] = true, ['shadow'] = true},
   mirror = {['live'] = true},
   either = {['redis-only'] = true, ['shadow'] = true, ['live'] = true},
+  restore = {['redis-only'] = true, ['shadow'] = true}, -- open or closed
 }
 local STAGE, FILLED
 local function admit(role)
   local f = call(FENCE, 'HMGET', FENCE, 'epoch', 'stage', 'open', 'filled', 'alone')
-  if EPOCH == '0' or f[1] ~= EPOCH or f[3] ~= '1' or not ADMITS[role][f[2]] then
+  local open = f[3] == '1' or role == 'restore'
+  if EPOCH == '0' or f[1] ~= EPOCH or not open or not ADMITS[role][f[2]] then
     stop('XFFENCED ' .. (f[1] or '0') .. ' ' .. (f[2] or 'unknown') .. ' ' .. (f[3] or '0') .. ' ' .. (f[4] or '0') .. ' ' .. (f[5] or '0'))
   end
   STAGE, FILLED = f[2], f[4] == '1'

@@ -16,7 +16,7 @@ end
 local higher = tonumber(epoch) > at
 local outranks = higher or tonumber(epoch) == at and open == '1' and have[3] ~= '1'
 if not outranks or if_epoch ~= '0' and if_epoch ~= have[1] then return answer('refused') end
-if not higher and f[5] ~= run then return answer('restarted') end
+if f[1] and f[5] ~= run and (not higher or if_epoch ~= '0') then return answer('restarted') end
 redis.call('HSET', FENCE, 'epoch', epoch, 'stage', stage, 'open', open, 'filled', filled, 'alone', alone, 'run', run, 'raised', str(now()))
 have = {epoch, stage, open, filled, alone}
 return answer('raised', run)

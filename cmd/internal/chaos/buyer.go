@@ -161,7 +161,7 @@ func (b *buyer) until(ctx context.Context, what, id string, units int64, args []
 			o.Ended, o.Verdict, o.Had = l.since(end), a.status, a.had
 			return o
 		}
-		o.Uncertain = o.Uncertain || !a.nothing
+		o.Uncertain = o.Uncertain || !a.nothing || l.unsure.Load()
 		if a.wrong {
 			l.complain(fmt.Sprintf("%s of %s: %s", what, id, a.code))
 			return o

@@ -108,6 +108,8 @@ type load struct {
 	pairs []*item
 	ready chan *item
 	probe *item
+	// unsure: what is answered as unavailable may have been done all the same.
+	unsure atomic.Bool
 
 	stop   context.CancelFunc // no new carts
 	quit   context.CancelFunc // and no more tries
@@ -314,7 +316,7 @@ func (l *load) prober(proxy int) {
 		a := ask(l.base, l.clients[proxy], reserveArgs(p.id, longLife, []*item{l.probe}, []int64{1}))
 		p.end, p.status = time.Now(), a.status
 		c := &cart{id: p.id, items: []*item{l.probe}, units: []int64{1}, probe: true}
-		c.reserve = op{Op: "reserve", ID: string(p.id), Units: 1, Buyer: -1, Began: l.since(p.began), Ended: l.since(p.end), Verdict: a.status, Uncertain: a.status == "" && !a.nothing}
+		c.reserve = op{Op: "reserve", ID: string(p.id), Units: 1, Buyer: -1, Began: l.since(p.began), Ended: l.since(p.end), Verdict: a.status, Uncertain: a.status == "" && (!a.nothing || l.unsure.Load())}
 		l.reserves.Add(1)
 		l.mu.Lock()
 		l.probes = append(l.probes, p)

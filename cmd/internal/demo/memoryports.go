@@ -165,6 +165,17 @@ func (c memoryCarrier) Backfill(ctx context.Context, pod backends.Pod, under bac
 	})
 }
 
+// Restore implements killswitch.Restorer.
+func (c memoryCarrier) Restore(ctx context.Context, pod backends.Pod, under backends.Fence, complete bool) (killswitch.Restored, error) {
+	p, err := c.m.pod(pod)
+	if err != nil {
+		return killswitch.Restored{}, err
+	}
+	p.Gate().Adopt(under)
+	r, err := p.Restore(ctx, under, complete)
+	return killswitch.Restored(r), err
+}
+
 // memoryRouter chooses pods by shop: the ports of the RESP door.
 type memoryRouter struct{ m *memory }
 

@@ -47,9 +47,13 @@ func (in install) probe(ctx context.Context) (install, error) {
 	const patience = 20 * time.Second // a cold start of a large program on a busy machine
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	out, err := in.command(ctx, "--version").CombinedOutput()
+	ask := "--version"
+	if filepath.Base(in.Bin) == string(Spin) {
+		ask = "-V"
+	}
+	out, err := in.command(ctx, ask).CombinedOutput()
 	if err != nil {
-		return in, fmt.Errorf("%s --version: %w: %s", in.Bin, err, clip(string(out), 300))
+		return in, fmt.Errorf("%s %s: %w: %s", in.Bin, ask, err, clip(string(out), 300))
 	}
 	in.Kind, in.Version, err = identify(string(out))
 	if err != nil {

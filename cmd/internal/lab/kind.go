@@ -80,6 +80,11 @@ var kindFacts = map[Kind]facts{
 		packages: `^nutcracker$`, minimum: Version{0, 4, 0},
 		install: "twemproxy 0.4 or newer (nutcracker)",
 	},
+	Spin: {
+		title: "Spin", binaries: []string{"spin"},
+		packages: `^spin$`, minimum: Version{6, 4, 0},
+		install: "Spin 6.4 or newer (spin)",
+	},
 	Chromium: {
 		title: "Chromium", binaries: []string{"chromium-headless-shell", "chromium", "chromium-browser"},
 		packages: `^chromium-headless-shell$`, minimum: Version{120, 0, 0},
@@ -152,6 +157,11 @@ func identify(output string) (Kind, Version, error) {
 		}
 		if v, ok := identifyEtcd(line); ok {
 			return Etcd, v, nil
+		}
+		if rest, is := strings.CutPrefix(line, "Spin Version "); is {
+			if v, ok := ParseVersion(rest); ok {
+				return Spin, v, nil
+			}
 		}
 		if v, ok := identifyChromium(line); ok {
 			return Chromium, v, nil

@@ -12,6 +12,9 @@ import (
 // program for the benchmark; it is no server of the lab's, and not one of [Kinds].
 const Twemproxy Kind = "twemproxy"
 
+// Spin checks models (package spin). The lab has it for the specification in docs/spec.
+const Spin Kind = "spin"
+
 // Program is a program that was found on the machine or fetched, as servers are.
 type Program struct {
 	Version Version

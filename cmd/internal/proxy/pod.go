@@ -407,3 +407,14 @@ func (c carrier) Backfill(ctx context.Context, pod backends.Pod, under backends.
 		progress(killswitch.Progress{Phase: b.Phase, Levels: b.Levels, Holds: b.Holds, Voided: b.Voided, Waiting: b.Waiting})
 	})
 }
+
+// Restore implements killswitch.Restorer.
+func (c carrier) Restore(ctx context.Context, pod backends.Pod, under backends.Fence, complete bool) (killswitch.Restored, error) {
+	p, err := c.pod(pod)
+	if err != nil {
+		return killswitch.Restored{}, err
+	}
+	p.pod.Gate().Adopt(under)
+	r, err := p.pod.Restore(ctx, under, complete)
+	return killswitch.Restored(r), err
+}

@@ -172,7 +172,7 @@ func (p *Proxy) openPod(ctx context.Context, c *config.Pod) (*podRuntime, error)
 	}
 	r.pod = dualwrite.NewPod(name, r.stores, dualwrite.Options{
 		ProbeShare: c.ProbeShare, Observer: p.metrics, Comparer: r.comparator, Guard: newBreaker("shadow of " + c.Name),
-		SweepAge: time.Duration(c.SweepAge), Lone: r.alone,
+		SweepAge: time.Duration(c.SweepAge), Retain: time.Duration(c.Retain), Filer: kept, Lone: r.alone,
 	})
 	r.alone.Bind(r.pod)
 	r.service = dualwrite.NewService(r.pod, r.report)

@@ -19,10 +19,14 @@ type control struct {
 	state   killswitch.PodState
 	rev     killswitch.Revision
 	history []killswitch.Change
+	away    time.Time // nobody reaches it until
 }
 
 func (c *control) step(name string) error {
 	c.w.s.pause()
+	if c.w.faults && c.w.s.now.Before(c.away) {
+		return fmt.Errorf("%w: %s", killswitch.ErrControlUnavailable, name)
+	}
 	if c.w.faults && c.w.draw() != faultNone {
 		return fmt.Errorf("%w: %s", killswitch.ErrControlUnavailable, name)
 	}
@@ -45,6 +49,7 @@ func (c *control) CompareAndSet(_ context.Context, _ backends.Pod, rev killswitc
 	if err := c.step("set"); err != nil {
 		return 0, err
 	}
+	c.w.murder(c.w.s.cur)
 	if rev != c.rev {
 		return 0, killswitch.ErrConflict
 	}
@@ -52,6 +57,7 @@ func (c *control) CompareAndSet(_ context.Context, _ backends.Pod, rev killswitc
 	c.rev++
 	rev = c.rev
 	c.w.tell(func() string { return "control set " + show(next) })
+	c.w.murder(c.w.s.cur)
 	// The answer may be lost although it was written.
 	if err := c.step("set, answer"); err != nil {
 		return 0, err
@@ -99,7 +105,10 @@ func (c driverClock) Tick(d time.Duration) (<-chan time.Time, func()) {
 }
 
 // carrier brings states across through the proxy that the driver lives in.
-type carrier struct{ pod *dualwrite.Pod }
+type carrier struct {
+	w   *world
+	pod *dualwrite.Pod
+}
 
 func (c carrier) Drain(ctx context.Context, _ backends.Pod, under backends.Fence) error {
 	return c.pod.Drain(ctx, under)
@@ -116,10 +125,17 @@ func (c carrier) Backfill(ctx context.Context, _ backends.Pod, under backends.Fe
 	return c.pod.Backfill(ctx, nil)
 }
 
+func (c carrier) Restore(ctx context.Context, _ backends.Pod, under backends.Fence, complete bool) (killswitch.Restored, error) {
+	c.pod.Gate().Adopt(under)
+	r, err := c.pod.Restore(ctx, under, complete)
+	c.w.listed = c.w.listed || err == nil && r.Differ > 0
+	return killswitch.Restored(r), err
+}
+
 // driver makes the driver of one proxy.
 func (p *proxy) driver(st dualwrite.Stores) *killswitch.Driver {
 	return killswitch.NewDriver(killswitch.DriverOptions{
-		ID: fmt.Sprintf("driver %d.%d", p.n, p.w.s.steps), Control: p.w.control, Clock: driverClock{p.w}, Carrier: carrier{p.pod}, Alone: func(backends.Pod) bool { return p.w.alone },
+		ID: fmt.Sprintf("driver %d.%d", p.n, p.w.s.steps), Control: p.w.control, Clock: driverClock{p.w}, Carrier: carrier{p.w, p.pod}, Alone: func(backends.Pod) bool { return p.w.alone },
 		Stores: func(backends.Pod) (killswitch.Stores, error) {
 			return killswitch.Stores{Redis: port(st.Redis), MySQL: port(st.MySQL)}, nil
 		},

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,7 +50,7 @@ func (w *world) setUp() {
 	w.control.state = killswitch.PodState{Pod: podName, Stage: first.Stage, Epoch: first.Epoch, Filled: first.Filled, Alone: first.Alone, Phase: killswitch.Serving, MaxEpoch: first.Epoch, Who: "sim", Why: "sim", Since: w.s.now}
 	w.control.rev = 1
 	w.mutated()
-	for i := range proxyCount {
+	for i := range w.fleet() {
 		p := &proxy{w: w, n: i, disk: &disk{}}
 		w.proxies = append(w.proxies, p)
 		p.start()
@@ -97,6 +98,15 @@ func (w *world) play() {
 	if w.alone {
 		w.redisAway()
 	}
+	if w.failover {
+		w.failingOver()
+	}
+	if w.seed%awayEvery == 4 {
+		w.controlAway()
+	}
+	if w.seed%murderEvery == 2 {
+		w.murders = 1 + rng.IntN(60)
+	}
 	w.switching()
 }
 
@@ -121,11 +131,15 @@ func (w *world) client(c, n int) {
 			}
 			w.ops = append(w.ops, o)
 			o.start = len(w.hist) - 1
-			proc := w.s.spawn(p.g, fmt.Sprintf("client %d %s %s", c, o.kind, o.hold), func() {
+			g := p.g
+			proc := w.s.spawn(g, fmt.Sprintf("client %d %s %s", c, o.kind, o.hold), func() {
 				w.tell(func() string { return fmt.Sprintf("begins key=%d delta=%d want=%v", o.key, o.delta, o.want) })
 				w.do(p, o)
 				w.tell(func() string { return fmt.Sprintf("ends %s %v", o.outcome, o.err) })
 				o.end, o.ended = len(w.hist), true
+				if id := cmp.Or(string(o.hold), string(o.opID)); o.err == nil {
+					w.tellers[id] = append(w.tellers[id], g)
+				}
 			})
 			proc.caller = true
 			for !o.ended && !proc.dead {

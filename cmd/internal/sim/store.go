@@ -153,7 +153,15 @@ func (l *link) Fence(ctx context.Context) (backends.Fence, error) {
 }
 
 func (l *link) Raise(ctx context.Context, f backends.Fence, if0 uint64) (backends.Fence, error) {
-	return call(l, "raise", false, func() (backends.Fence, error) { return l.Store.Raise(ctx, f, if0) })
+	l.w.murder(l.w.s.cur)
+	defer l.w.murder(l.w.s.cur)
+	return call(l, "raise", false, func() (backends.Fence, error) {
+		have, err := l.Store.Raise(ctx, f, if0)
+		if err == nil && l.side == backends.SideRedis {
+			l.w.raised()
+		}
+		return have, err
+	})
 }
 
 func (l *link) Reemit(ctx context.Context, t backends.Token, ids []backends.HoldID) (int, error) {
@@ -179,6 +187,18 @@ func (l *link) RestateTaken(ctx context.Context, t backends.Token, ks []backends
 func (l *link) Correct(ctx context.Context, t backends.Token, asOf backends.Instant, c *backends.Correction) (bool, error) {
 	return call(l, "correct", true, func() (bool, error) { return l.Store.Correct(ctx, t, asOf, c) })
 }
+
+// Restore implements backends.Restorer.
+func (l *link) Restore(ctx context.Context, t backends.Token, asOf backends.Instant, es []backends.Entry) ([]backends.Applied, error) {
+	return call(l, "restore", true, func() ([]backends.Applied, error) { return l.restorer().Restore(ctx, t, asOf, es) })
+}
+
+// RestoreLevel implements backends.Restorer.
+func (l *link) RestoreLevel(ctx context.Context, t backends.Token, asOf backends.Instant, c *backends.Correction) (bool, error) {
+	return call(l, "restore level", true, func() (bool, error) { return l.restorer().RestoreLevel(ctx, t, asOf, c) })
+}
+
+func (l *link) restorer() backends.Restorer { return l.w.store(l.side) }
 
 func (l *link) BeginBackfill(ctx context.Context, t backends.Token) error {
 	_, err := call(l, "begin backfill", true, func() (struct{}, error) { return struct{}{}, l.Store.BeginBackfill(ctx, t) })

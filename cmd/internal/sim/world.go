@@ -19,11 +19,16 @@ import (
 // Bounds of one schedule. Small worlds find what large ones hide: a promise that breaks, breaks with
 // two proxies, two items and a handful of operations.
 const (
-	maxSteps   = 4000
-	proxyCount = 2
-	holdTTL    = 200 * time.Millisecond
+	maxSteps = 4000
+	holdTTL  = 200 * time.Millisecond
 	// tightOutbox is the bound of the outboxes in one of tightEvery schedules.
 	tightEvery, tightOutbox = 8, 2
+	// failoverEvery: in one of so many schedules Redis is replaced by a replica without the last writes.
+	failoverEvery = 5
+	// fleetEvery: of so many schedules three have three proxies, the others two.
+	fleetEvery = 7
+	// murderEvery: in one of so many a driver dies at one of its calls, and in one the control store is away.
+	murderEvery, awayEvery = 4, 9
 )
 
 const podName backends.Pod = "pod"
@@ -49,15 +54,35 @@ type world struct {
 	roundTrip bool
 	// tight: the outboxes hold next to nothing, and Redis is away for a while: what is dropped for want
 	// of room must not have been acknowledged, or has to be made up for.
-	tight    bool
-	ops      []*op
-	holds    []backends.HoldID
-	nextID   int
-	crashes  int
-	kills    int
-	switches int
-	control  *control
-	counted  map[string]int // grants compared, by hold
+	tight bool
+	// replica is what the replica of Redis has, while it lags; failover tells that it will be promoted.
+	failover  bool
+	replica   *memstore.Snapshot
+	failovers int
+	// lostHolds and lostOps are those of which a failover has lost something that MySQL did not have, and tellers the proxies
+	// that had told somebody of them. setAside are keys at which an operator has decided.
+	lostHolds map[backends.HoldID][]backends.Units
+	lostOps   map[backends.OpID]backends.Key
+	tellers   map[string][]*group
+	setAside  map[backends.Key]bool
+	unwritten map[string]bool // had no outbox entry: nobody but Redis knew of it
+	// bareClaims were claimed in redis-only: of them only the claim was for MySQL.
+	bareClaims map[backends.HoldID]bool
+	// hastened: the re-issue came when the loops of the proxies had ended; sums of takes came too late then (docs/limits.md).
+	hastened    bool
+	listedHolds map[backends.HoldID]bool // filed as apologies by proxies
+	listedAt    map[backends.Key]bool    // and their keys
+	repairs     int
+	listed      bool // a restore has told of units on hand that it could not set right
+	murders     int  // calls of drivers until one of them dies; 0: none does
+	ops         []*op
+	holds       []backends.HoldID
+	nextID      int
+	crashes     int
+	kills       int
+	switches    int
+	control     *control
+	counted     map[string]int // grants compared, by hold
 	// the account of decisions, for P6
 	begun, observed, sampledOut, lost int64
 	// orderly: every process came to its end, and nothing was lost on the way
@@ -68,6 +93,16 @@ type world struct {
 	behind behindSeen
 	// keepers are those of every start of every proxy.
 	keepers []*behind.Keeper
+}
+
+// fleet is how many proxies serve the pod.
+func (w *world) fleet() int {
+	switch w.seed % fleetEvery {
+	case 0, 2, 5:
+		return 3
+	default:
+		return 2
+	}
 }
 
 // proxy is a group with one Pod. It is rebuilt after a crash.
@@ -120,7 +155,9 @@ type op struct {
 }
 
 func newWorld(seed uint64, pool *coroutines) *world {
-	w := &world{s: newScheduler(seed, pool), seed: seed, counted: map[string]int{}, tight: seed%tightEvery == tightEvery-1, alone: seed%aloneEvery == 0 || seed%tightAloneEvery == tightAloneEvery-1, behind: newBehindSeen()}
+	w := &world{s: newScheduler(seed, pool), seed: seed, counted: map[string]int{}, tight: seed%tightEvery == tightEvery-1,
+		alone: seed%failoverEvery != 2 && (seed%aloneEvery == 0 || seed%tightAloneEvery == tightAloneEvery-1), behind: newBehindSeen(),
+		failover: seed%failoverEvery == 2, lostHolds: map[backends.HoldID][]backends.Units{}, lostOps: map[backends.OpID]backends.Key{}, setAside: map[backends.Key]bool{}, unwritten: map[string]bool{}, bareClaims: map[backends.HoldID]bool{}, tellers: map[string][]*group{}, listedHolds: map[backends.HoldID]bool{}, listedAt: map[backends.Key]bool{}}
 	now := func() backends.Instant { return backends.Instant(w.s.now.UnixMilli()) }
 	outbox := 0
 	if w.tight {
@@ -248,7 +285,7 @@ func (p *proxy) start() {
 	p.pod = dualwrite.NewPod(podName, st, dualwrite.Options{
 		Lone:     witness{p.keeper, w},
 		GateWait: 100 * time.Millisecond, OpTimeout: 200 * time.Millisecond, SweepAge: 20 * time.Millisecond,
-		Lanes: 2, LaneDepth: 4, Clock: clock{w.s}, Comparer: counter{w},
+		Lanes: 2, LaneDepth: 4, Clock: clock{w.s}, Comparer: counter{w}, Filer: lister{w},
 	})
 	p.keeper.Bind(p.pod)
 	p.drv = p.driver(st)
@@ -281,6 +318,7 @@ func (p *proxy) tasks() []func() {
 			_, _ = p.drv.Work(ctx, podName, nil)
 		}),
 		loop(6, 15*time.Millisecond, p.follow),
+		loop(40, 40*time.Millisecond, func() { _ = p.pod.Refresh(ctx); _ = p.pod.GiveBack(ctx) }),
 	}
 	if p.w.alone {
 		tasks = append(tasks, loop(aloneRounds, simLease/killswitch.RenewShare, func() { _ = p.keeper.Step(ctx) }))

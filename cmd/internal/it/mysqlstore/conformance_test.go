@@ -139,6 +139,7 @@ func conform(t *testing.T, dsn string, combine, checks int, chapters ...string) 
 			pods[s] = pod
 			return s
 		},
+		Differences: storetest.Differences{NotReplaced: "its writes are durable, and what a replica lacks is not lost to it"},
 		Corrupt: func(t *testing.T, s backends.Store, k backends.Key, delta int64) {
 			_, err := raw(t, dsn).ExecContext(testContext(t),
 				"UPDATE crossfade_levels SET unmaterialised = unmaterialised + ? WHERE pod = ? AND shop = ? AND item = ? AND location = ?",

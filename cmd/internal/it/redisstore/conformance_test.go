@@ -98,6 +98,15 @@ func conform(t *testing.T, srv *lab.Server, as func(*redisstore.Store) backends.
 			prefixes[s] = prefix
 			return s
 		},
+		Replaced: func(t *testing.T, s backends.Store) backends.Store {
+			// To a new connection a server looks like another one when its fence was raised at another one.
+			if err := raw(t, srv.Addr()).HSet(testContext(t), prefixes[s]+"xf:fence", "run", "another").Err(); err != nil {
+				t.Fatal(err)
+			}
+			n := as(open(t, srv.Addr(), prefixes[s]))
+			prefixes[n] = prefixes[s]
+			return n
+		},
 		Corrupt: func(t *testing.T, s backends.Store, k backends.Key, delta int64) {
 			counter, err := template(t, prefixes[s]).Render(k)
 			if err != nil {
