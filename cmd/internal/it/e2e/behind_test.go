@@ -93,6 +93,7 @@ func (r *rig) both(ids []string) {
 
 // TestRedisBehind stops Redis under a pod in live: answers go on; Redis comes back, and has everything.
 func TestRedisBehind(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"stopped", "proxy killed", "restarted"} {
 		t.Run(how, func(t *testing.T) {
 			r := newBehindRig(t, "1000")
@@ -174,6 +175,7 @@ func (r *rig) reissued() []string {
 
 // TestKillWhileBehind kills a marked pod while one of its proxies is stopped, with MySQL there and without.
 func TestKillWhileBehind(t *testing.T) {
+	t.Parallel()
 	for _, mysql := range []string{"there", "stopped"} {
 		t.Run("MySQL is "+mysql, func(t *testing.T) {
 			r := newBehindRig(t, "100")

@@ -73,6 +73,7 @@ func (r *rig) must(args ...string) string {
 // TestRollout moves real pods in waves by two real proxies: lowest traffic first, halted by a kill, gone on with by a person,
 // and by the other proxy when the one that led is killed.
 func TestRollout(t *testing.T) {
+	t.Parallel()
 	r := newRolloutRig(t)
 	r.must("rollout", "start", "--pods", "all", "--to", "shadow", "--order", "name", "--wave", "1", "--soak", "0s", "--why", "begin comparing")
 	if s := r.rolledTo(rollout.Completed); s.Moved() != 4 || s.Waves != 2 || !slices.Equal(s.Names(), []backends.Pod{"pod-1", "pod-2", "pod-3", "pod-4"}) {
