@@ -83,13 +83,6 @@ type kept struct {
 	lacks []lack
 }
 
-// lack is a promise that found no stock when it came back under the closed fence of an epoch. The stock may come
-// back behind it, so what is still missing is listed when all has.
-type lack struct {
-	backends.Apology
-	epoch uint64
-}
-
 func (k *kept) add(rs ...ride) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -113,30 +106,6 @@ func (k *kept) owe(as ...backends.Apology) {
 	if k.sorry = append(k.sorry, as...); len(k.sorry) > maxKept {
 		k.sorry = k.sorry[len(k.sorry)-maxKept:]
 	}
-}
-
-func (k *kept) lack(epoch uint64, as []backends.Apology) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, a := range as {
-		k.lacks = append(k.lacks, lack{a, epoch})
-	}
-	if len(k.lacks) > maxKept {
-		k.lacks = k.lacks[len(k.lacks)-maxKept:]
-	}
-}
-
-// lacking takes those from under f's epoch and before.
-func (k *kept) lacking(f backends.Fence) (out []lack) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.lacks = slices.DeleteFunc(k.lacks, func(l lack) bool {
-		if l.epoch <= f.Epoch {
-			out = append(out, l)
-		}
-		return l.epoch <= f.Epoch
-	})
-	return out
 }
 
 // offer hands an item to its lane. An entry that finds it full waits in the outbox.
@@ -216,42 +185,6 @@ func (p *Pod) GiveBack(ctx context.Context) error {
 	return errors.Join(err, p.file(ctx, sorry))
 }
 
-// listLacks lists what came back without stock, as far as the truth under f is still short of it. An apology that Redis had
-// filed for it is as lost as the rest: who claims without a hold finds no stock to begin with.
-func (p *Pod) listLacks(ctx context.Context, f backends.Fence) error {
-	ls := p.kept.lacking(f)
-	if len(ls) == 0 {
-		return nil
-	}
-	var ks []backends.Key
-	for _, l := range ls {
-		if !slices.Contains(ks, l.Key) {
-			ks = append(ks, l.Key)
-		}
-	}
-	levels, err := p.stores.Of(f.Stage.Truth()).Levels(ctx, ks)
-	if err != nil {
-		for _, l := range ls {
-			p.kept.lack(l.epoch, []backends.Apology{l.Apology})
-		}
-		return err
-	}
-	debt := map[backends.Key]int64{}
-	for i := range levels {
-		debt[levels[i].Key] = max(0, -levels[i].Sellable())
-	}
-	var as []backends.Apology
-	for _, l := range ls {
-		a := l.Apology
-		if a.Quantity = min(a.Quantity, debt[a.Key]); a.Quantity > 0 {
-			debt[a.Key] -= a.Quantity
-			as = append(as, a)
-		}
-	}
-	p.apologise(ctx, as)
-	return nil
-}
-
 func (p *Pod) file(ctx context.Context, as []backends.Apology) error {
 	if len(as) == 0 {
 		return nil
@@ -298,6 +231,7 @@ func (p *Pod) giveClosed(ctx context.Context, epoch uint64) error {
 		page := es[from:min(from+MirrorBatch, len(es))]
 		as, err := to.Restore(ctx, backends.Token{Epoch: epoch}, now, page)
 		if err != nil {
+			p.unheard(epoch, page, now, err)
 			return err
 		}
 		for i := range as {
@@ -373,6 +307,7 @@ func (p *Pod) give(ctx context.Context, f backends.Fence, rs []*ride) error {
 	t := backends.Token{Epoch: f.Epoch}
 	as, err := to.Restore(ctx, t, now, es)
 	if err != nil {
+		p.unheard(f.Epoch, es, now, err)
 		var fe *backends.FencedError
 		if errors.As(err, &fe) {
 			p.met(fe)
@@ -426,18 +361,6 @@ func sorryFor(e *backends.Entry, a *backends.Applied, now backends.Instant) (out
 		}
 	}
 	return out
-}
-
-// lacks remembers what came back under the closed fence of epoch and found no stock.
-func (p *Pod) lacks(epoch uint64, e *backends.Entry, a *backends.Applied, now backends.Instant) {
-	if a.Err != nil || !a.Changed {
-		return
-	}
-	as := sorryFor(e, a, now)
-	for i := range as {
-		as[i].Reason = "Redis had lost it in a failover, and there was no stock behind it when it came back"
-	}
-	p.kept.lack(epoch, as)
 }
 
 // missed lists what this proxy had from Redis and MySQL, which has become the truth since, does not have: too late

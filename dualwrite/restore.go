@@ -125,6 +125,9 @@ func (r *restore) give(ctx context.Context, es []backends.Entry) (int, error) {
 	}
 	as, err := r.to.Restore(ctx, r.t, now, es)
 	if err != nil {
+		if r.f.Stage.Truth() == backends.SideRedis {
+			r.p.unheard(r.f.Epoch, es, now, err)
+		}
 		return 0, err
 	}
 	n := 0

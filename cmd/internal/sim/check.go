@@ -22,8 +22,11 @@ func (w *world) quiesce() {
 	w.faults = false
 	w.s.close()
 	ctx := context.Background()
-	if w.orderly { // what still waits in lanes
+	if w.orderly || w.failovers > 0 { // what still waits in lanes; nobody repairs levels before those have been tried
 		for _, p := range w.proxies {
+			if p.g.dead {
+				continue
+			}
 			for lane := range 2 {
 				p.pod.LaneStep(ctx, lane)
 			}

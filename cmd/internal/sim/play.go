@@ -259,7 +259,7 @@ func (w *world) do(p *proxy, o *op) {
 			c, err = p.pod.Count(ctx, r)
 		}
 		if o.err = err; c != nil {
-			o.outcome, o.value = backends.OutcomeRestocked, c.Value
+			o.outcome, o.value, o.replayed = backends.OutcomeRestocked, c.Value, c.Replayed
 		}
 	default:
 	}

@@ -146,6 +146,7 @@ type op struct {
 	delta      int64
 	opID       backends.OpID
 	value      int64 // what a count was answered
+	replayed   bool  // by Redis's record of it: the first answer was lost
 	start, end int
 	ended      bool
 	outcome    backends.Outcome
