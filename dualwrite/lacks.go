@@ -116,3 +116,73 @@ func (p *Pod) listLacks(ctx context.Context, f backends.Fence) error {
 	p.apologise(ctx, as)
 	return nil
 }
+
+// short looks, under the open fence, for what was given back under the closed one by a driver that has died before it could list
+// anything: promises from before this epoch at keys that are short of units. What is listed is bounded by that, less what Redis
+// has listed itself.
+func (r *restore) short(ctx context.Context) error {
+	if !r.f.Open || r.f.Stage.Truth() != backends.SideRedis {
+		return nil
+	}
+	debt := map[backends.Key]int64{}
+	err := r.pages(ctx, func(ls []backends.Level) error {
+		have, err := r.p.stores.Redis.Levels(ctx, keysOf(ls))
+		for i := range have {
+			if by := -have[i].Sellable(); by > 0 {
+				debt[have[i].Key] = by
+			}
+		}
+		return err
+	})
+	if err != nil || len(debt) == 0 {
+		return err
+	}
+	for cursor := ""; ; {
+		as, next, err := r.p.stores.Redis.Apologies(ctx, cursor, backfillPage)
+		if err != nil {
+			return err
+		}
+		for i := range as {
+			if debt[as[i].Key] > 0 {
+				debt[as[i].Key] -= as[i].Quantity
+			}
+		}
+		if cursor = next; next == "" {
+			break
+		}
+	}
+	for _, openOnly := range []bool{true, false} {
+		if err := r.promises(ctx, openOnly, debt); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// promises remembers what holds from before this epoch have at keys in debt, as far as that goes.
+func (r *restore) promises(ctx context.Context, openOnly bool, debt map[backends.Key]int64) error {
+	now, err := r.p.stores.Redis.Now(ctx)
+	if err != nil {
+		return err
+	}
+	for cursor := ""; ; {
+		hs, next, err := r.p.stores.MySQL.ScanHolds(ctx, cursor, backfillPage, openOnly)
+		if err != nil {
+			return err
+		}
+		for _, h := range hs {
+			if h.State != backends.Held && h.State != backends.Claimed || h.Version.Epoch >= r.f.Epoch || openOnly != h.State.Open() {
+				continue
+			}
+			for _, u := range h.Footprint() {
+				if by := min(u.Quantity, debt[u.Key]); by > 0 {
+					debt[u.Key] -= by
+					r.p.kept.lack(r.f.Epoch, []backends.Apology{{Hold: h.ID, Key: u.Key, Quantity: by, Reason: noStock, At: now}})
+				}
+			}
+		}
+		if cursor = next; next == "" {
+			return nil
+		}
+	}
+}

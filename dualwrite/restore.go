@@ -61,6 +61,7 @@ func (p *Pod) Restore(ctx context.Context, f backends.Fence, complete bool) (Res
 		{"ended holds", r.ended},
 		{"takes", r.levels},
 		{"units on hand", r.onHand},
+		{"promises without stock", r.short},
 	} {
 		if err := phase.do(ctx); err != nil {
 			return r.done, fmt.Errorf("restoring Redis from MySQL, %s: %w", phase.name, err)

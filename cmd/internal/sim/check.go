@@ -310,7 +310,8 @@ func (w *world) checkTotals(ctx context.Context, truth backends.Store, levels []
 			if o.hold != "" || o.key != i {
 				continue
 			}
-			overdrawn = overdrawn || o.delta < 0
+			// An INCR that nobody was told of is void after a kill, and others may have been granted what it had brought.
+			overdrawn = overdrawn || o.delta < 0 || o.kind == backends.OpCount && o.delta > 0 && !(o.ended && o.err == nil)
 			if o.ended && o.err == nil && !o.listed {
 				lo, hi = lo+o.delta, hi+o.delta
 			} else {

@@ -56,6 +56,8 @@ func TestSeedsThatFailed(t *testing.T) {
 		1719:   "a grant that a full outbox dropped in live was in no column of the account",
 		23872:  "the apology for a claim without stock was lost in a failover, and the claim came back without one",
 		224397: "the answer to what was given back was lost, and with it that there was no stock for it",
+		12682:  "a driver died after it had given back a claim without stock, and before it had listed it",
+		33436:  "an INCR that nobody was told of was void after a kill, and a hold had been granted its unit",
 		17783:  "a full outbox dropped what became of a count after a kill, and the stores kept different deltas",
 	} {
 		if r := Run(seed); r.Failure != "" {
