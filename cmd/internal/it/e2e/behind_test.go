@@ -158,16 +158,20 @@ func (r *rig) reissued() []string {
 		r.t.Fatal(err)
 	}
 	ids, _ := r.buys("restarted-", 10, r.proxies...)
-	st, err := r.proxies[0].status()
-	if err != nil || !st.Serving || !slices.Contains(st.Work, killswitch.WorkReissue) || st.Behind == nil {
-		r.t.Fatalf("%+v, %v", st, err)
-	}
+	var st killswitch.Status
+	r.eventually(10*time.Second, "the proxy has seen that this is another Redis", func() (err error) {
+		if st, err = r.proxies[0].status(); err == nil && (!st.Serving || !slices.Contains(st.Work, killswitch.WorkReissue) || st.Behind == nil) {
+			err = fmt.Errorf("%+v", st)
+		}
+		return err
+	})
 	if _, err := r.proxies[0].run("reissue", podName, "--why", "test"); err != nil {
 		r.t.Fatalf("%v\n%s", err, r.logs())
 	}
 	more, _ := r.buys("reissued-", 10, r.proxies...)
 	r.settled()
-	if st, err = r.proxies[0].status(); err != nil || !st.Actual.MayAnswerAlone() {
+	st, err := r.proxies[0].status()
+	if err != nil || !st.Actual.MayAnswerAlone() {
 		r.t.Fatalf("%+v, %v", st, err)
 	}
 	return slices.Concat(ids, more)
