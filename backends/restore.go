@@ -20,6 +20,13 @@ type Restorer interface {
 	RestoreLevel(ctx context.Context, t Token, asOf Instant, c *Correction) (done bool, err error)
 }
 
+// Rewinder is a store that remembers from where its outbox has to be read. Entries are numbered by the clocks of those who
+// make them, so that one may be behind that; it is found later.
+type Rewinder interface {
+	// Rewind has the next reading of the outbox begin at its head.
+	Rewind()
+}
+
 // AdmitsRestore tells whether side may be given back what it has lost, under t: it is the truth of that
 // epoch, or will be once the fence is opened.
 func (f Fence) AdmitsRestore(t Token, side Side) bool {

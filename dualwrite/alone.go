@@ -98,6 +98,14 @@ func (p *Pod) keptBefore(ctx context.Context, f backends.Fence, d *backends.Deci
 		return nil, err
 	case st.Lost:
 		return nil, fmt.Errorf("%w: Redis is away, and MySQL's outbox has dropped what was decided before", backends.ErrUnavailable)
+	}
+	// A backfill says that nothing is lost when it begins. So the state is put there once more, whatever was.
+	n, err := p.stores.Of(f.Stage.Truth()).Reemit(ctx, backends.Token{Epoch: f.Epoch}, []backends.HoldID{d.Hold.ID})
+	switch {
+	case err != nil:
+		return nil, err
+	case n != 1:
+		return nil, fmt.Errorf("%w: Redis is away, and MySQL's outbox has no room for hold %q", backends.ErrUnavailable, d.Hold.ID)
 	default:
 		return []backends.Entry{{Op: d.Op, Hold: d.Hold}}, nil
 	}
@@ -205,8 +213,17 @@ func (p *Pod) CarryOutbox(ctx context.Context, f backends.Fence) (left []backend
 	}
 }
 
-// carryPass goes through the outbox once.
+// Rewind has the next reading of MySQL's outbox begin at its head: what another proxy has numbered by a clock that is behind must
+// not be missed by who says that nothing is left.
+func (p *Pod) Rewind() {
+	if r, ok := p.stores.MySQL.(backends.Rewinder); ok {
+		r.Rewind()
+	}
+}
+
+// carryPass goes through the outbox once, from its head.
 func (p *Pod) carryPass(ctx context.Context, f backends.Fence) (left []backends.Entry, err error) {
+	p.Rewind()
 	for after := ""; ; {
 		es, err := p.stores.MySQL.Pending(ctx, after, 0, SweepPage)
 		if err != nil {
@@ -258,8 +275,8 @@ func (p *Pod) voiding(ctx context.Context, f backends.Fence, e *backends.Entry) 
 		return nil
 	}
 	known, err := p.stores.Redis.Get(ctx, e.Hold.ID)
-	if err != nil || known != nil {
-		return err
+	if err != nil || known != nil && (known.State == backends.Claimed || known.State == backends.Released || known.ExpiresAt >= e.Hold.ExpiresAt) {
+		return err // Redis has it, or its buyer has gone on; but an extension that it does not have is lost
 	}
 	return p.o.Lone.Voided(ctx, f, e)
 }

@@ -137,13 +137,17 @@ func (r *restore) short(ctx context.Context) error {
 	if err != nil || len(debt) == 0 {
 		return err
 	}
+	now, err := r.p.stores.Redis.Now(ctx)
+	if err != nil {
+		return err
+	}
 	for cursor := ""; ; {
 		as, next, err := r.p.stores.Redis.Apologies(ctx, cursor, backfillPage)
 		if err != nil {
 			return err
 		}
 		for i := range as {
-			if debt[as[i].Key] > 0 {
+			if debt[as[i].Key] > 0 && now.Sub(as[i].At) <= keptFor { // older ones are of debts that were paid, or of others
 				debt[as[i].Key] -= as[i].Quantity
 			}
 		}

@@ -71,6 +71,8 @@ type Member struct {
 	Pods []backends.Pod `json:"pods"`
 	// Since is when this process registered first, by its own clock: for people.
 	Since time.Time `json:"since"`
+	// Process tells one start of the proxy from another; may be empty.
+	Process string `json:"process,omitempty"`
 }
 
 // Membership is a registration that renews itself, several times within each lease, until it is left or lost.

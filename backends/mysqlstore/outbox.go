@@ -332,6 +332,11 @@ func (s *Store) remove(ctx context.Context, rs []*removal) error {
 	return nil
 }
 
+// Rewind has the next reading of the outbox begin at its head.
+func (s *Store) Rewind() { s.outboxFloor.forget() }
+
+var _ backends.Rewinder = (*Store)(nil)
+
 // OutboxStats counts. That there is nothing is said only after a look from the head.
 func (s *Store) OutboxStats(ctx context.Context) (st backends.OutboxStats, err error) {
 	from := s.outboxFloor.begin()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -277,9 +278,10 @@ func (k *Keeper) end(ctx context.Context, b *killswitch.RedisBehind) error {
 	}
 	alive := map[string]bool{}
 	for _, m := range ms {
-		alive[m.Proxy] = m.Proxy != k.o.Proxy // its earlier runs do not need it
+		// Not a later run of a holder's proxy: it may not know of what that one has left behind, and waits for others to do so.
+		alive[m.Process] = slices.Contains(m.Pods, k.o.Pod) && m.Proxy != k.o.Proxy
 	}
-	_, err = killswitch.EndMark(ctx, k.o.Control, k.o.Pod, b.Epoch, b.Turn, func(h killswitch.Holder) bool { return alive[h.Proxy] })
+	_, err = killswitch.EndMark(ctx, k.o.Control, k.o.Pod, b.Epoch, b.Turn, func(h killswitch.Holder) bool { return alive[h.Run] })
 	k.rouse()
 	return err
 }
@@ -300,6 +302,7 @@ func (k *Keeper) unmark(ctx context.Context, b *killswitch.RedisBehind) error {
 		return nil
 	}
 	mysql := k.pod.Stores().MySQL
+	k.pod.Rewind()
 	stats, err := mysql.OutboxStats(ctx)
 	if err != nil {
 		return err
@@ -310,6 +313,7 @@ func (k *Keeper) unmark(ctx context.Context, b *killswitch.RedisBehind) error {
 	// Less than the time that has passed since: two clocks, and whole milliseconds.
 	passed := k.o.Clock.Now().Sub(over)
 	age := (passed - passed/20).Milliseconds() - 1
+	k.pod.Rewind()
 	old, err := mysql.Pending(ctx, "", max(age, 0), 1)
 	if err != nil || len(old) > 0 {
 		return err

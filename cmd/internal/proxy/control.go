@@ -49,7 +49,7 @@ func openControl(cfg *config.Config) (controlStore, error) {
 
 // enrol registers this proxy, however long that takes, and takes the registration away when ctx is done.
 func (p *Proxy) enrol(ctx context.Context) {
-	m := killswitch.Member{Proxy: p.cfg.ProxyID, Addr: reachable(p.adminLn.Addr()), Since: time.Now()}
+	m := killswitch.Member{Proxy: p.cfg.ProxyID, Addr: reachable(p.adminLn.Addr()), Since: time.Now(), Process: p.runID}
 	for _, r := range p.pods {
 		m.Pods = append(m.Pods, r.name)
 	}

@@ -36,6 +36,33 @@ func TestBelowTheFloor(t *testing.T) {
 	})
 }
 
+// TestRewind: while other entries wait, nobody looks at the head; who has to say that nothing is left does.
+func TestRewind(t *testing.T) {
+	onEach(t, func(t *testing.T, srv *lab.Server) {
+		dsn := srv.NewDatabase(t)
+		var late atomic.Int64
+		r := live(t, dsn)
+		slow := rig{open(t, dsn, func(c *mysqlstore.Config) {
+			c.Now = func() time.Time { return time.Now().Add(-time.Duration(late.Load())) }
+		}), r.ctx}
+		r.stock(t, "mug", 10)
+		drained(t, r)
+		r.grant(t, cart("first", line("mug", 1)))
+		if es, err := r.s.Pending(r.ctx, "", 0, 100); err != nil || len(es) != 1 {
+			t.Fatalf("the page has %+v, %v", es, err)
+		}
+		late.Store(int64(time.Hour))
+		slow.grant(t, cart("late", line("mug", 1)))
+		if es, err := r.s.Pending(r.ctx, "", 0, 100); err != nil || len(es) != 1 {
+			t.Fatalf("the page begins at the head by itself: %+v, %v", es, err)
+		}
+		r.s.Rewind()
+		if es := drained(t, r); len(es) != 2 || es[0].Hold.ID != "late" {
+			t.Fatalf("the page has %+v, want both", es)
+		}
+	})
+}
+
 // drained takes a page of the outbox, and what is in it off.
 func drained(t *testing.T, r rig) []backends.Entry {
 	t.Helper()
