@@ -28,7 +28,7 @@ func TestReplay(t *testing.T) {
 
 // TestSchedules plays a short run; CROSSFADE_SCHEDULES sets another number (make sim: 100,000).
 func TestSchedules(t *testing.T) {
-	n := 5000
+	n := 2500
 	if v := os.Getenv("CROSSFADE_SCHEDULES"); v != "" {
 		var err error
 		if n, err = strconv.Atoi(v); err != nil || n < 1 {

@@ -139,6 +139,7 @@ func waitFor(done <-chan struct{}, d time.Duration) bool {
 // TestShadowAway kills or stops MySQL in shadow: no request fails or waits for it (P5), and the stores
 // converge by themselves.
 func TestShadowAway(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"killed", "stopped"} {
 		t.Run(how, func(t *testing.T) {
 			r := newRig(t, 1)
