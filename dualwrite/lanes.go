@@ -240,13 +240,14 @@ func (p *Pod) handle(ctx context.Context, its []item) {
 // carry brings entries to the shadow. What it does not confirm is kept, and what an earlier epoch decided goes to the truth
 // first: a Redis that was replaced since does not have it.
 func (p *Pod) carry(ctx context.Context, f backends.Fence, batch []item) {
-	batch = p.withoutDeltas(f, batch)
-	if len(batch) == 0 {
-		return
-	}
-	if p.returned(ctx, f, batch) != nil {
-		p.keep(batch...)
-		return
+	if earlier(batch, f.Epoch) {
+		if batch = p.withoutDeltas(f, batch); len(batch) == 0 {
+			return
+		}
+		if p.returned(ctx, f, batch) != nil {
+			p.keep(batch...)
+			return
+		}
 	}
 	p.Mirror(ctx, f, batch, false)
 	if left := unapplied(batch); len(left) < len(batch) {
@@ -254,6 +255,16 @@ func (p *Pod) carry(ctx context.Context, f backends.Fence, batch []item) {
 		p.Mirror(ctx, f, left, false)
 	}
 	p.keep(batch...)
+}
+
+// earlier tells whether some were decided before an epoch: seldom, and only just after it has begun.
+func earlier(its []item, epoch uint64) bool {
+	for i := range its {
+		if its[i].fence.Epoch < epoch {
+			return true
+		}
+	}
+	return false
 }
 
 // withoutDeltas leaves restocks of an earlier epoch to GiveBack, which asks MySQL first.

@@ -271,22 +271,12 @@ func (d *Driver) keepHistory(ctx context.Context, st PodState) {
 // update changes a record by fn, again when others change it meanwhile. What fn leaves as it was is
 // not written.
 func update(ctx context.Context, c ControlStore, pod backends.Pod, fn func(PodState) (PodState, error)) (PodState, error) {
-	for range updateAttempts {
-		st, rev, err := c.Get(ctx, pod)
-		if err != nil {
-			return st, err
+	return revise(ctx, c, pod, func(s *PodState, _ Revision) (bool, error) {
+		next, err := fn(s.Clone())
+		if err != nil || reflect.DeepEqual(*s, next) {
+			return false, err
 		}
-		next, err := fn(st.Clone())
-		if err != nil || reflect.DeepEqual(st, next) {
-			return st, err
-		}
-		_, err = c.CompareAndSet(ctx, pod, rev, next)
-		if err == nil {
-			return next, nil
-		}
-		if !errors.Is(err, ErrConflict) {
-			return st, err
-		}
-	}
-	return PodState{}, ErrConflict
+		*s = next
+		return true, nil
+	})
 }
