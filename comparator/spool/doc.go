@@ -3,8 +3,7 @@
 //
 // # The file
 //
-// One line per batch: the CRC-32C of the rest as eight hexadecimal digits, a space, the batch as
-// JSON, a line feed. A line is written whole and synced before Append returns.
+// One line per batch, with a checksum (internal/linefile). A line is written whole and synced before Append returns.
 //
 // # Invariants
 //
@@ -16,5 +15,5 @@
 //     which changes nothing: findings have fixed ids and coverage rows a revision.
 //   - The file never exceeds its bound, and one process at a time has it open (a lock on the file).
 //
-// The package imports comparator and the standard library.
+// The package imports comparator and internal/linefile.
 package spool

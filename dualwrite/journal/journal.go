@@ -1,18 +1,14 @@
 package journal
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"io"
 	"os"
-	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/internal/linefile"
 )
 
 const (
@@ -20,8 +16,6 @@ const (
 	DefaultMaxBytes = 1 << 30
 	// maxLine bounds one state: a cart of 1,000 lines has some 200 kB.
 	maxLine = 4 << 20
-	// crcLen is the length of the checksum and its space.
-	crcLen = 9
 )
 
 // Errors of a journal.
@@ -32,8 +26,6 @@ var (
 	ErrFull = errors.New("the journal of answers without Redis is full")
 	errGone = errors.New("the journal is closed")
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Kept is one line.
 type Kept struct {
@@ -46,6 +38,7 @@ type Kept struct {
 type Journal struct {
 	run string
 	max int64
+	bad atomic.Int64
 
 	mu      sync.Mutex
 	file    *os.File // nil once closed
@@ -77,19 +70,12 @@ func Open(path, run string, maxBytes int64) (*Journal, error) {
 	return j, nil
 }
 
-func (j *Journal) prepare() error {
-	if err := lockFile(j.file); err != nil {
-		return err
+func (j *Journal) prepare() (err error) {
+	j.size, err = linefile.Begin(j.file)
+	if errors.Is(err, linefile.ErrInUse) {
+		return ErrInUse
 	}
-	whole, err := j.scan(0, func(Kept) error { return nil })
-	if err != nil {
-		return err
-	}
-	if err := j.file.Truncate(whole); err != nil {
-		return err
-	}
-	j.size = whole
-	return j.file.Sync()
+	return err
 }
 
 // Append keeps states. It returns when they are on the disk; on an error they may be there or not.
@@ -156,6 +142,9 @@ func (j *Journal) flush() {
 	if err == nil {
 		err = f.Sync()
 	}
+	if err != nil { // what is there of it would stand behind a shorter line
+		err = errors.Join(err, f.Truncate(at))
+	}
 	j.mu.Lock()
 	if err == nil {
 		j.size = at + int64(len(g.text))
@@ -164,73 +153,44 @@ func (j *Journal) flush() {
 	close(g.done)
 }
 
-func (j *Journal) lines(epoch uint64, es []backends.Entry) ([]byte, error) {
-	var out []byte
+func (j *Journal) lines(epoch uint64, es []backends.Entry) (out []byte, err error) {
 	for _, e := range es {
-		b, err := json.Marshal(Kept{Run: j.run, Epoch: epoch, Entry: e})
-		if err != nil {
+		before := len(out)
+		if out, err = linefile.Append(out, Kept{Run: j.run, Epoch: epoch, Entry: e}); err != nil {
 			return nil, err
 		}
-		if len(b) > maxLine {
-			return nil, fmt.Errorf("a state of %d bytes cannot be kept in the journal", len(b))
+		if n := len(out) - before; n > maxLine {
+			return nil, fmt.Errorf("a state of %d bytes cannot be kept in the journal", n)
 		}
-		out = fmt.Appendf(out, "%08x %s\n", crc32.Checksum(b, castagnoli), b)
 	}
 	return out, nil
 }
 
 // Each calls do for every state from an offset on, and answers the offset behind the last. What is appended meanwhile may
-// be missed.
+// be missed. A damaged line is left out, and counted by Damaged.
 func (j *Journal) Each(from int64, do func(Kept) error) (next int64, err error) {
-	return j.scan(from, do)
-}
-
-// scan reads whole lines, to the first that is torn, or to what is on the disk.
-func (j *Journal) scan(from int64, do func(Kept) error) (int64, error) {
 	j.mu.Lock()
 	f, end := j.file, j.size
 	j.mu.Unlock()
 	if f == nil {
 		return from, errGone
 	}
-	if end == 0 { // while it is being opened
-		info, err := f.Stat()
-		if err != nil {
-			return from, err
-		}
-		end = info.Size()
-	}
-	r := bufio.NewReaderSize(io.NewSectionReader(f, from, end-from), 64<<10)
-	for {
-		line, err := r.ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
-			return from, nil
-		}
-		if err != nil {
-			return from, err
-		}
-		k, ok := parse(line)
-		if !ok {
-			return from, nil
-		}
-		if err := do(k); err != nil {
-			return from, err
+	err = linefile.Lines(f, from, end, maxLine, func(line []byte) error {
+		var k Kept
+		if !linefile.Decode(line, &k) {
+			j.bad.Add(1)
+		} else if err := do(k); err != nil {
+			return err
 		}
 		from += int64(len(line))
-	}
+		return nil
+	})
+	return from, err
 }
 
-func parse(line []byte) (k Kept, ok bool) {
-	line = bytes.TrimSuffix(line, []byte{'\n'})
-	if len(line) < crcLen || len(line) > maxLine+crcLen {
-		return k, false
-	}
-	sum, err := strconv.ParseUint(string(line[:crcLen-1]), 16, 32)
-	if err != nil || uint32(sum) != crc32.Checksum(line[crcLen:], castagnoli) {
-		return k, false
-	}
-	return k, json.Unmarshal(line[crcLen:], &k) == nil
-}
+// Damaged is how often a damaged line was left out since the journal was opened or emptied: more than 0, and what it had is not
+// known here.
+func (j *Journal) Damaged() int64 { return j.bad.Load() }
 
 // Size is how many bytes are kept.
 func (j *Journal) Size() int64 {
@@ -250,6 +210,7 @@ func (j *Journal) Empty(size int64) error {
 		return err
 	}
 	j.size = 0
+	j.bad.Store(0)
 	return j.file.Sync()
 }
 

@@ -1,6 +1,7 @@
 package journal_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -84,6 +85,30 @@ func TestSurvivesACrash(t *testing.T) {
 	}
 	if ids, _ = read(t, j, size); len(ids) != 1 || ids["h2"] == "" {
 		t.Errorf("from an offset on: %v", ids)
+	}
+}
+
+// TestDamage: a line that cannot be read is known to be one, and the others are there.
+func TestDamage(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j")
+	j := open(t, path, "one", 0)
+	if err := j.Append(3, states(0, 3)); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[bytes.IndexByte(text, '\n')+20] ^= 1 // in the second
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ids, next := read(t, j, 0)
+	if len(ids) != 2 || ids["h0"] == "" || ids["h2"] == "" || next != j.Size() || j.Damaged() != 1 {
+		t.Errorf("%v, %d of %d, %d damaged", ids, next, j.Size(), j.Damaged())
+	}
+	if err := j.Empty(j.Size()); err != nil || j.Damaged() != 0 {
+		t.Errorf("emptied: %v, %d damaged", err, j.Damaged())
 	}
 }
 
