@@ -109,19 +109,33 @@ func (b *buyer) buy(c *cart) {
 	}
 }
 
-// restock brings back what was sold, so that there is always a little for sale.
+// restock brings back what was sold, so that there is always a little for sale; several units at a time, as deliveries come.
 func (b *buyer) restock(c *cart) {
 	l := b.load
 	for i, it := range c.items {
+		units := it.due(c.units[i])
+		if units == 0 {
+			continue
+		}
 		id := fmt.Sprintf("r-%s-%d", c.id, i)
-		o := b.until(l.base, "restock", id, c.units[i], []any{"XF.RESTOCK", string(shop), string(it.name), c.units[i], "OPID", id})
+		o := b.until(l.base, "restock", id, units, []any{"XF.RESTOCK", string(shop), string(it.name), units, "OPID", id})
 		it.add(o)
 		if o.Verdict == "" {
 			it.failed.Store(true)
 		}
-		it.back.Add(c.units[i])
-		l.stocked.Add(c.units[i])
+		it.back.Add(units)
+		l.stocked.Add(units)
 	}
+}
+
+// due adds units that were sold, and answers what there is to be delivered now.
+func (i *item) due(sold int64) (units int64) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.missing += sold; i.missing >= delivery {
+		units, i.missing = i.missing, 0
+	}
+	return units
 }
 
 // note puts an operation into the history of its item, where that is judged: carts of one line.
@@ -161,7 +175,7 @@ func (b *buyer) until(ctx context.Context, what, id string, units int64, args []
 			o.Ended, o.Verdict, o.Had = l.since(end), a.status, a.had
 			return o
 		}
-		o.Uncertain = o.Uncertain || !a.nothing || l.unsure.Load()
+		o.Uncertain = o.Uncertain || !a.nothing
 		if a.wrong {
 			l.complain(fmt.Sprintf("%s of %s: %s", what, id, a.code))
 			return o

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
+	"github.com/crossfade-proxy/crossfade/killswitch"
 )
 
 // skew is by how much one proxy's clock is wrong.
@@ -32,6 +34,23 @@ func clockCases() (out []faultCase) {
 	}
 	return out
 }
+
+// buildable tells whether a proxy can be built here, before anything is played.
+func buildable(ctx context.Context) error {
+	out, err := exec.CommandContext(ctx, "go", "list", programPath).CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	return &backends.FieldError{
+		Field: "--scenario", Value: clockName, Bound: fmt.Sprintf("the project's folder, with Go: the proxy is built anew with a wrong clock (%s)", killswitch.Clip(fmt.Sprintf("%v: %s", err, bytes.TrimSpace(out)))),
+		Next: "run it there, or name the other scenarios",
+	}
+}
+
+const (
+	clockName   = "clock"
+	programPath = "github.com/crossfade-proxy/crossfade/cmd/crossfade"
+)
 
 func (t *trial) wrongClock(ctx context.Context, by time.Duration) error {
 	v := t.no % fleet
@@ -131,7 +150,7 @@ func (r *rig) skewed(ctx context.Context, by time.Duration) (string, error) {
 	if err := errors.Join(os.WriteFile(other, changed, 0o600), os.WriteFile(list, overlay, 0o600)); err != nil {
 		return "", err
 	}
-	out, err := exec.CommandContext(ctx, "go", "build", "-overlay", list, "-o", binary, "github.com/crossfade-proxy/crossfade/cmd/crossfade").CombinedOutput()
+	out, err := exec.CommandContext(ctx, "go", "build", "-overlay", list, "-o", binary, programPath).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("building a proxy with a wrong clock, in the project's folder: %w: %s", err, out)
 	}

@@ -54,11 +54,13 @@ type fileControl struct {
 	fs  *filestore.Store
 }
 
-func (c *fileControl) shared() string                 { return filepath.Join(c.dir, "control") }
-func (c *fileControl) nowhere() string                { return filepath.Join(c.dir, "no-folder") }
-func (c *fileControl) linkOf(n int) string            { return filepath.Join(c.dir, fmt.Sprintf("control-%d", n)) }
-func (c *fileControl) name() string                   { return "a folder" }
-func (c *fileControl) stanza(n int) string            { return fmt.Sprintf("{dir: %q}", c.linkOf(n)) }
+func (c *fileControl) shared() string      { return filepath.Join(c.dir, "control") }
+func (c *fileControl) nowhere() string     { return filepath.Join(c.dir, "no-folder") }
+func (c *fileControl) linkOf(n int) string { return filepath.Join(c.dir, fmt.Sprintf("control-%d", n)) }
+func (c *fileControl) name() string        { return "a folder" }
+func (c *fileControl) stanza(n int) string {
+	return fmt.Sprintf("{dir: %q, one_host: true}", c.linkOf(n))
+}
 func (c *fileControl) cut(n int) error                { return c.point(n, c.nowhere()) }
 func (c *fileControl) heal(n int) error               { return c.point(n, c.shared()) }
 func (c *fileControl) close() error                   { return c.fs.Close() }

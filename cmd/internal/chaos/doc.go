@@ -23,8 +23,9 @@
 //     that was never granted is not held, unless a try of unknown outcome has taken effect.
 //   - Each item has in both stores, to the unit, what was stocked less what was claimed; what is held is what its holds
 //     have; nothing is below zero.
-//   - The operations on each hot item have an order that explains every answer (porcupine): stock that is counted once, with
-//     refusals that name what was there at their instant. A history is bounded by taking another item after some
+//   - The operations on each hot item have an order that explains every answer: stock that is counted once, with
+//     refusals that name what was there at their instant. It is found by a search that knows counters, and checked by the model; where
+//     that finds none, porcupine judges. A history is bounded by taking another item after some
 //     hundred reserves; one whose order is not found in time counts as broken. Ghosts are allowed only to operations of
 //     unknown outcome, or under way when a truth was left, and only where no order without them was found.
 //   - Audit and conservation find nothing.

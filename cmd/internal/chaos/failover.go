@@ -20,7 +20,7 @@ func failoverCases() (out []faultCase) {
 		out = append(out, faultCase{
 			name: stage.String(), says: "a replica of Redis without the last writes promoted in " + stage.String(), stage: stage,
 			figure: "from the death of the primary until every proxy answers",
-			play:   func(ctx context.Context, t *trial) error { return t.failOver(ctx, stage) },
+			play:   func(ctx context.Context, t *trial) error { return t.failOver(ctx) },
 		})
 	}
 	return out
@@ -28,7 +28,7 @@ func failoverCases() (out []faultCase) {
 
 // failOver cuts the replication, lets writes be acknowledged that only the primary has, kills that and promotes the
 // replica. Nobody may write there before an operator says so; then the pod goes on.
-func (t *trial) failOver(ctx context.Context, stage backends.Stage) (err error) {
+func (t *trial) failOver(ctx context.Context) (err error) {
 	const lost, within = 60, 30 * time.Second // reserves that the replica does not get
 	link, err := t.relay(ctx, t.kv.Addr())
 	if err != nil {
@@ -53,8 +53,6 @@ func (t *trial) failOver(ctx context.Context, stage backends.Stage) (err error) 
 		return err
 	}
 	over := t.load.excuse(-1, "Redis is away, and nobody has said that its replica may go on")
-	// In live MySQL may have committed what is answered as unavailable, since Redis did not accept it.
-	t.load.unsure.Store(stage == backends.Live)
 	died := time.Now()
 	if err := t.kv.Kill(); err != nil {
 		return err
@@ -84,7 +82,6 @@ func (t *trial) failOver(ctx context.Context, stage backends.Stage) (err error) 
 	}
 	rest(ctx, shyFor)
 	over()
-	t.load.unsure.Store(false)
 	for n := range fleet {
 		d, err := t.load.servedAfter(n, died)
 		if err != nil {

@@ -133,11 +133,18 @@ func meets(o *op, marks []int64) bool {
 
 // linear looks for an order of a history.
 func linear(units int64, h []op, final func(backends.HoldID) backends.State, marks []int64) porcupine.CheckResult {
-	res := porcupine.CheckOperationsTimeout(model(units), operations(h, final, marks, false), searchPatience)
-	if res != porcupine.Illegal {
-		return res
+	plain := operations(h, final, marks, false)
+	if explains(units, plain, findOrder(units, plain)) {
+		return porcupine.Ok
 	}
 	// A store that is no longer asked may have taken and given back without anybody's word. Only where that could be is
 	// it allowed, and only when nothing simpler explains the history.
-	return porcupine.CheckOperationsTimeout(model(units), operations(h, final, marks, true), searchPatience)
+	haunted := operations(h, final, marks, true)
+	if explains(units, haunted, findOrder(units, haunted)) {
+		return porcupine.Ok
+	}
+	if res := porcupine.CheckOperationsTimeout(model(units), plain, searchPatience); res != porcupine.Illegal {
+		return res
+	}
+	return porcupine.CheckOperationsTimeout(model(units), haunted, searchPatience)
 }

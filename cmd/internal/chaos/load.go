@@ -19,7 +19,8 @@ const (
 	location = backends.DefaultLocation
 
 	hotItems  = 8   // for sale at the same time
-	hotUnits  = 4   // of each, about as many as the buyers hold and far less than they ask for
+	hotUnits  = 6   // of each, about as many as the buyers hold and far less than they ask for
+	delivery  = 4   // units that are sold before as many are stocked again
 	hotMost   = 200 // reserves of one item: then another comes. It bounds what a search for an order takes
 	hotStop   = 400 // reserves of one item while no other has come
 	hotReady  = 4   // items that are stocked beforehand
@@ -51,6 +52,7 @@ type item struct {
 
 	mu      sync.Mutex
 	begun   int
+	missing int64 // units sold since the last restock
 	history []op
 }
 
@@ -108,8 +110,6 @@ type load struct {
 	pairs []*item
 	ready chan *item
 	probe *item
-	// unsure: what is answered as unavailable may have been done all the same.
-	unsure atomic.Bool
 
 	stop   context.CancelFunc // no new carts
 	quit   context.CancelFunc // and no more tries
@@ -316,7 +316,7 @@ func (l *load) prober(proxy int) {
 		a := ask(l.base, l.clients[proxy], reserveArgs(p.id, longLife, []*item{l.probe}, []int64{1}))
 		p.end, p.status = time.Now(), a.status
 		c := &cart{id: p.id, items: []*item{l.probe}, units: []int64{1}, probe: true}
-		c.reserve = op{Op: "reserve", ID: string(p.id), Units: 1, Buyer: -1, Began: l.since(p.began), Ended: l.since(p.end), Verdict: a.status, Uncertain: a.status == "" && (!a.nothing || l.unsure.Load())}
+		c.reserve = op{Op: "reserve", ID: string(p.id), Units: 1, Buyer: -1, Began: l.since(p.began), Ended: l.since(p.end), Verdict: a.status, Uncertain: a.status == "" && !a.nothing}
 		l.reserves.Add(1)
 		l.mu.Lock()
 		l.probes = append(l.probes, p)

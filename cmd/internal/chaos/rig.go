@@ -20,6 +20,7 @@ import (
 	"github.com/crossfade-proxy/crossfade/backends/redisstore"
 	"github.com/crossfade-proxy/crossfade/cmd/internal/admin"
 	"github.com/crossfade-proxy/crossfade/cmd/internal/lab"
+	"github.com/crossfade-proxy/crossfade/comparator"
 	"github.com/crossfade-proxy/crossfade/killswitch"
 )
 
@@ -73,6 +74,7 @@ pods:
     mysql: {dsn: "{{.DSN}}"}
     sweep_age: 1s
     settle_window: 60s
+    slow_shadow: 1m # rows that a stopped proxy has locked are what is played, and no finding that bars a switch
     audit: {every: 0s}
     redis_away: {{if .Alone}}answer{{else}}refuse{{end}}
     gates: {off: [readiness, shadow-p99]}
@@ -363,12 +365,39 @@ func (r *rig) begin(ctx context.Context, want backends.Stage) error {
 			to = at - 1
 		}
 		if err := eventually(ctx, settleWithin, "the pod can go to "+to.String(), func() error {
+			if err := r.acknowledge(ctx); err != nil {
+				return err
+			}
 			_, err := r.stage(ctx, 0, to)
 			return err
 		}); err != nil {
 			return err
 		}
 	}
+}
+
+// acknowledge does what an operator does after the kill of a marked pod: settling has voided what MySQL had decided and Redis never
+// had, and says of each that it may have been acknowledged. Whether it was, the buyers know, and that was checked.
+func (r *rig) acknowledge(ctx context.Context) error {
+	if !r.alone {
+		return nil
+	}
+	c := r.proxies[0].admin
+	fs, _, err := c.Findings(ctx, podName, admin.FindingsAsked{})
+	if err != nil {
+		return err
+	}
+	var ids []string
+	for i := range fs {
+		if fs[i].Source == "kill" && fs[i].Life == comparator.LifeOpen {
+			ids = append(ids, fs[i].ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err = c.AcknowledgeFindings(ctx, podName, ids, "chaos: no buyer was told otherwise")
+	return err
 }
 
 // heal takes every fault away.

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -88,6 +89,11 @@ func Run(ctx context.Context, o Options) (rep *Report, err error) {
 	if o, err = o.complete(); err != nil {
 		return nil, err
 	}
+	if slices.ContainsFunc(casesOf(clockName), func(c string) bool { return o.wants(clockName, c) }) {
+		if err := buildable(ctx); err != nil {
+			return nil, err
+		}
+	}
 	quiet()
 	rep = &Report{Proxies: fleet, Buyers: o.Buyers, Rate: o.Rate, Seed: o.Seed, Lenient: o.Lenient}
 	p := &play{o: &o, rep: rep, began: time.Now()}
@@ -149,7 +155,11 @@ func (p *play) all(ctx context.Context, row *Row, c *faultCase) error {
 	}
 	for no := range n {
 		if over := ctx.Err() != nil || time.Since(p.began) > p.o.For; over {
-			row.broken("%d of %d trials were not played: the time was over", n-no, n)
+			why := "the time was over"
+			if ctx.Err() != nil {
+				why = "it was broken off"
+			}
+			row.broken("%d of %d trials were not played: %s", n-no, n, why)
 			return nil
 		}
 		if err := p.ready(ctx, c.alone); err != nil {

@@ -24,7 +24,7 @@ func scenarios() []scenario {
 		{"driver", driverCases()},
 		{"kill", killCases()},
 		{"failover", failoverCases()},
-		{"clock", clockCases()},
+		{clockName, clockCases()},
 		{"behind", behindCases()},
 	}
 }
@@ -51,7 +51,7 @@ func other(s backends.Stage) backends.Stage {
 
 // backAndForth switches the pod as often as trials are asked for, each time through the next proxy.
 func backAndForth(ctx context.Context, t *trial) error {
-	const between = 100 // reserves
+	const between = 500 // reserves: about a second
 	at := backends.Shadow
 	t.switching = true
 	for n := range t.o.Trials {
