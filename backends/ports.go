@@ -101,8 +101,9 @@ type Fencer interface {
 
 // Refiller is what backfill needs of a truth.
 type Refiller interface {
-	// BeginBackfill clears the outbox's Lost flag.
-	BeginBackfill(ctx context.Context, t Token) error
+	// EndBackfill clears the outbox's Lost flag, unless more entries have been dropped than dropped, the count when the backfill
+	// began: a backfill that was broken off, or outrun, leaves the flag as it is.
+	EndBackfill(ctx context.Context, t Token, dropped int64) error
 	// Reemit writes the present state of each hold to the outbox, under version (epoch, n). A
 	// hold that the store does not have is written as Released, version (epoch, 0), no lines: it
 	// ends the hold in the other store. Atomic per hold; it answers how many were written.

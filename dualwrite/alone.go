@@ -15,6 +15,9 @@ const (
 	acceptAlone = time.Second
 	// carryBatch is how many entries one call brings to Redis when nobody waits for any of them by itself.
 	carryBatch = MirrorBatch
+	// carryDone bounds taking out of the outbox what a pass has brought to Redis. It is not what a kill waits for, and a MySQL
+	// whose sessions all wait for a lock does not come to it: whoever sweeps next takes it out.
+	carryDone = 50 * time.Millisecond
 )
 
 // Lone permits answers without Redis (DESIGN §6). Redis arbitrates live; where its fence allows it ([backends.Fence].Alone)
@@ -99,7 +102,7 @@ func (p *Pod) keptBefore(ctx context.Context, f backends.Fence, d *backends.Deci
 	case st.Lost:
 		return nil, fmt.Errorf("%w: Redis is away, and MySQL's outbox has dropped what was decided before", backends.ErrUnavailable)
 	}
-	// A backfill says that nothing is lost when it begins. So the state is put there once more, whatever was.
+	// Once more, so that this does not rest on who has cleared the flag, and when.
 	n, err := p.stores.Of(f.Stage.Truth()).Reemit(ctx, backends.Token{Epoch: f.Epoch}, []backends.HoldID{d.Hold.ID})
 	switch {
 	case err != nil:
@@ -224,6 +227,7 @@ func (p *Pod) Rewind() {
 // carryPass goes through the outbox once, from its head.
 func (p *Pod) carryPass(ctx context.Context, f backends.Fence) (left []backends.Entry, err error) {
 	p.Rewind()
+	done := true
 	for after := ""; ; {
 		es, err := p.stores.MySQL.Pending(ctx, after, 0, SweepPage)
 		if err != nil {
@@ -238,7 +242,12 @@ func (p *Pod) carryPass(ctx context.Context, f backends.Fence) (left []backends.
 			if _, err := p.apply(ctx, f, its[:k]); err != nil {
 				return nil, err
 			}
-			p.finish(ctx, f, its[:k], true)
+			if done {
+				dctx, cancel := context.WithTimeout(ctx, carryDone)
+				p.finish(dctx, f, its[:k], true)
+				done = dctx.Err() == nil
+				cancel()
+			}
 			for _, it := range unapplied(its[:k]) {
 				left = append(left, it.entry)
 			}
@@ -283,8 +292,8 @@ func (p *Pod) voiding(ctx context.Context, f backends.Fence, e *backends.Entry) 
 
 // settleCount settles a count that nobody was told of: it is void, whole, and if it is sent again, it is decided anew. One
 // that somebody may have been told of is made known.
-func (p *Pod) settleCount(ctx context.Context, t backends.Token, f backends.Fence, e *backends.Entry) error {
-	void, err := p.stores.Redis.SettleOp(ctx, t, e.Level.Key, e.Level.OpID)
+func (p *Pod) settleCount(ctx context.Context, f backends.Fence, e *backends.Entry) error {
+	void, err := p.stores.Redis.SettleOp(ctx, backends.Token{Epoch: f.Epoch}, e.Level.Key, e.Level.OpID)
 	if err == nil && void && f.Alone && p.o.Lone != nil {
 		err = p.o.Lone.Voided(ctx, f, e)
 	}

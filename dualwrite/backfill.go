@@ -12,7 +12,7 @@ import (
 
 // BackfillProgress is told to a backfill's caller after every page.
 type BackfillProgress struct {
-	Phase   string // "waiting for what was there", "levels", "open holds", "holds that only the shadow has", "late claims", "waiting for the shadow"
+	Phase   string // "waiting for what was there", "levels", "open holds", "holds that only the shadow has", "late claims", "waiting for the shadow", "noting that nothing is lost", "checking units on hand"
 	Levels  int
 	Holds   int
 	Voided  int
@@ -52,10 +52,11 @@ type backfill struct {
 	tell          func(BackfillProgress)
 	done          BackfillProgress
 	paged         []time.Time // when the last pages had been emitted, the oldest first
+	dropped       int64       // by the truth's outbox, before the backfill began
 }
 
 func (b *backfill) run(ctx context.Context) error {
-	if err := b.truth.BeginBackfill(ctx, b.t); err != nil {
+	if err := b.begin(ctx); err != nil {
 		return fmt.Errorf("beginning the backfill: %w", err)
 	}
 	for _, phase := range []struct {
@@ -71,6 +72,7 @@ func (b *backfill) run(ctx context.Context) error {
 		{"holds that only the shadow has", b.strays},
 		{"late claims", b.lateClaims},
 		{"waiting for the shadow", b.settled},
+		{"noting that nothing is lost", b.complete},
 		{"checking units on hand", b.check},
 	} {
 		b.done.Phase = phase.name
@@ -103,6 +105,27 @@ func (b *backfill) pages(ctx context.Context, do func(cursor string) (next strin
 		}
 		cursor = next
 	}
+}
+
+// begin makes sure that the truth is the truth, and notes what it has dropped so far.
+func (b *backfill) begin(ctx context.Context) error {
+	side := b.f.Stage.Truth()
+	have, err := b.truth.Fence(ctx)
+	if err != nil {
+		return err
+	}
+	if !have.Admits(b.t, side) {
+		return &backends.FencedError{Side: side, Have: have, Want: b.t}
+	}
+	st, err := b.truth.OutboxStats(ctx)
+	b.dropped = st.Dropped
+	return err
+}
+
+// complete has the truth forget that its outbox had dropped entries before the backfill began. Not earlier: broken off half-way, it
+// would leave a shadow that nobody knows to be incomplete.
+func (b *backfill) complete(ctx context.Context) error {
+	return b.truth.EndBackfill(ctx, b.t, b.dropped)
 }
 
 func (b *backfill) levels(ctx context.Context) error {

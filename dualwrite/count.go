@@ -3,7 +3,6 @@ package dualwrite
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -71,21 +70,16 @@ func (p *Pod) countAgain(ctx context.Context, r *backends.CountRequest, maybe bo
 		}
 		sent = true
 		c, err := s.Count(ctx, t, r)
-		maybe = maybe || err == nil || backends.IsAmbiguous(err)
 		if err != nil {
 			return nil, err
 		}
 		res = c
 		return &backends.Decision{Op: backends.OpCount, Outcome: backends.OutcomeRestocked, Replayed: c.Replayed, Entry: c.Entry}, nil
-	}, &ask{key: r.Key, caller: r.Caller})
-	switch {
-	case err == nil:
-		return res, nil
-	case maybe && !backends.IsAmbiguous(err) && !backends.IsRejection(err):
-		return nil, fmt.Errorf("%w: %w", backends.ErrAmbiguous, err)
-	default:
+	}, &ask{key: r.Key, caller: r.Caller, maybe: maybe})
+	if err != nil {
 		return nil, err
 	}
+	return res, nil
 }
 
 // Counts does the counts of one caller as Count would one after the other, in their order, and answers each.

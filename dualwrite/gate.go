@@ -161,6 +161,9 @@ func (g *Gate) State() (serving backends.Fence, held bool, changed <-chan struct
 	return v.serving, v.held, v.changed
 }
 
+// Held tells whether new operations are held.
+func (g *Gate) Held() bool { return g.view.Load().held }
+
 // HeldError: the gate did not open in time. The operation was not sent anywhere.
 type HeldError struct {
 	Pod    backends.Pod

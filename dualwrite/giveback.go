@@ -352,9 +352,9 @@ func sorryFor(e *backends.Entry, a *backends.Applied, now backends.Instant) (out
 		debt[u.Key] = u.Quantity
 	}
 	for _, u := range e.Hold.Footprint() {
-		n, why := min(u.Quantity, debt[u.Key]), "Redis had lost it in a failover, and its units were sold again"
+		n, why := min(u.Quantity, debt[u.Key]), "Redis did not have it, as after a failover, and its units were sold again"
 		if a.Err != nil {
-			n, why = u.Quantity, "Redis had lost it in a failover, and did not take it back: "+a.Err.Error()
+			n, why = u.Quantity, "Redis did not have it, as after a failover, and did not take it back: "+a.Err.Error()
 		}
 		if n > 0 {
 			out = append(out, backends.Apology{Hold: e.Hold.ID, Key: u.Key, Quantity: n, Reason: why[:min(len(why), maxReason)], At: now})

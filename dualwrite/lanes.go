@@ -150,9 +150,10 @@ func (l *lanes) more(lane int, buf []item) []item {
 	return buf
 }
 
-// linger waits a little for the batch to fill. What it has it keeps when the context ends.
-func (l *lanes) linger(ctx context.Context, c Clock, lane int, buf []item) []item {
-	for waited := time.Duration(0); waited < laneLinger && len(buf) < MirrorBatch; waited += lanePeek {
+// linger waits a little for the batch to fill, but for a held gate: then callers wait for a drain. What it has it keeps when
+// the context ends.
+func (l *lanes) linger(ctx context.Context, c Clock, held func() bool, lane int, buf []item) []item {
+	for waited := time.Duration(0); waited < laneLinger && len(buf) < MirrorBatch && !held(); waited += lanePeek {
 		if c.Wait(ctx, nil, lanePeek) != nil {
 			break
 		}

@@ -67,7 +67,7 @@ func (s *Service) Start(ctx context.Context) {
 				if buf = p.lanes.take(ctx, lane, buf); buf == nil {
 					return
 				}
-				buf = p.lanes.linger(ctx, p.o.Clock, lane, buf)
+				buf = p.lanes.linger(ctx, p.o.Clock, p.gate.Held, lane, buf)
 				p.lanes.took(lane, p.o.Clock.Now(), buf)
 				p.handle(ctx, buf)
 				p.lanes.done(lane)
@@ -110,7 +110,7 @@ func again(now bool, every time.Duration) time.Duration {
 
 func (s *Service) refresh(ctx context.Context) (time.Duration, error) {
 	err := s.pod.Refresh(ctx)
-	if _, held, _ := s.pod.gate.State(); held {
+	if s.pod.gate.Held() {
 		return refreshEveryHeld, err
 	}
 	return refreshEvery, err

@@ -1,7 +1,9 @@
 package dualwrite_test
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/crossfade-proxy/crossfade/backends"
@@ -50,6 +52,67 @@ func TestSettle(t *testing.T) {
 	}
 	// known and released were accepted and never left the outbox; unknown and sold were never compared.
 	r.counted("begun 2, observed 0, sampled out 0, lost 4")
+}
+
+// told is a Lone that only hears of what is void.
+type told struct{ ids []backends.HoldID }
+
+func (*told) Away() bool { return false }
+func (*told) Answer(context.Context, backends.Fence, []backends.Entry) error {
+	return backends.ErrUnavailable
+}
+
+func (l *told) Voided(_ context.Context, _ backends.Fence, e *backends.Entry) error {
+	l.ids = append(l.ids, e.Hold.ID)
+	return nil
+}
+
+// TestVoidedIsSaid: after a kill of a pod that had answered without Redis a void hold may have been acknowledged.
+func TestVoidedIsSaid(t *testing.T) {
+	for _, alone := range []bool{true, false} {
+		l := &told{}
+		r := newRig(t, backends.Live, func(o *dualwrite.Options) { o.Lone = l })
+		r.grant("known", "mug", 1)
+		if _, err := r.mysql.Store.Reserve(r.ctx, r.tok(), cart("unknown", "mug", 2)); err != nil {
+			t.Fatal(err)
+		}
+		r.epoch++
+		r.raise(r.redis, backends.Fence{Epoch: r.epoch, Stage: backends.Shadow, Open: true, Alone: alone})
+		if err := r.Refresh(r.ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Settle(r.ctx); err != nil {
+			t.Fatal(err)
+		}
+		var want []backends.HoldID
+		if alone {
+			want = append(want, "unknown")
+		}
+		if !slices.Equal(l.ids, want) {
+			t.Errorf("answered without Redis %v: said of %v, want %v", alone, l.ids, want)
+		}
+	}
+}
+
+// TestSettleAfterAReissue: in the kill's own epoch what Redis does not know is void. Later it may have known it, and lost it in a
+// failover: it comes back, and ends by its time.
+func TestSettleAfterAReissue(t *testing.T) {
+	r := newRig(t, backends.Live)
+	if _, err := r.mysql.Store.Reserve(r.ctx, r.tok(), cart("h", "mug", 2)); err != nil {
+		t.Fatal(err)
+	}
+	r.kill()
+	r.kill() // or rather: its fence is re-issued
+	p := dualwrite.NewPod("pod", dualwrite.Stores{Redis: r.redis.Store, MySQL: r.mysql}, dualwrite.Options{Clock: r.clock, Lanes: 1, LaneDepth: 8})
+	if err := errors.Join(p.Refresh(r.ctx), r.Refresh(r.ctx)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := p.Settle(r.ctx); err != nil || n != 1 {
+		t.Fatalf("%d entries were settled, %v", n, err)
+	}
+	r.sweep(0)
+	r.states("h", backends.Held, backends.Held)
+	r.agree()
 }
 
 // TestSettleNeedsTheFence: as long as MySQL's fence cannot be raised, nothing is settled.
@@ -155,6 +218,19 @@ func TestBackfillOfALostOutbox(t *testing.T) {
 	}
 	r.mysql.before = nil
 	r.sweep(0)
+	// Broken off half-way it has brought nothing, and the shadow is known to be incomplete still.
+	ctx, cancel := context.WithCancel(r.ctx)
+	if err := r.Pod.Backfill(ctx, func(p dualwrite.BackfillProgress) {
+		if p.Phase == "waiting for what was there" {
+			cancel()
+		}
+	}); !errors.Is(err, context.Canceled) {
+		t.Fatalf("broken off, it answered %v", err)
+	}
+	r.sweep(0)
+	if st, err := r.redis.OutboxStats(r.ctx); err != nil || !st.Lost {
+		t.Fatalf("after a backfill that was broken off: %+v, %v; want it lost", st, err)
+	}
 	// With room for one entry a backfill drops as well, and says so by the flag: again, until it has not.
 	for range 10 {
 		if err := r.Backfill(r.ctx, nil); err != nil {

@@ -169,7 +169,7 @@ func (p *Pod) RaiseShadow(ctx context.Context, f backends.Fence) (bool, error) {
 }
 
 // Settle handles what is left in MySQL's outbox when Redis is the truth again (DESIGN §6): Redis's
-// state of a known hold is copied to MySQL, an unknown hold or count is voided, a claim follows the
+// state of a known hold is copied to MySQL, an unknown hold or count is voided (a hold in the kill's own epoch only), a claim follows the
 // claim rule, a restock is carried by its operation id. MySQL's fence must be raised first. It answers how
 // many entries it settled.
 func (p *Pod) Settle(ctx context.Context) (int, error) {
@@ -180,7 +180,6 @@ func (p *Pod) Settle(ctx context.Context) (int, error) {
 	if at, err := p.RaiseShadow(ctx, f); err != nil || !at {
 		return 0, err
 	}
-	t := backends.Token{Epoch: f.Epoch}
 	n := 0
 	for {
 		es, err := p.stores.MySQL.Pending(ctx, "", 0, SweepPage)
@@ -189,7 +188,7 @@ func (p *Pod) Settle(ctx context.Context) (int, error) {
 		}
 		seqs := make([]string, 0, len(es))
 		for i := range es {
-			if err := p.settleOne(ctx, t, &es[i]); err != nil {
+			if err := p.settleOne(ctx, f, &es[i]); err != nil {
 				return n, err
 			}
 			seqs = append(seqs, es[i].Seq)
@@ -208,10 +207,27 @@ func (p *Pod) Settle(ctx context.Context) (int, error) {
 	}
 }
 
-func (p *Pod) settleOne(ctx context.Context, t backends.Token, e *backends.Entry) error {
-	redis := p.stores.Redis
+// outlived gives Redis an open hold that it does not know, where more than the kill has happened since: Redis may have been replaced
+// by a replica that lost it, and what nobody was told of ends by its time. In the kill's own epoch it knows all that counts: a
+// Redis that is replaced needs another one.
+func (p *Pod) outlived(ctx context.Context, f backends.Fence, e *backends.Entry) error {
+	if e.Hold.State != backends.Held || f.Epoch <= e.Hold.Version.Epoch+1 {
+		return nil
+	}
+	known, err := p.stores.Redis.Get(ctx, e.Hold.ID)
+	if err != nil || known != nil {
+		return err
+	}
+	return p.give(ctx, f, []*ride{{entry: *e}})
+}
+
+func (p *Pod) settleOne(ctx context.Context, f backends.Fence, e *backends.Entry) error {
+	redis, t := p.stores.Redis, backends.Token{Epoch: f.Epoch}
 	if h := e.Hold; h != nil {
-		if err := p.voiding(ctx, p.gate.Serving(), e); err != nil {
+		if err := p.outlived(ctx, f, e); err != nil {
+			return fmt.Errorf("settling hold %q: %w", h.ID, err)
+		}
+		if err := p.voiding(ctx, f, e); err != nil {
 			return fmt.Errorf("settling hold %q: %w", h.ID, err)
 		}
 		if h.State == backends.Claimed {
@@ -233,7 +249,7 @@ func (p *Pod) settleOne(ctx context.Context, t backends.Token, e *backends.Entry
 		return nil
 	}
 	if e.Op == backends.OpCount {
-		if err := p.settleCount(ctx, t, p.gate.Serving(), e); err != nil {
+		if err := p.settleCount(ctx, f, e); err != nil {
 			return fmt.Errorf("settling operation %q: %w", l.OpID, err)
 		}
 		return nil

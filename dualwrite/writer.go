@@ -114,6 +114,8 @@ type ask struct {
 	begun uint64
 	// maybe: an earlier attempt may have taken effect, and its answer was lost.
 	maybe bool
+	// left: an earlier attempt has decided in a truth that could not confirm it; what is there may come to count.
+	left bool
 }
 
 type call func(context.Context, backends.Store, backends.Token) (*backends.Decision, error)
@@ -133,7 +135,7 @@ func (p *Pod) decide(ctx context.Context, op backends.Op, c call, a *ask) (d *ba
 	}()
 	for attempt := 0; ; attempt++ {
 		if f, err = p.enter(ctx); err != nil {
-			return nil, err
+			return nil, a.unknown(err, false)
 		}
 		d, err = p.attempt(ctx, f, op, c, a)
 		if err == nil || backends.IsRejection(err) {
@@ -142,7 +144,7 @@ func (p *Pod) decide(ctx context.Context, op backends.Op, c call, a *ask) (d *ba
 		fenced := p.refused(err, f, op)
 		moved := p.gate.Serving().Epoch > f.Epoch
 		if p.o.Clock.Now().Sub(start) >= p.o.OpTimeout || ctx.Err() != nil || !fenced && !moved && attempt >= 3 {
-			return nil, unknown(err, fenced)
+			return nil, a.unknown(err, fenced)
 		}
 		if moved {
 			if !fenced {
@@ -150,10 +152,10 @@ func (p *Pod) decide(ctx context.Context, op backends.Op, c call, a *ask) (d *ba
 			}
 			continue
 		}
-		if _, held, _ := p.gate.State(); !held {
+		if !p.gate.Held() {
 			// The gate says open and the store says no: it is behind, or out of reach.
 			if werr := p.o.Clock.Wait(ctx, nil, retryPause<<min(attempt, 5)); werr != nil {
-				return nil, unknown(err, fenced)
+				return nil, a.unknown(err, fenced)
 			}
 			if fenced {
 				_ = p.Refresh(ctx) // a failure shows at the next attempt
@@ -162,12 +164,14 @@ func (p *Pod) decide(ctx context.Context, op backends.Op, c call, a *ask) (d *ba
 	}
 }
 
-// unknown turns the last error of an operation into what the caller is told. A fence that refused
-// means that nothing was done under the present epoch, but in live an earlier truth may hold a
-// commit that was never acknowledged; either way the same id may be sent again.
-func unknown(err error, fenced bool) error {
+// unknown turns the last error of an operation into what the caller is told: that nothing was changed only where no attempt
+// may have taken effect. A fence that refused means that nothing was done under the present epoch.
+func (a *ask) unknown(err error, fenced bool) error {
 	if fenced {
-		return errors.Join(backends.ErrUnavailable, err)
+		err = errors.Join(backends.ErrUnavailable, err)
+	}
+	if (a.maybe || a.left) && !backends.IsAmbiguous(err) {
+		err = errors.Join(backends.ErrAmbiguous, err)
 	}
 	return err
 }
@@ -207,6 +211,7 @@ func (p *Pod) attempt(ctx context.Context, f backends.Fence, op backends.Op, c c
 			if refused {
 				p.o.Comparer.Lost(f.Epoch, 1) // nobody was told
 			}
+			a.left = a.left || d.Entry != nil || d.Dropped
 			return nil, err
 		}
 		return d, nil
@@ -346,11 +351,11 @@ func (p *Pod) read(ctx context.Context, do func(context.Context, backends.Store)
 		}
 		p.met(fe)
 		if p.o.Clock.Now().Sub(start) >= p.o.OpTimeout || ctx.Err() != nil {
-			return unknown(err, true)
+			return errors.Join(backends.ErrUnavailable, err)
 		}
-		if _, held, _ := p.gate.State(); !held {
+		if !p.gate.Held() {
 			if werr := p.o.Clock.Wait(ctx, nil, retryPause); werr != nil {
-				return unknown(err, true)
+				return errors.Join(backends.ErrUnavailable, err)
 			}
 			_ = p.Refresh(ctx)
 		}

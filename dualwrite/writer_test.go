@@ -176,6 +176,45 @@ func TestSentAgainTakesOnce(t *testing.T) {
 	r.counted("begun 1, observed 1, sampled out 0, lost 0")
 }
 
+// TestUnavailableChangedNothing: who may have taken effect is not told that he has not, whatever became of later attempts.
+func TestUnavailableChangedNothing(t *testing.T) {
+	reserve := func(r *rig) error {
+		_, err := r.Reserve(r.ctx, cart("h", "mug", 4))
+		return err
+	}
+	for _, c := range []struct {
+		name  string
+		stage backends.Stage
+		setUp func(r *rig)
+		maybe bool
+	}{
+		{"the store is away", backends.Shadow, func(r *rig) { r.redis.before = func(string) error { return backends.ErrUnavailable } }, false},
+		{"its answer is lost, and then it is away", backends.Shadow, func(r *rig) {
+			err := backends.ErrAmbiguous
+			r.redis.before = func(string) error {
+				defer func() { err = backends.ErrUnavailable }()
+				return err
+			}
+		}, true},
+		{"in live Redis is away, and MySQL has decided", backends.Live, func(r *rig) { r.redis.before = func(string) error { return backends.ErrUnavailable } }, true},
+		{"in live MySQL is away", backends.Live, func(r *rig) { r.mysql.before = func(string) error { return backends.ErrUnavailable } }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, c.stage)
+			c.setUp(r)
+			err := reserve(r)
+			if !errors.Is(err, backends.ErrUnavailable) || backends.IsAmbiguous(err) != c.maybe {
+				t.Errorf("%v; may have taken effect: want %v", err, c.maybe)
+			}
+			// Sent again under its id, it tells.
+			r.redis.before, r.mysql.before = nil, nil
+			if err := reserve(r); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // TestDroppedIsLost: where the outbox is full, the decision is counted as lost.
 func TestDroppedIsLost(t *testing.T) {
 	r := newRigOn(t, backends.Shadow, smallOutbox)

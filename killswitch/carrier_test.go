@@ -2,6 +2,7 @@ package killswitch_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -115,7 +116,8 @@ func (c *carrier) Backfill(ctx context.Context, pod backends.Pod, under backends
 	}
 	truth, shadow := c.of(under.Stage.Truth()), c.of(under.Stage.Truth().Other())
 	t := backends.Token{Epoch: under.Epoch}
-	if err := truth.BeginBackfill(ctx, t); err != nil {
+	st, err := truth.OutboxStats(ctx)
+	if err != nil {
 		return err
 	}
 	ls, _, err := truth.ScanLevels(ctx, "", 100)
@@ -142,7 +144,7 @@ func (c *carrier) Backfill(ctx context.Context, pod backends.Pod, under backends
 		progress(killswitch.Progress{Phase: "open holds"})
 		elapse(d)
 	}
-	return c.Drain(ctx, pod, under)
+	return errors.Join(c.Drain(ctx, pod, under), truth.EndBackfill(ctx, t, st.Dropped))
 }
 
 // Restore gives Redis what MySQL has, one hold at a time.

@@ -53,7 +53,7 @@ func (d *Driver) Work(ctx context.Context, pod backends.Pod, progress func(Progr
 	case WorkReissue:
 		return nil, &ReissueError{Pod: pod, Have: seen.Redis.Fence, Want: seen.State.Fence()}
 	case WorkRealign:
-		_, err := d.realign(ctx, pod, d.o.ID, fmt.Sprintf("the fences of the two stores disagreed: Redis's at %s, MySQL's at %s, the record at %s", seen.Redis.Fence, seen.MySQL.Fence, seen.State.Fence()))
+		_, err := d.realign(ctx, seen, rev, d.o.ID, fmt.Sprintf("the fences of the two stores disagreed: Redis's at %s, MySQL's at %s, the record at %s", seen.Redis.Fence, seen.MySQL.Fence, seen.State.Fence()))
 		return done(WorkRealign, err)
 	case WorkFill:
 		return d.fill(ctx, seen, rev)

@@ -18,6 +18,9 @@ const (
 	// DefaultHold is how long a switch may keep callers waiting before it is undone. They wait for two seconds at their gates
 	// (DESIGN §6): what is left of these is for taking the switch back, so that they are answered and not turned away.
 	DefaultHold = 1500 * time.Millisecond
+	// DefaultMoment is how long a switch waits before it begins, while nobody has to wait for it, for a moment in which little
+	// is left to be drained. It is longer than what a flush of a disk or a collection of garbage puts a shadow behind.
+	DefaultMoment = 2 * time.Second
 	// DefaultFinish bounds what goes on after that, or after the caller has left: an undo, or the
 	// steps behind the last point at which one was possible.
 	DefaultFinish = 5 * time.Second
@@ -40,7 +43,7 @@ const (
 
 // Limits of a driver. Zero fields have the defaults.
 type Limits struct {
-	Hold, Finish, Raise, Record, Beat, Takeover time.Duration
+	Hold, Moment, Finish, Raise, Record, Beat, Takeover time.Duration
 }
 
 func (l Limits) withDefaults() Limits {
@@ -50,6 +53,7 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	def(&l.Hold, DefaultHold)
+	def(&l.Moment, DefaultMoment)
 	def(&l.Finish, DefaultFinish)
 	def(&l.Raise, DefaultRaise)
 	def(&l.Record, DefaultRecord)
@@ -206,7 +210,8 @@ func (d *Driver) Look(ctx context.Context, pod backends.Pod) (Seen, Revision, er
 	return seen, rev, nil
 }
 
-// fences reads both at once, so that one that does not answer costs its bound once.
+// fences reads both at once, so that one that does not answer costs its bound once. A kill moves Redis's, and MySQL's follows it: when
+// it came between the two readings, MySQL's seems to be ahead, as after a disagreement.
 func (d *Driver) fences(ctx context.Context, stores Stores, seen *Seen) {
 	var wg sync.WaitGroup
 	for _, v := range []struct {
@@ -220,6 +225,13 @@ func (d *Driver) fences(ctx context.Context, stores Stores, seen *Seen) {
 		})
 	}
 	wg.Wait()
+	if seen.Redis.Known && seen.MySQL.Known && seen.MySQL.Fence.Epoch > seen.Redis.Fence.Epoch {
+		try, cancel := d.bounded(ctx)
+		defer cancel()
+		if f, err := stores.Redis.Fence(try); err == nil {
+			seen.Redis.Fence = f
+		}
+	}
 }
 
 // Adopt reads a pod and, where its fences are ahead of its record, writes the record anew. It

@@ -183,7 +183,7 @@ func (r *Run) failed(ctx context.Context, sw Switch, cause error) (done bool, er
 	case !sw.Undo && sw.Step == 0 && !r.touched:
 		return true, r.cancel(ctx, sw, cause)
 	case !sw.Undo && sw.Step < NoReturn(sw):
-		return false, r.undo(ctx, cause)
+		return false, r.undo(ctx, sw, cause)
 	case fenced:
 		// MySQL is ahead of a switch that cannot be undone: someone else has taken the pod over.
 		return false, r.yield(ctx, cause)
@@ -201,10 +201,11 @@ func (r *Run) cancel(ctx context.Context, sw Switch, cause error) error {
 	})
 }
 
-// undo turns the switch round. The next steps are those of UndoSteps.
-func (r *Run) undo(ctx context.Context, cause error) error {
+// undo turns the switch round at the step that has failed. The next steps are those of UndoSteps. Where the record is further, since an
+// answer of the control store was lost, the switch is not turned: it may be past the point of no return.
+func (r *Run) undo(ctx context.Context, at Switch, cause error) error {
 	return r.commit(ctx, func(st *PodState) {
-		if st.Switch.Undo {
+		if st.Switch.Undo || st.Switch.Step != at.Step {
 			return
 		}
 		st.seeEpoch(fencedEpoch(cause))
@@ -270,6 +271,8 @@ func (sw *Switch) leaves() []Work {
 		return nil
 	case sw.restores():
 		return []Work{WorkRestore, WorkBackfill} // what came late to MySQL, and what it has missed
+	case sw.is(backends.Live, backends.Shadow):
+		return nil // from filled live, and drained: MySQL was the truth, and Redis has followed it to the end
 	case sw.To == backends.Shadow:
 		return []Work{WorkBackfill}
 	case sw.To == backends.Live && !sw.target().Filled:

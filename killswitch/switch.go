@@ -79,32 +79,10 @@ func (d *Driver) plan(ctx context.Context, r SwitchRequest) (Seen, Revision, Swi
 	if err = cmp.Or(err, barred); err != nil { // who only asks is told of all gates
 		return seen, rev, sw, err
 	}
-	if err := d.drainable(ctx, r.Pod, &sw); err != nil {
+	if err := d.drainable(ctx, r.Pod, &sw, r.Bounds, r.DryRun); err != nil {
 		return seen, rev, sw, fmt.Errorf("pod %s cannot go to %s now: %w", r.Pod, r.To, err)
 	}
 	return seen, rev, sw, nil
-}
-
-// drainable refuses beforehand what the drain would refuse while callers wait.
-func (d *Driver) drainable(ctx context.Context, pod backends.Pod, sw *Switch) error {
-	for _, s := range Steps(*sw) {
-		if s.Act != ActDrain {
-			continue
-		}
-		stores, err := d.o.Stores(pod)
-		if err != nil {
-			return err
-		}
-		ctx, cancel := context.WithTimeout(ctx, d.o.Limits.Raise)
-		defer cancel()
-		stats, err := stores.Of(s.Fence.Stage.Truth()).OutboxStats(ctx)
-		if err != nil {
-			return err
-		}
-		stats.Entries = 0 // those are the drain's business
-		return drained(s.Fence.Stage.Truth(), stats)
-	}
-	return nil
 }
 
 // Begin announces a switch and answers the run that takes its steps. DryRun is not for it. When the record
@@ -445,15 +423,17 @@ func (d *Driver) Reissue(ctx context.Context, pod backends.Pod, who, why string)
 	if err := CheckWhoWhy(who, why); err != nil {
 		return Result{Pod: pod}, err
 	}
-	return d.realign(ctx, pod, who, why)
-}
-
-func (d *Driver) realign(ctx context.Context, pod backends.Pod, who, why string) (Result, error) {
 	seen, rev, err := d.Adopt(ctx, pod)
 	if err != nil {
 		return Result{Pod: pod}, err
 	}
+	return d.realign(ctx, seen, rev, who, why)
+}
+
+// realign acts on what was seen, and on nothing else: what has changed since then fails at the record or at Redis's fence.
+func (d *Driver) realign(ctx context.Context, seen Seen, rev Revision, who, why string) (Result, error) {
 	st := seen.State
+	pod := st.Pod
 	if st.Switch != nil {
 		return Result{Pod: pod}, &OpenSwitchError{Pod: pod, Switch: *st.Switch}
 	}

@@ -87,6 +87,8 @@ type life struct {
 	cutOffAt int
 	// atRaise runs before each raise, afterRaise and afterLoss once after one.
 	atRaise, afterRaise, afterLoss func()
+	// ages are how old the oldest entry of an outbox seems to be, at its next readings.
+	ages []time.Duration
 	// down are the sides that do not answer; noControl the same for the control store.
 	down      map[backends.Side]bool
 	noControl bool
@@ -203,6 +205,9 @@ func (p *port) OutboxStats(ctx context.Context) (backends.OutboxStats, error) {
 		return backends.OutboxStats{}, err
 	}
 	st, err := p.store.OutboxStats(ctx)
+	if n := len(p.l.ages); n > 0 {
+		st.Entries, st.OldestMillis, p.l.ages = 1, p.l.ages[0].Milliseconds(), p.l.ages[1:]
+	}
 	return st, errors.Join(err, p.l.leave())
 }
 

@@ -181,14 +181,14 @@ func (s *Store) OutboxStats(ctx context.Context) (backends.OutboxStats, error) {
 	return st, nil
 }
 
-// BeginBackfill clears the Lost flag.
-func (s *Store) BeginBackfill(ctx context.Context, t backends.Token) error {
+// EndBackfill clears the Lost flag, unless more was dropped than that.
+func (s *Store) EndBackfill(ctx context.Context, t backends.Token, dropped int64) error {
 	d, err := s.lockTruth(ctx, t)
 	if err != nil {
 		return err
 	}
 	defer d.mu.Unlock()
-	d.outbox.lost = false
+	d.outbox.lost = d.outbox.lost && d.outbox.dropped > dropped
 	return nil
 }
 

@@ -22,8 +22,8 @@ const (
 	DefaultLanes = 2
 	// maxWeight bounds the lines that a batch carries, which bounds its texts and its locks.
 	maxWeight = 512
-	// adminConns are kept apart so that raising a fence or settling a COMMIT never waits for the
-	// writers that it is about.
+	// adminConns are kept apart so that raising a fence, settling a COMMIT or what a kill reads ([backends.Urgent]) never waits for
+	// the writers that it is about.
 	adminConns = 3
 	// DefaultLockWait is how long a statement waits for a row lock: longer than a healthy
 	// neighbour's transaction by two orders of magnitude, shorter than a buyer's patience.

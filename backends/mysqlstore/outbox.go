@@ -363,17 +363,30 @@ func (s *Store) outboxStats(ctx context.Context, from uint64) (st backends.Outbo
 	return st, err
 }
 
-// BeginBackfill clears the Lost flag.
-func (s *Store) BeginBackfill(ctx context.Context, t backends.Token) error {
+// EndBackfill clears the Lost flag, unless more was dropped than that. The slots are locked before they are counted; one that comes
+// in meanwhile brings a flag of its own.
+func (s *Store) EndBackfill(ctx context.Context, t backends.Token, dropped int64) error {
 	return s.again(ctx, func() error {
-		return s.write(ctx, job{op: "backfill", tok: t, role: asTruth}, func(x *txn) error {
+		err := s.write(ctx, job{op: "backfill", tok: t, role: asTruth}, func(x *txn) error {
 			b := x.batch()
 			for slot := range lostSlots {
 				b.do(textOutboxFound, s.cfg.Pod, slot)
 			}
+			var by int64
+			b.ask(func(r *sql.Rows) error { return r.Scan(new(bool), &by) }, textOutboxLosses, s.cfg.Pod)
+			if err := x.send(ctx, b); err != nil {
+				return err
+			}
+			if by > dropped {
+				return errNothing
+			}
 			x.proof = &proof{query: "SELECT 0", committed: none} // done again, it changes nothing
-			return x.finish(ctx, b)
+			return x.finish(ctx, x.batch())
 		})
+		if errors.Is(err, errNothing) {
+			return nil
+		}
+		return err
 	})
 }
 

@@ -248,8 +248,12 @@ func (s *Store) readFor(ctx context.Context, j job, fill func(*batch)) error {
 	if s.closed.Load() {
 		return fmt.Errorf("%w: the store is closed", backends.ErrUnavailable)
 	}
+	pool := s.db
+	if backends.IsUrgent(ctx) {
+		pool = s.admin
+	}
 	return s.again(ctx, func() error {
-		c, err := s.openFor(ctx, s.db, j)
+		c, err := s.openFor(ctx, pool, j)
 		if err != nil {
 			return undone(err)
 		}

@@ -72,7 +72,7 @@ type Server struct {
 }
 
 // Pools are the figures of this proxy's own pools of connections, as database/sql counts them: Data for
-// reservations, Fences for fences, settlements and watching.
+// reservations, Fences for fences, settlements, what a kill reads, and watching.
 type Pools struct{ Data, Fences sql.DBStats }
 
 // Pools reads them. It does not touch the server.

@@ -28,7 +28,7 @@ func (s *Store) Setup(ctx context.Context) error {
 		return err
 	}
 	for _, sc := range []*script{
-		foldScript, countsScript, reemitScript, beginScript, adoptScript,
+		foldScript, countsScript, reemitScript, completeScript, adoptScript,
 		raiseScript, trimScript, fenceScript, admittedScript, levelsScript, dueScript, openScript, pendingScript, statsScript, sumHeldScript,
 	} {
 		if _, err := s.one(ctx, s.bulk, plain("SCRIPT", "LOAD", sc.text)); err != nil {

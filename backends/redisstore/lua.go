@@ -23,15 +23,15 @@ type script struct {
 
 // The scripts that write.
 var (
-	countsScript  = newScript("counts", true, "outbox")
-	foldScript    = newScript("fold", true, "outbox", "carts", "members", "reserve", "stock", "claim", "end", "extend", "apply")
-	reemitScript  = newScript("reemit", true, "outbox", "carts")
-	restateScript = newScript("restate", true, "outbox", "carts")
-	correctScript = newScript("correct", true, "outbox", "carts")
-	beginScript   = newScript("begin", true, "outbox", "carts")
-	adoptScript   = newScript("adopt", true, "outbox", "carts")
-	raiseScript   = newScript("raise", true, "outbox", "carts")
-	trimScript    = newScript("trim", true, "outbox", "carts")
+	countsScript   = newScript("counts", true, "outbox")
+	foldScript     = newScript("fold", true, "outbox", "carts", "members", "reserve", "stock", "claim", "end", "extend", "apply")
+	reemitScript   = newScript("reemit", true, "outbox", "carts")
+	restateScript  = newScript("restate", true, "outbox", "carts")
+	correctScript  = newScript("correct", true, "outbox", "carts")
+	completeScript = newScript("complete", true)
+	adoptScript    = newScript("adopt", true, "outbox", "carts")
+	raiseScript    = newScript("raise", true, "outbox", "carts")
+	trimScript     = newScript("trim", true, "outbox", "carts")
 )
 
 // The scripts that read.

@@ -154,9 +154,9 @@ func (s *Store) OutboxStats(ctx context.Context) (backends.OutboxStats, error) {
 	return st, p.err()
 }
 
-// BeginBackfill clears the Lost flag.
-func (s *Store) BeginBackfill(ctx context.Context, t backends.Token) error {
-	_, err := s.write(ctx, s.bulk, s.script(beginScript, t, nil))
+// EndBackfill clears the Lost flag, unless more was dropped than that.
+func (s *Store) EndBackfill(ctx context.Context, t backends.Token, dropped int64) error {
+	_, err := s.write(ctx, s.bulk, s.script(completeScript, t, nil, strconv.FormatInt(dropped, 10)))
 	return err
 }
 

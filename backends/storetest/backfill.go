@@ -168,7 +168,7 @@ func deliver(from, to *rig) {
 // backfill does what a backfill does: levels, the truth's holds, and what only the shadow has.
 func backfill(from, to *rig) {
 	from.t.Helper()
-	from.ok(from.s.BeginBackfill(from.ctx, from.tok), "BeginBackfill")
+	dropped := from.stats().Dropped
 	var keys []backends.Key
 	for _, l := range from.allLevels(100) {
 		keys = append(keys, l.Key)
@@ -186,6 +186,7 @@ func backfill(from, to *rig) {
 	_, err = from.s.Reemit(from.ctx, from.tok, ids)
 	from.ok(err, "Reemit")
 	deliver(from, to)
+	from.ok(from.s.EndBackfill(from.ctx, from.tok, dropped), "EndBackfill")
 }
 
 // history lives through a stage without a shadow, a drop of everything that may be dropped, and

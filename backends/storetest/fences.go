@@ -80,7 +80,7 @@ var writes = []write{
 		return err
 	}},
 	{"Admitted", false, func(r *rig, t backends.Token) error { return r.s.Admitted(r.ctx, t, false) }},
-	{"BeginBackfill", false, func(r *rig, t backends.Token) error { return r.s.BeginBackfill(r.ctx, t) }},
+	{"EndBackfill", false, func(r *rig, t backends.Token) error { return r.s.EndBackfill(r.ctx, t, 0) }},
 	{"Reemit", false, func(r *rig, t backends.Token) error {
 		_, err := r.s.Reemit(r.ctx, t, []backends.HoldID{"open", "nobody"})
 		return err

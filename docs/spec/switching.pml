@@ -179,7 +179,6 @@ inline serve() {
      :: undo && plan == 7 -> backfill_due = 1
      :: !undo && (plan == 8 || plan == 9) -> restore_due = 1; backfill_due = 1
      :: !undo && plan == 0 -> backfill_due = 1
-     :: !undo && plan == 3 -> backfill_due = 1
      :: !undo && st == 2 && !fil -> backfill_due = 1
      :: else
      fi;

@@ -65,7 +65,11 @@ func (k *Keeper) carry(ctx context.Context, epoch uint64, run string, say bool) 
 	if err != nil {
 		return err
 	}
-	return killswitch.SayMissed(ctx, k.o.Control, k.o.Pod, epoch, run, m)
+	err = killswitch.SayMissed(ctx, k.o.Control, k.o.Pod, epoch, run, m)
+	if err == nil && k.o.Journal.Damaged() > 0 { // who does not leave is waited for, and named
+		err = fmt.Errorf("%w: the journal of answers without Redis has lines that cannot be read; MySQL's outbox has what they had", backends.ErrDamaged)
+	}
+	return err
 }
 
 // missing lists what was left; all of it, where bringing it failed.
@@ -133,7 +137,7 @@ var _ killswitch.KillCarry = Carry{}
 
 // Outbox implements killswitch.KillCarry.
 func (c Carry) Outbox(ctx context.Context, under backends.Fence) (m killswitch.Missing, err error) {
-	left, err := c.Pod.CarryOutbox(ctx, under)
+	left, err := c.Pod.CarryOutbox(backends.Urgent(ctx), under)
 	for i := range left {
 		m.Add(stateOf(&left[i]))
 	}
@@ -142,6 +146,7 @@ func (c Carry) Outbox(ctx context.Context, under backends.Fence) (m killswitch.M
 
 // Outstanding implements killswitch.KillCarry.
 func (c Carry) Outstanding(ctx context.Context) (m killswitch.Missing, err error) {
+	ctx = backends.Urgent(ctx)
 	stats, err := c.Pod.Stores().MySQL.OutboxStats(ctx)
 	if err != nil {
 		return m, err

@@ -36,6 +36,8 @@ type Journal interface {
 	Each(from int64, do func(journal.Kept) error) (next int64, err error)
 	Size() int64
 	Empty(size int64) error
+	// Damaged is how often a state could not be read since it was emptied: more than 0, and nobody knows what that was.
+	Damaged() int64
 }
 
 // Options of a keeper.

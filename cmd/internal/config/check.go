@@ -56,6 +56,10 @@ func (c *Config) check() error {
 		if err := c.Pods[i].check(fmt.Sprintf("pods[%d]", i)); err != nil {
 			return err
 		}
+		if p := &c.Pods[i]; p.AnswersAlone() && !c.Control.Etcd.Used() && !c.Control.OneHost {
+			return &backends.FieldError{Field: fmt.Sprintf("pods[%d] redis_away", i), Value: strconv.Quote(p.RedisAway), Bound: "a control store that all proxies of the pod share: control.etcd, or control.one_host: true",
+				Next: "use etcd; or say one_host where all of them run on this machine with this control.dir. Two that do not share it would let both stores decide at once"}
+		}
 	}
 	return c.checkCounters()
 }

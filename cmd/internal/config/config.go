@@ -71,8 +71,11 @@ type Metrics struct {
 // Control is the control store: a folder for one machine, or etcd for a fleet.
 type Control struct {
 	// Dir is a folder that all proxies of these pods on this machine share.
-	Dir  string `yaml:"dir"`
-	Etcd Etcd   `yaml:"etcd"`
+	Dir string `yaml:"dir"`
+	// OneHost says that all proxies of these pods run on this machine and do share the folder. Nothing can check it, so
+	// what would sell twice without it asks for it to be said.
+	OneHost bool `yaml:"one_host"`
+	Etcd    Etcd `yaml:"etcd"`
 	// Lease is how long this proxy stays registered after its last renewal.
 	Lease Duration `yaml:"lease"`
 }

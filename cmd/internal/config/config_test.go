@@ -57,6 +57,8 @@ func TestBadConfigurations(t *testing.T) {
 		{"certificate without a key", "resp: {tls_cert: x.pem}\n" + good, "both or none"},
 		{"pass-through to nobody", "resp: {passthrough: nobody}\n" + good, "name of a pod"},
 		{"two control stores", "control: {dir: x, etcd: {endpoints: [\"h:1\"]}}\n" + good, "exactly one"},
+		{"one host with etcd", "control: {one_host: true, etcd: {endpoints: [\"h:1\"]}}\n" + good, "control.one_host"},
+		{"answers without redis by a folder", pod("    redis_away: answer\n"), "one_host"},
 		{"etcd without members", "control: {etcd: {prefix: /x/}}\n" + good, "control.etcd endpoints"},
 		{"etcd without a port", "control: {etcd: {endpoints: [h]}}\n" + good, "control.etcd.endpoints"},
 		{"etcd by another protocol", "control: {etcd: {endpoints: [\"ftp://h:1\"]}}\n" + good, "http or https"},
@@ -133,6 +135,19 @@ func TestPoolCapFor(t *testing.T) {
 	}
 	if got := f(backends.Key{Shop: "t", Item: "hot", Location: "east"}); got != 0 {
 		t.Errorf("another shop's cap is %d, want none of its own", got)
+	}
+}
+
+// TestAnswersAlone: answers without Redis need a control store that is known to be shared.
+func TestAnswersAlone(t *testing.T) {
+	for _, control := range []string{"{one_host: true}", "{etcd: {endpoints: [\"h:1\"]}}"} {
+		path := filepath.Join(t.TempDir(), "crossfade.yaml")
+		if err := os.WriteFile(path, []byte("control: "+control+"\n"+good+"    redis_away: answer\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := config.Load(path); err != nil || !c.Pods[0].AnswersAlone() {
+			t.Errorf("with %s: %v", control, err)
+		}
 	}
 }
 

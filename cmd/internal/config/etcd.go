@@ -35,6 +35,9 @@ func (c *Control) check() error {
 	if c.Dir != "" {
 		return &backends.FieldError{Field: "control", Value: "both dir and etcd", Bound: "exactly one control store", Next: "leave control.dir out for a fleet, or control.etcd for one machine"}
 	}
+	if c.OneHost {
+		return &backends.FieldError{Field: "control.one_host", Value: "true with control.etcd", Bound: "false, or a folder as control store", Next: "leave it out: whoever names the same etcd shares it"}
+	}
 	for _, u := range e.Endpoints {
 		if err := checkEndpoint(u); err != nil {
 			return err

@@ -53,6 +53,8 @@ func (d desk) Each(from int64, do func(journal.Kept) error) (int64, error) {
 	return from, nil
 }
 
+func (d desk) Damaged() int64 { return 0 }
+
 func (d desk) Size() int64 { return int64(len(d.kept)) }
 
 func (d desk) Empty(size int64) error {

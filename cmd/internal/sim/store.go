@@ -200,8 +200,8 @@ func (l *link) RestoreLevel(ctx context.Context, t backends.Token, asOf backends
 
 func (l *link) restorer() backends.Restorer { return l.w.store(l.side) }
 
-func (l *link) BeginBackfill(ctx context.Context, t backends.Token) error {
-	_, err := call(l, "begin backfill", true, func() (struct{}, error) { return struct{}{}, l.Store.BeginBackfill(ctx, t) })
+func (l *link) EndBackfill(ctx context.Context, t backends.Token, dropped int64) error {
+	_, err := call(l, "end backfill", true, func() (struct{}, error) { return struct{}{}, l.Store.EndBackfill(ctx, t, dropped) })
 	return err
 }
 

@@ -20,7 +20,7 @@ const behindLease = 2 * time.Second
 // newBehindRig is two proxies in live whose pod may answer without Redis.
 func newBehindRig(t *testing.T, stock string) *rig {
 	t.Helper()
-	r := newRigWith(t, 2, rigOptions{control: fmt.Sprintf("{dir: control, lease: %s}", behindLease), pod: "    redis_away: answer\n"})
+	r := newRigWith(t, 2, rigOptions{control: fmt.Sprintf("{dir: control, one_host: true, lease: %s}", behindLease), pod: "    redis_away: answer\n"})
 	do(t, r.proxies[0].client(), "XF.RESTOCK", shop, "A", stock, "OPID", "s1", "MODE", "ONHAND")
 	r.stage("shadow")
 	r.drained(time.Minute)

@@ -35,7 +35,7 @@ func TestReplacedInShadow(t *testing.T) {
 	r.do(1, "claimed", "XF.CLAIM", shop, "paid-late")
 	r.restock(1, "op-d", "b", 7)
 	r.promote()
-	r.silent("a")
+	r.silent("a", "XFUNAVAILABLE")
 	r.ok(r.sql.Resume())
 	note := r.reissue(1)
 	if !strings.Contains(note, "given back from MySQL") || strings.Contains(note, "left") {
@@ -70,7 +70,7 @@ func TestReplacedWhileMySQLIsAway(t *testing.T) {
 	r.ok(r.sql.Pause())
 	r.reserve(1, "kept", "b", 10)
 	r.promote()
-	r.silent("a")
+	r.silent("a", "XFUNAVAILABLE")
 	if note := r.reissue(0); !strings.Contains(note, "left for later") {
 		t.Errorf("the step says %q", note)
 	}
@@ -107,7 +107,7 @@ func TestReplacedInLive(t *testing.T) {
 	r.do(1, "claimed", "XF.CLAIM", shop, "paid")
 	r.restock(0, "op-b", "a", 7)
 	r.promote()
-	r.silent("unsure") // what MySQL has committed meanwhile was not acknowledged, and may be asked for again
+	r.silent("unsure", "XFUNAVAILABLE", "XFUNKNOWN") // what MySQL has committed meanwhile was not acknowledged, and may be asked for again
 	if note := r.reissue(1); strings.Contains(note, "left") {
 		t.Errorf("the step says %q", note)
 	}

@@ -1,6 +1,7 @@
 package mysqlstore_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -143,6 +144,30 @@ func TestRaiseBesideFullPool(t *testing.T) {
 		var fe *backends.FencedError
 		if !errors.As(a.err, &fe) || fe.Have != next {
 			t.Fatalf("the reserve that was under way answered %+v, %v; want the new fence", a.d, a.err)
+		}
+	})
+}
+
+// A kill reads the outbox although every other connection waits for a lock.
+func TestUrgentReadsGoFirst(t *testing.T) {
+	onEach(t, func(t *testing.T, srv *lab.Server) {
+		r := live(t, srv.NewDatabase(t), func(c *mysqlstore.Config) { c.MaxConns = 1 })
+		c, err := r.s.DB().Conn(r.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		const short = 100 * time.Millisecond
+		ctx, cancel := context.WithTimeout(r.ctx, short)
+		defer cancel()
+		if _, err := r.s.Pending(ctx, "", 0, 1); !errors.Is(err, backends.ErrUnavailable) {
+			t.Errorf("without a connection: %v", err)
+		}
+		if _, err := r.s.Pending(backends.Urgent(r.ctx), "", 0, 1); err != nil {
+			t.Error(err)
+		}
+		if _, err := r.s.OutboxStats(backends.Urgent(r.ctx)); err != nil {
+			t.Error(err)
 		}
 	})
 }

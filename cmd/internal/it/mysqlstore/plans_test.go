@@ -165,7 +165,7 @@ func everyStatement(t *testing.T, ctx context.Context, dsn string) { //nolint:re
 	ok(err)
 	_, err = r.s.ReemitLevels(ctx, token, []backends.Key{key("item-05"), key("item-06")})
 	ok(err)
-	ok(r.s.BeginBackfill(ctx, token))
+	ok(r.s.EndBackfill(ctx, token, 0))
 	es, err := r.s.Pending(ctx, "", 0, 3)
 	ok(err)
 	_, err = r.s.Done(ctx, []string{es[0].Seq, es[1].Seq, es[2].Seq})
