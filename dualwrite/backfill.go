@@ -254,8 +254,9 @@ func (b *backfill) settled(ctx context.Context) error {
 }
 
 // Deliver sweeps until everything that is in the truth's outbox when it is called has left it.
-func (p *Pod) Deliver(ctx context.Context) error {
-	f := p.gate.Serving()
+func (p *Pod) Deliver(ctx context.Context) error { return p.deliver(ctx, p.gate.Serving()) }
+
+func (p *Pod) deliver(ctx context.Context, f backends.Fence) error {
 	b := backfill{p: p, f: f, truth: p.stores.Of(f.Stage.Truth()), tell: func(BackfillProgress) {}}
 	if b.truth == nil {
 		return backends.ErrUnavailable

@@ -109,16 +109,12 @@ func (r *restore) kept(ctx context.Context) error {
 }
 
 // told brings the truth's outbox to the other store, under traffic as far as it goes back to now: what it still has to tell would
-// hide a difference of the units on hand, or look like one.
+// hide a difference of the units on hand, or look like one. In redis-only that is what moves the ledger.
 func (r *restore) told(ctx context.Context) error {
-	switch {
-	case !r.f.Open:
+	if !r.f.Open {
 		return r.p.Drain(ctx, r.f)
-	case r.f.Stage.Dual():
-		return r.p.Deliver(ctx)
-	default: // MySQL follows nothing
-		return nil
 	}
+	return r.p.deliver(ctx, r.f)
 }
 
 func (r *restore) give(ctx context.Context, es []backends.Entry) (int, error) {

@@ -170,7 +170,7 @@ func (p *Pod) RaiseShadow(ctx context.Context, f backends.Fence) (bool, error) {
 
 // Settle handles what is left in MySQL's outbox when Redis is the truth again (DESIGN §6): Redis's
 // state of a known hold is copied to MySQL, an unknown hold or count is voided (a hold in the kill's own epoch only), a claim follows the
-// claim rule, a restock is carried by its operation id. MySQL's fence must be raised first. It answers how
+// claim rule, a restock is carried by its operation id, and an end without a sale that Redis has not heard of is listed where it has debts. MySQL's fence must be raised first. It answers how
 // many entries it settled.
 func (p *Pod) Settle(ctx context.Context) (int, error) {
 	f := p.gate.Serving()
@@ -240,6 +240,9 @@ func (p *Pod) settleOne(ctx context.Context, f backends.Fence, e *backends.Entry
 			}
 		}
 		if _, err := redis.Reemit(ctx, t, []backends.HoldID{h.ID}); err != nil {
+			return fmt.Errorf("settling hold %q: %w", h.ID, err)
+		}
+		if err := p.soldOn(ctx, e); err != nil {
 			return fmt.Errorf("settling hold %q: %w", h.ID, err)
 		}
 		return nil

@@ -60,6 +60,8 @@ func TestSeedsThatFailed(t *testing.T) {
 		33436:  "an INCR that nobody was told of was void after a kill, and a hold had been granted its unit",
 		494156: "an undo was decided at a step that the record had left, and a pod went back to filled live although MySQL had been open without Redis",
 		301032: "a hold that Redis had again after a kill, and lost in a failover, was void by MySQL's old outbox before it could come back",
+		795184: "MySQL had sold the units of a hold again, and Redis, to which it was open after a kill, had it claimed without an apology",
+		955252: "what Redis still had to tell hid that it had lost a restock, and a restore in redis-only did not say so",
 		17783:  "a full outbox dropped what became of a count after a kill, and the stores kept different deltas",
 	} {
 		if r := Run(seed); r.Failure != "" {
