@@ -21,14 +21,15 @@ func (d *Driver) drainable(ctx context.Context, pod backends.Pod, sw *Switch, b 
 		return err
 	}
 	truth := steps[i].Fence.Stage.Truth()
-	most := b.WithDefaults().OutboxLag / momentShare
+	lag := b.WithDefaults().OutboxLag
 	for start := d.o.Clock.Now(); ; {
 		stats, err := d.outbox(ctx, stores.Of(truth))
-		over := asks || d.o.Clock.Now().Sub(start) >= d.o.Limits.Moment
+		waited := d.o.Clock.Now().Sub(start)
+		over := asks || waited >= d.o.Limits.Moment
 		if err != nil && over {
 			return err
 		}
-		little := err == nil && (stats.Entries == 0 || time.Duration(stats.OldestMillis)*time.Millisecond <= most)
+		little := err == nil && (stats.Entries == 0 || time.Duration(stats.OldestMillis)*time.Millisecond <= good(lag, waited, d.o.Limits.Moment))
 		stats.Entries = 0 // those are the drain's business
 		if err := drained(truth, stats); err != nil || over || little {
 			return err
@@ -39,9 +40,16 @@ func (d *Driver) drainable(ctx context.Context, pod backends.Pod, sw *Switch, b 
 	}
 }
 
-// momentShare is the part of the lag that the gate lets pass from which on a moment is good: a fifth of a second by default.
-// Callers wait for about that, and two fsyncs.
-const momentShare = 5
+// good is the age of the oldest entry from which on a moment is good, of the lag that the gate lets pass: callers wait for
+// about that, and two fsyncs. It begins strict, since a better moment may come, and ends at what is good enough.
+func good(lag, waited, longest time.Duration) time.Duration {
+	strict, enough := lag/momentStrict, lag/momentEnough
+	return strict + time.Duration(float64(enough-strict)*min(1, float64(waited)/float64(longest)))
+}
+
+// By default 50 and 200 ms. Of twenty switches under 555 reserves/s, MySQL flushing on a disk that it shared with etcd and Redis, the
+// drain took 88 ms (p50) and 180 at most when the first look took what was good enough.
+const momentStrict, momentEnough = 20, 5
 
 // momentPause is between two looks: some forty in all.
 const momentPause = 50 * time.Millisecond

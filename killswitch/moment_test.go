@@ -2,6 +2,7 @@ package killswitch_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 // A switch begins when there is little to drain. If that does not come it begins all the same, since the gate has let the lag
 // pass; and who only asks does not wait.
 func TestGoodMoment(t *testing.T) {
-	const behind, bit = 900 * time.Millisecond, killswitch.DefaultOutboxLag / 5
+	const behind, bit, middling = 900 * time.Millisecond, killswitch.DefaultOutboxLag / 20, killswitch.DefaultOutboxLag / 8
 	lag := func(times int) (ages []time.Duration) {
 		for range times {
 			ages = append(ages, behind)
@@ -27,6 +28,7 @@ func TestGoodMoment(t *testing.T) {
 	}{
 		{"little at once", lag(0), false, 0, 0},
 		{"little after a while", lag(20), false, 900 * time.Millisecond, 1200 * time.Millisecond},
+		{"nothing better comes", slices.Repeat([]time.Duration{middling}, 10_000), false, 900 * time.Millisecond, 1100 * time.Millisecond},
 		{"never", lag(10_000), false, killswitch.DefaultMoment, killswitch.DefaultMoment + 100*time.Millisecond},
 		{"a dry run", lag(10_000), true, 0, 0},
 	} {

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/crossfade-proxy/crossfade/killswitch"
 )
 
 // Report is what a run came to.
@@ -51,6 +54,7 @@ type Row struct {
 
 	lenient     bool
 	waits, held []time.Duration
+	longest     *Held
 	steps       map[string][]time.Duration
 }
 
@@ -65,6 +69,33 @@ type Waits struct {
 	HeldMaxMS float64 `json:"held_max_ms"`
 	// Steps are those of the switches, the one that took longest first.
 	Steps []Step `json:"steps,omitempty"`
+	// Longest is the switch that held the gate for longest.
+	Longest *Held `json:"longest,omitempty"`
+}
+
+// Held is one switch, and what it held the gate for.
+type Held struct {
+	To    string                `json:"to"`
+	MS    float64               `json:"ms"`
+	Steps []killswitch.StepDone `json:"steps"`
+}
+
+// longer gives the one that held the gate for longer.
+func longer(a, b *Held) *Held {
+	if a == nil || b != nil && b.MS > a.MS {
+		return b
+	}
+	return a
+}
+
+func (h *Held) String() string {
+	parts := make([]string, len(h.Steps))
+	sum := 0.0
+	for i, s := range h.Steps {
+		parts[i] = fmt.Sprintf("%s %.0f", s.Name, s.TookMillis)
+		sum += s.TookMillis
+	}
+	return fmt.Sprintf("to %s %.0f ms: %s, between them %.0f", h.To, h.MS, strings.Join(parts, ", "), max(0, h.MS-sum))
 }
 
 // Step is how long one step of the switches took.
@@ -125,7 +156,7 @@ func (r *Row) add(t *trial, c *checked) {
 	r.Histories += c.Histories
 	r.Operations += c.Operations
 	r.Undecided += c.Undecided
-	r.waits, r.held = append(r.waits, t.waits...), append(r.held, t.held...)
+	r.waits, r.held, r.longest = append(r.waits, t.waits...), append(r.held, t.held...), longer(r.longest, t.longest)
 	for name, ds := range t.steps {
 		if r.steps == nil {
 			r.steps = map[string][]time.Duration{}
@@ -149,7 +180,7 @@ func (r *Report) judge() {
 			row.Waits = &Waits{
 				Requests: len(row.waits), P50MS: quantile(row.waits, 0.5), P99MS: quantile(row.waits, 0.99), MaxMS: quantile(row.waits, 1),
 				Switches: len(row.held), HeldP50MS: quantile(row.held, 0.5), HeldMaxMS: quantile(row.held, 1),
-				Steps: stepsOf(row.steps),
+				Steps: stepsOf(row.steps), Longest: row.longest,
 			}
 		}
 		if row.Scenario == switchesName && !r.Lenient {
@@ -199,6 +230,9 @@ func (r *Report) WriteTable(w io.Writer) error {
 		if x.Waits != nil {
 			fmt.Fprintf(w, "%s, %s: %d reserves met one of %d switches: p50 %.0f, p99 %.0f, longest %.0f ms; the gate was held for %.0f ms (p50), %.0f at most\n",
 				x.Scenario, x.Case, x.Waits.Requests, x.Waits.Switches, x.Waits.P50MS, x.Waits.P99MS, x.Waits.MaxMS, x.Waits.HeldP50MS, x.Waits.HeldMaxMS)
+			if x.Waits.Longest != nil {
+				fmt.Fprintf(w, "%s, %s: it was held longest %s\n", x.Scenario, x.Case, x.Waits.Longest)
+			}
 			for _, s := range x.Waits.Steps {
 				fmt.Fprintf(w, "%s, %s: step %q: %.0f ms (p50), %.0f at most\n", x.Scenario, x.Case, s.Name, s.P50MS, s.MaxMS)
 			}

@@ -40,16 +40,17 @@ type faultCase struct {
 // trial is one time that a fault is played.
 type trial struct {
 	*rig
-	load  *load
-	no    int
-	marks []time.Time // moments at which a truth may have been left
-	worst time.Duration
-	waits []time.Duration            // of reserves that met a switch
-	held  []time.Duration            // how long switches held the gate
-	spans [][2]time.Time             // of those switches
-	steps map[string][]time.Duration // and how long each of their steps took
-	notes []string
-	bad   []string
+	load    *load
+	no      int
+	marks   []time.Time // moments at which a truth may have been left
+	worst   time.Duration
+	waits   []time.Duration            // of reserves that met a switch
+	held    []time.Duration            // how long switches held the gate
+	longest *Held                      // of them
+	spans   [][2]time.Time             // of those switches
+	steps   map[string][]time.Duration // and how long each of their steps took
+	notes   []string
+	bad     []string
 	// switching: the figure is of those who met a switch.
 	switching bool
 }

@@ -84,6 +84,7 @@ func (t *trial) move(ctx context.Context, by int, to backends.Stage) error {
 		end := time.Now()
 		took := time.Duration(res.HeldMillis * float64(time.Millisecond))
 		t.held = append(t.held, took)
+		t.longest = longer(t.longest, &Held{To: to.String(), MS: res.HeldMillis, Steps: res.Change.Steps})
 		if t.steps == nil {
 			t.steps = map[string][]time.Duration{}
 		}
