@@ -53,6 +53,8 @@ type backfill struct {
 	done          BackfillProgress
 	paged         []time.Time // when the last pages had been emitted, the oldest first
 	dropped       int64       // by the truth's outbox, before the backfill began
+	// within bounds the wait for what was in the outbox; 0: as long as it takes.
+	within time.Duration
 }
 
 func (b *backfill) run(ctx context.Context) error {
@@ -247,17 +249,24 @@ func (b *backfill) settled(ctx context.Context) error {
 		if st.Entries == 0 || younger(st, waited) {
 			return nil
 		}
+		if b.within > 0 && waited >= b.within {
+			return errUndelivered
+		}
 		if err := b.again(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-// Deliver sweeps until everything that is in the truth's outbox when it is called has left it.
-func (p *Pod) Deliver(ctx context.Context) error { return p.deliver(ctx, p.gate.Serving()) }
+// errUndelivered: the truth's outbox did not get across in the time that was given.
+var errUndelivered = errors.New("the outbox could not be delivered in time")
 
-func (p *Pod) deliver(ctx context.Context, f backends.Fence) error {
-	b := backfill{p: p, f: f, truth: p.stores.Of(f.Stage.Truth()), tell: func(BackfillProgress) {}}
+// Deliver sweeps until everything that is in the truth's outbox when it is called has left it.
+func (p *Pod) Deliver(ctx context.Context) error { return p.deliver(ctx, p.gate.Serving(), 0) }
+
+// deliver is Deliver under f, for as long as within says; 0: without a bound. Errors: errUndelivered, ErrEpochMoved.
+func (p *Pod) deliver(ctx context.Context, f backends.Fence, within time.Duration) error {
+	b := backfill{p: p, f: f, within: within, truth: p.stores.Of(f.Stage.Truth()), tell: func(BackfillProgress) {}}
 	if b.truth == nil {
 		return backends.ErrUnavailable
 	}

@@ -11,10 +11,7 @@ import (
 // What comes back to a replaced Redis may have no stock behind it. Of a claim without a hold Redis had filed an apology, and
 // that is as lost as the rest of its last writes.
 
-const (
-	noStock = "Redis had lost it in a failover, and there was no stock behind it when it came back"
-	soldOn  = "MySQL had ended the hold before the kill and sold its units again, and Redis had not heard of its end"
-)
+const noStock = "Redis had lost it in a failover, and there was no stock behind it when it came back"
 
 // lack is a promise that found no stock when it came back under the closed fence of an epoch. The stock may come
 // back behind it, so what is still missing is listed when all has.
@@ -99,10 +96,6 @@ func (p *Pod) listLacks(ctx context.Context, f backends.Fence) error {
 			debt[levels[i].Key] = max(0, -levels[i].Sellable())
 		}
 	}
-	type promise struct {
-		hold backends.HoldID
-		key  backends.Key
-	}
 	var as []backends.Apology
 	listed := map[promise]bool{}
 	for _, l := range ls {
@@ -144,19 +137,8 @@ func (r *restore) short(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for cursor := ""; ; {
-		as, next, err := r.p.stores.Redis.Apologies(ctx, cursor, backfillPage)
-		if err != nil {
-			return err
-		}
-		for i := range as {
-			if debt[as[i].Key] > 0 && now.Sub(as[i].At) <= keptFor { // older ones are of debts that were paid, or of others
-				debt[as[i].Key] -= as[i].Quantity
-			}
-		}
-		if cursor = next; next == "" {
-			break
-		}
+	if err := less(ctx, debt, now, map[promise]bool{}, r.p.stores.Redis); err != nil {
+		return err
 	}
 	for _, openOnly := range []bool{true, false} {
 		if err := r.promises(ctx, openOnly, debt); err != nil {
@@ -194,49 +176,28 @@ func (r *restore) promises(ctx context.Context, openOnly bool, debt map[backends
 	}
 }
 
-// soldOn lists what Redis has promised, and MySQL had sold to others before the kill: it had ended a hold without a sale, and
-// Redis, which has not heard of that, has it open still, or claimed since. Both buyers may pay, and a claim of a hold that Redis has
-// open is no late one to it. Where MySQL had filed the promise itself it is the same one.
-func (p *Pod) soldOn(ctx context.Context, e *backends.Entry) error {
-	if e.Hold.State.Takes() {
-		return nil
-	}
-	redis := p.stores.Redis
-	h, err := redis.Get(ctx, e.Hold.ID)
-	if err != nil || len(h.Footprint()) == 0 {
-		return err
-	}
-	now, err := redis.Now(ctx)
-	if err != nil {
-		return err
-	}
-	var ks []backends.Key
-	for _, u := range h.Footprint() {
-		ks = append(ks, u.Key)
-	}
-	ls, err := redis.Levels(ctx, ks)
-	if err != nil {
-		return err
-	}
-	var as []backends.Apology
-	for _, u := range h.Footprint() {
-		i := slices.IndexFunc(ls, func(l backends.Level) bool { return l.Key == u.Key })
-		if i < 0 {
-			continue
+// promise is what an apology is of.
+type promise struct {
+	hold backends.HoldID
+	key  backends.Key
+}
+
+// less takes from debt what a store has listed of it itself, lately: older apologies are of debts that were paid, or of others. What is in
+// told was taken off before.
+func less(ctx context.Context, debt map[backends.Key]int64, now backends.Instant, told map[promise]bool, s backends.Inspector) error {
+	for cursor := ""; ; {
+		as, next, err := s.Apologies(ctx, cursor, backfillPage)
+		if err != nil {
+			return err
 		}
-		if n := min(u.Quantity, ls[i].Debt()); n > 0 {
-			as = append(as, backends.Apology{Hold: h.ID, Key: u.Key, Quantity: n, Reason: soldOn, At: now})
+		for _, a := range as {
+			if of := (promise{a.Hold, a.Key}); debt[a.Key] > 0 && now.Sub(a.At) <= keptFor && !told[of] {
+				told[of] = true
+				debt[a.Key] -= a.Quantity
+			}
+		}
+		if cursor = next; next == "" {
+			return nil
 		}
 	}
-	if len(as) == 0 {
-		return nil
-	}
-	// Only when it is listed may the entry go.
-	if err := p.o.Filer.FileApologies(ctx, p.name, backends.SideRedis, as); err != nil {
-		return err
-	}
-	for _, a := range as {
-		p.o.Observer.Apology(p.name, a)
-	}
-	return nil
 }

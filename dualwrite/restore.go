@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/crossfade-proxy/crossfade/backends"
 )
@@ -56,10 +57,11 @@ func (p *Pod) Restore(ctx context.Context, f backends.Fence, complete bool) (Res
 		do   func(context.Context) error
 	}{
 		{"what proxies keep", r.kept},
-		{"what the truth still has to tell", r.told},
+		{"what the truth still has to tell", r.drained},
 		{"open holds", r.open},
 		{"ended holds", r.ended},
 		{"takes", r.levels},
+		{"what the truth has told since", r.told},
 		{"units on hand", r.onHand},
 		{"promises without stock", r.short},
 	} {
@@ -108,14 +110,30 @@ func (r *restore) kept(ctx context.Context) error {
 	return r.p.o.Clock.Wait(ctx, nil, giveBackWait)
 }
 
-// told brings the truth's outbox to the other store, under traffic as far as it goes back to now: what it still has to tell would
-// hide a difference of the units on hand, or look like one. In redis-only that is what moves the ledger.
+// drained brings the outbox of a closed truth to the other store: then that has the newest state that anybody knows.
+func (r *restore) drained(ctx context.Context) error {
+	if r.f.Open {
+		return nil
+	}
+	return r.p.Drain(ctx, r.f)
+}
+
+// told brings the outbox of an open truth to the other store, as far as it goes back to now: what it still has to tell would
+// hide a difference of the units on hand, or look like one. In redis-only that is what moves the ledger. It comes after the holds, since
+// somebody waits for those.
 func (r *restore) told(ctx context.Context) error {
 	if !r.f.Open {
-		return r.p.Drain(ctx, r.f)
+		return nil
 	}
-	return r.p.deliver(ctx, r.f)
+	err := r.p.deliver(ctx, r.f, tellWithin)
+	if errors.Is(err, errUndelivered) {
+		r.why, err = "Redis decides already, and its outbox could not be delivered before they were compared", nil
+	}
+	return err
 }
+
+// tellWithin bounds how long a restore under traffic waits for the other store.
+const tellWithin = 10 * time.Second
 
 func (r *restore) give(ctx context.Context, es []backends.Entry) (int, error) {
 	if len(es) == 0 {

@@ -107,6 +107,13 @@ func (l *link) Apply(ctx context.Context, t backends.Token, asOf backends.Instan
 	return res, err
 }
 
+func (l *link) Done(ctx context.Context, seqs []string) ([]string, error) {
+	if err := l.on("done"); err != nil {
+		return nil, err
+	}
+	return l.Store.Done(ctx, seqs)
+}
+
 func (l *link) Probe(ctx context.Context, r *backends.ReserveRequest) (*backends.OwnDecision, error) {
 	if err := l.on("probe"); err != nil {
 		return nil, err

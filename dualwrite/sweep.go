@@ -170,8 +170,8 @@ func (p *Pod) RaiseShadow(ctx context.Context, f backends.Fence) (bool, error) {
 
 // Settle handles what is left in MySQL's outbox when Redis is the truth again (DESIGN §6): Redis's
 // state of a known hold is copied to MySQL, an unknown hold or count is voided (a hold in the kill's own epoch only), a claim follows the
-// claim rule, a restock is carried by its operation id, and an end without a sale that Redis has not heard of is listed where it has debts. MySQL's fence must be raised first. It answers how
-// many entries it settled.
+// claim rule, a restock is carried by its operation id. When all that is done, promises that are left without stock are listed. MySQL's
+// fence must be raised first. It answers how many entries it settled.
 func (p *Pod) Settle(ctx context.Context) (int, error) {
 	f := p.gate.Serving()
 	if f.Stage.Truth() != backends.SideRedis {
@@ -180,31 +180,59 @@ func (p *Pod) Settle(ctx context.Context) (int, error) {
 	if at, err := p.RaiseShadow(ctx, f); err != nil || !at {
 		return 0, err
 	}
-	n := 0
+	var late []backends.Entry
+	n, after := 0, ""
 	for {
-		es, err := p.stores.MySQL.Pending(ctx, "", 0, SweepPage)
-		if err != nil || len(es) == 0 {
+		es, err := p.stores.MySQL.Pending(ctx, after, 0, SweepPage)
+		if err != nil {
 			return n, err
 		}
-		seqs := make([]string, 0, len(es))
+		if len(es) == 0 {
+			break
+		}
+		after = es[len(es)-1].Seq
+		var done []backends.Entry
 		for i := range es {
 			if err := p.settleOne(ctx, f, &es[i]); err != nil {
 				return n, err
 			}
-			seqs = append(seqs, es[i].Seq)
-		}
-		removed, err := p.stores.MySQL.Done(ctx, seqs)
-		n += len(removed)
-		for _, s := range removed {
-			i := slices.IndexFunc(es, func(e backends.Entry) bool { return e.Seq == s })
-			if i >= 0 && es[i].Op == backends.OpReserve && es[i].Hold != nil {
-				p.o.Comparer.Lost(es[i].Hold.Version.Epoch, 1) // voided or carried, never compared
+			promised, err := p.promised(ctx, &es[i])
+			if err != nil {
+				return n, err
+			}
+			if promised {
+				late = append(late, es[i])
+			} else {
+				done = append(done, es[i])
 			}
 		}
+		removed, err := p.settled(ctx, done)
+		n += len(removed)
 		if err != nil {
 			return n, err
 		}
 	}
+	m, err := p.soldOn(ctx, late)
+	return n + m, err
+}
+
+// settled takes entries out of MySQL's outbox, and answers those that it took out and nobody else.
+func (p *Pod) settled(ctx context.Context, es []backends.Entry) (removed []string, err error) {
+	if len(es) == 0 {
+		return nil, nil
+	}
+	seqs := make([]string, len(es))
+	for i := range es {
+		seqs[i] = es[i].Seq
+	}
+	removed, err = p.stores.MySQL.Done(ctx, seqs)
+	for _, s := range removed {
+		i := slices.Index(seqs, s)
+		if i >= 0 && es[i].Op == backends.OpReserve && es[i].Hold != nil {
+			p.o.Comparer.Lost(es[i].Hold.Version.Epoch, 1) // voided or carried, never compared
+		}
+	}
+	return removed, err
 }
 
 // outlived gives Redis an open hold that it does not know, where more than the kill has happened since: Redis may have been replaced
@@ -240,9 +268,6 @@ func (p *Pod) settleOne(ctx context.Context, f backends.Fence, e *backends.Entry
 			}
 		}
 		if _, err := redis.Reemit(ctx, t, []backends.HoldID{h.ID}); err != nil {
-			return fmt.Errorf("settling hold %q: %w", h.ID, err)
-		}
-		if err := p.soldOn(ctx, e); err != nil {
 			return fmt.Errorf("settling hold %q: %w", h.ID, err)
 		}
 		return nil

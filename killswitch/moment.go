@@ -29,7 +29,7 @@ func (d *Driver) drainable(ctx context.Context, pod backends.Pod, sw *Switch, b 
 		if err != nil && over {
 			return err
 		}
-		little := err == nil && (stats.Entries == 0 || time.Duration(stats.OldestMillis)*time.Millisecond <= good(lag, waited, d.o.Limits.Moment))
+		little := err == nil && (stats.Entries == 0 || time.Duration(stats.OldestMillis)*time.Millisecond <= d.o.Limits.good(lag, waited))
 		stats.Entries = 0 // those are the drain's business
 		if err := drained(truth, stats); err != nil || over || little {
 			return err
@@ -41,10 +41,12 @@ func (d *Driver) drainable(ctx context.Context, pod backends.Pod, sw *Switch, b 
 }
 
 // good is the age of the oldest entry from which on a moment is good, of the lag that the gate lets pass: callers wait for
-// about that, and two fsyncs. It begins strict, since a better moment may come, and ends at what is good enough.
-func good(lag, waited, longest time.Duration) time.Duration {
-	strict, enough := lag/momentStrict, lag/momentEnough
-	return strict + time.Duration(float64(enough-strict)*min(1, float64(waited)/float64(longest)))
+// about that, and two fsyncs. It begins strict, since a better moment may come, and ends at what is good enough: well within
+// the time that a drain has, whatever the gate lets pass.
+func (l Limits) good(lag, waited time.Duration) time.Duration {
+	enough := min(lag/momentEnough, l.Hold/momentEnough)
+	strict := min(lag/momentStrict, enough)
+	return strict + time.Duration(float64(enough-strict)*min(1, float64(waited)/float64(l.Moment)))
 }
 
 // By default 50 and 200 ms. Of twenty switches under 555 reserves/s, MySQL flushing on a disk that it shared with etcd and Redis, the

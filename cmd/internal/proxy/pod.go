@@ -416,5 +416,8 @@ func (c carrier) Restore(ctx context.Context, pod backends.Pod, under backends.F
 	}
 	p.pod.Gate().Adopt(under)
 	r, err := p.pod.Restore(ctx, under, complete)
+	if err == nil {
+		p.log.Info("Redis was given back what it had lost", "epoch", under.Epoch, "restored", killswitch.Restored(r).String())
+	}
 	return killswitch.Restored(r), err
 }

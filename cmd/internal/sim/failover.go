@@ -302,8 +302,9 @@ type lister struct{ w *world }
 
 func (l lister) FileApologies(_ context.Context, _ backends.Pod, _ backends.Side, as []backends.Apology) error {
 	for _, a := range as {
-		l.w.listedHolds[a.Hold], l.w.listedAt[a.Key] = true, true
+		l.w.listedHolds[a.Hold] = true
 		l.w.tell(func() string { return fmt.Sprintf("listed: %+v", a) })
 	}
+	l.w.sorry.file(as)
 	return nil
 }

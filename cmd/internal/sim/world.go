@@ -71,7 +71,7 @@ type world struct {
 	// hastened: the re-issue came when the loops of the proxies had ended; sums of takes came too late then (docs/limits.md).
 	hastened    bool
 	listedHolds map[backends.HoldID]bool // filed as apologies by proxies
-	listedAt    map[backends.Key]bool    // and their keys
+	sorry       promises                 // and their units
 	repairs     int
 	listed      bool // a restore has told of units on hand that it could not set right
 	murders     int  // calls of drivers until one of them dies; 0: none does
@@ -158,7 +158,7 @@ type op struct {
 func newWorld(seed uint64, pool *coroutines) *world {
 	w := &world{s: newScheduler(seed, pool), seed: seed, counted: map[string]int{}, tight: seed%tightEvery == tightEvery-1,
 		alone: seed%failoverEvery != 2 && (seed%aloneEvery == 0 || seed%tightAloneEvery == tightAloneEvery-1), behind: newBehindSeen(),
-		failover: seed%failoverEvery == 2, lostHolds: map[backends.HoldID][]backends.Units{}, lostOps: map[backends.OpID]backends.Key{}, setAside: map[backends.Key]bool{}, unwritten: map[string]bool{}, bareClaims: map[backends.HoldID]bool{}, tellers: map[string][]*group{}, listedHolds: map[backends.HoldID]bool{}, listedAt: map[backends.Key]bool{}}
+		failover: seed%failoverEvery == 2, lostHolds: map[backends.HoldID][]backends.Units{}, lostOps: map[backends.OpID]backends.Key{}, setAside: map[backends.Key]bool{}, unwritten: map[string]bool{}, bareClaims: map[backends.HoldID]bool{}, tellers: map[string][]*group{}, listedHolds: map[backends.HoldID]bool{}, sorry: promises{}}
 	now := func() backends.Instant { return backends.Instant(w.s.now.UnixMilli()) }
 	outbox := 0
 	if w.tight {
