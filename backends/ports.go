@@ -127,6 +127,8 @@ type Inspector interface {
 	Identity(ctx context.Context) (string, error)
 	// Get answers nil when the hold is not known.
 	Get(ctx context.Context, id HoldID) (*Hold, error)
+	// KnowsOp tells whether an operation id has been decided here, mirrored, corrected under or voided, and is not forgotten yet.
+	KnowsOp(ctx context.Context, id OpID) (bool, error)
 	// GetMany answers the known ones among ids.
 	GetMany(ctx context.Context, ids []HoldID) (map[HoldID]*Hold, error)
 	// Levels answers one level per key that exists.

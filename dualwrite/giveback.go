@@ -49,8 +49,9 @@ type ride struct {
 	entry backends.Entry
 	at    time.Time
 	given uint64 // the last epoch under which Redis was given it
-	// news: MySQL did not have it before this proxy brought it there.
-	news bool
+	// news is the epoch under which MySQL did not have it, before this proxy brought it there; there: it has it now.
+	news  uint64
+	there bool
 }
 
 // mayBeLost tells whether a failover of Redis may have lost it, as far as one knows under epoch.
@@ -275,14 +276,19 @@ func (p *Pod) giveOpen(ctx context.Context, f backends.Fence, rs []ride) (left [
 // giveDelta gives back a restock. One that MySQL had is in the ledger, and so in what Redis's units on hand were set to
 // or are compared with: given by its operation id as well it would count twice. So MySQL comes first.
 func (p *Pod) giveDelta(ctx context.Context, f backends.Fence, r *ride) error {
-	if !r.news {
+	if r.news != f.Epoch {
+		known, err := p.stores.MySQL.KnowsOp(ctx, r.entry.Level.OpID)
+		if err != nil || known {
+			return err
+		}
+		r.news = f.Epoch // whatever becomes of the answers to what follows
+	}
+	if !r.there {
 		its := []item{{fence: f, entry: r.entry}}
 		if p.Mirror(ctx, f, its, true); its[0].applied == nil {
 			return backends.ErrUnavailable
 		}
-		if r.news = its[0].applied.Changed; !r.news {
-			return nil
-		}
+		r.there = true
 	}
 	return p.give(ctx, f, []*ride{r})
 }

@@ -21,6 +21,17 @@ func (s *Store) Get(ctx context.Context, id backends.HoldID) (*backends.Hold, er
 	return nil, nil
 }
 
+// KnowsOp tells whether an operation id was decided, mirrored, corrected under or voided here.
+func (s *Store) KnowsOp(ctx context.Context, id backends.OpID) (bool, error) {
+	d, err := s.lock(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer d.mu.Unlock()
+	_, known := d.ops[id]
+	return known, nil
+}
+
 // GetMany answers the known ones among ids.
 func (s *Store) GetMany(ctx context.Context, ids []backends.HoldID) (map[backends.HoldID]*backends.Hold, error) {
 	d, err := s.lock(ctx)

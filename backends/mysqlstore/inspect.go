@@ -53,6 +53,20 @@ func (s *Store) GetMany(ctx context.Context, ids []backends.HoldID) (map[backend
 	return out, nil
 }
 
+// KnowsOp tells whether an operation id was decided, mirrored, corrected under or voided here.
+func (s *Store) KnowsOp(ctx context.Context, id backends.OpID) (known bool, err error) {
+	err = s.read(ctx, "knows op", "", func(b *batch) {
+		known = false
+		b.ask(func(r *sql.Rows) error {
+			var value, delta int64
+			var void bool
+			known = true
+			return r.Scan(&value, &delta, &void)
+		}, textOpRead, s.cfg.Pod, id)
+	})
+	return known, err
+}
+
 // Levels answers one level per key that exists, in key order. Held is what balances the level.
 func (s *Store) Levels(ctx context.Context, keys []backends.Key) ([]backends.Level, error) {
 	keys = slices.Clone(keys)

@@ -31,6 +31,13 @@ func holdOf(id backends.HoldID, v any) (*backends.Hold, error) {
 	return h, nil
 }
 
+// KnowsOp tells whether an operation id was decided, mirrored, corrected under or voided here.
+func (s *Store) KnowsOp(ctx context.Context, id backends.OpID) (bool, error) {
+	v, err := s.one(ctx, s.fast, plain("EXISTS", s.names.op(id)))
+	n, _ := v.(int64)
+	return n == 1, err
+}
+
 // GetMany answers the known ones among ids.
 func (s *Store) GetMany(ctx context.Context, ids []backends.HoldID) (map[backends.HoldID]*backends.Hold, error) {
 	out := make(map[backends.HoldID]*backends.Hold, len(ids))

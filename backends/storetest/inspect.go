@@ -14,6 +14,7 @@ import (
 var inspectParts = []part{
 	{"identifiers are compared byte for byte", idsAreBytes},
 	{"a store knows itself", knowsItself},
+	{"an operation is known once it is there", knowsOps},
 	{"levels of many keys", levelsMany},
 	{"levels are scanned by pages", levelsPaged},
 	{"holds are scanned by pages", holdsPaged},
@@ -280,6 +281,34 @@ func scan[T any](r *rig, what string, n int, page func(cursor string) ([]T, stri
 }
 
 // knowsItself: two handles on one store are told from two stores.
+func knowsOps(t *testing.T, e *env) {
+	r := e.truth(t)
+	know := func(want bool, ids ...backends.OpID) {
+		t.Helper()
+		for _, id := range ids {
+			known, err := r.s.KnowsOp(r.ctx, id)
+			r.ok(err, "KnowsOp(%s)", id)
+			if known != want {
+				t.Fatalf("of operation %q it says known=%v, want %v", id, known, want)
+			}
+		}
+	}
+	know(false, "restock", "count", "void")
+	_, err := r.s.Restock(r.ctx, r.tok, &backends.RestockRequest{OpID: "restock", Key: key(mug, east), Amount: 3})
+	r.ok(err, "Restock")
+	_, err = r.s.Count(r.ctx, r.tok, &backends.CountRequest{OpID: "count", Key: key(mug, east), Delta: -1})
+	r.ok(err, "Count")
+	_, err = r.s.SettleOp(r.ctx, r.tok, key(mug, east), "void")
+	r.ok(err, "SettleOp")
+	know(true, "restock", "count", "void")
+	know(false, "Restock", "restock ", "other")
+
+	r = e.mirror(t)
+	know(false, "mirrored")
+	r.apply(levelEntry(backends.LevelChange{Key: key(mug, east), OpID: "mirrored", OnHandDelta: 3}))
+	know(true, "mirrored")
+}
+
 func knowsItself(t *testing.T, e *env) {
 	one, two := e.truth(t), e.truth(t)
 	same := e.bare(t, Options{Same: one.s})

@@ -62,6 +62,7 @@ func TestSeedsThatFailed(t *testing.T) {
 		301032: "a hold that Redis had again after a kill, and lost in a failover, was void by MySQL's old outbox before it could come back",
 		795184: "MySQL had sold the units of a hold again, and Redis, to which it was open after a kill, had it claimed without an apology",
 		955252: "what Redis still had to tell hid that it had lost a restock, and a restore in redis-only did not say so",
+		637557: "MySQL's answer to a restock that Redis had lost was lost as well, and the restock did not come back to Redis",
 		17783:  "a full outbox dropped what became of a count after a kill, and the stores kept different deltas",
 	} {
 		if r := Run(seed); r.Failure != "" {

@@ -213,6 +213,10 @@ func (l *link) GetMany(ctx context.Context, ids []backends.HoldID) (map[backends
 	return call(l, "get many", false, func() (map[backends.HoldID]*backends.Hold, error) { return l.Store.GetMany(ctx, ids) })
 }
 
+func (l *link) KnowsOp(ctx context.Context, id backends.OpID) (bool, error) {
+	return call(l, "knows op", false, func() (bool, error) { return l.Store.KnowsOp(ctx, id) })
+}
+
 type page[T any] struct {
 	items []T
 	next  string
