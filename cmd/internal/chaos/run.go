@@ -34,7 +34,9 @@ type faultCase struct {
 	once bool
 	// alone: the pod's policy is to answer without Redis while that is away.
 	alone bool
-	play  func(ctx context.Context, t *trial) error
+	// prepare is what takes long and needs no buyers; nil: nothing.
+	prepare func(ctx context.Context, r *rig) error
+	play    func(ctx context.Context, t *trial) error
 }
 
 // trial is one time that a fault is played.
@@ -180,6 +182,11 @@ func (p *play) all(ctx context.Context, row *Row, c *faultCase) error {
 func (r *rig) try(ctx context.Context, c *faultCase, row *Row, no int) (err error) {
 	o := r.o
 	name := fmt.Sprintf("%s-%s-%d", row.Scenario, c.name, no)
+	if c.prepare != nil {
+		if err := c.prepare(ctx, r); err != nil {
+			return fmt.Errorf("before %s: %w", name, err)
+		}
+	}
 	if err := errors.Join(r.heal(ctx), r.begin(ctx, c.stage)); err != nil {
 		return fmt.Errorf("before %s: %w", name, err)
 	}
